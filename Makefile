@@ -1,0 +1,67 @@
+# make demo      bucket → index → two answered questions, everything recorded in the Prefect UI
+# make test      the test suite (make test-acceptance: the whole from outside)
+# make lint      ruff, mypy --strict, import-linter
+# make bench     cold sync against its limits (BENCH_FOLDER=… for your own files)
+# make up | down the local stack           make clean     remove the environment and all local data
+
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+VENV := .venv
+BIN := $(VENV)/bin
+BENCH_FOLDER ?= docs
+
+.PHONY: demo test test-acceptance lint format bench up down clean install milvus-server constraints
+
+demo: install
+	@$(BIN)/python -m deployments.demo
+
+test: install
+	$(BIN)/python -m pytest --ignore=tests/acceptance
+
+# The whole thing from outside: the command, the worker, a bucket that changes (some minutes more).
+test-acceptance: install
+	$(BIN)/python -m pytest tests/acceptance
+
+lint: install
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: install
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: install
+	$(BIN)/python -m benchmarks.sync $(BENCH_FOLDER)
+
+up down: install
+	$(BIN)/lockstep $@
+
+install: $(VENV)/.installed
+
+$(VENV)/.installed: pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit("Lockstep needs Python 3.11, 3.12 or 3.13; this is %d.%d. Set PYTHON=…" % sys.version_info[:2] if not (3, 11) <= sys.version_info < (3, 14) else 0)'
+	@echo "installing into $(VENV) (a few minutes the first time: torch alone is 200 MB)"
+	@$(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[local,dev]"
+	@touch $@
+
+# The real Milvus server (2.3.5, x86-64 Linux), in an environment of its own, for the store's contract tests.
+milvus-server: .venv-milvus/bin/milvus-server
+
+.venv-milvus/bin/milvus-server:
+	$(PYTHON) -m venv .venv-milvus
+	.venv-milvus/bin/python -m pip install --quiet --disable-pip-version-check milvus==2.3.5
+
+# Resolve everything anew and pin it. Look at the diff: no torchvision, FastAPI below 0.151.
+constraints:
+	$(PYTHON) -m venv .venv-resolve
+	.venv-resolve/bin/python -m pip install --quiet --disable-pip-version-check torch==2.13.0 "prefect<3.9" \
+	  -e ".[local,dev,postgres]"
+	( echo "# Every version that an install uses. Made by 'make constraints'."; \
+	  .venv-resolve/bin/python -m pip freeze --exclude-editable | sed 's/+cpu$$//' ) > constraints.txt
+	rm -rf .venv-resolve
+
+clean:
+	-@[ -x $(BIN)/lockstep ] && $(BIN)/lockstep down
+	rm -rf $(VENV) .venv-milvus .lockstep

@@ -1,0 +1,123 @@
+"""Measure a sync against what bounds it, in one run.
+
+    python -m benchmarks.sync [FOLDER]        default: the project's own docs
+
+Starts a stack of its own in a temporary home, puts FOLDER into its bucket, and prints: the cold sync as a ratio
+to the raw encode of the same chunks (same model, same dtype, one call over all of them, longest first), the
+unchanged sync beside the bare listing, and the peak memory of the syncing process and its parsers.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from contextlib import suppress
+from pathlib import Path
+
+import psutil
+
+ROOT = Path(__file__).parent.parent
+SYNC = """
+import json
+from deployments import environment
+from deployments.session import open_session
+session = open_session(environment.load())
+from dataclasses import asdict
+from flows.sync import sync
+print(json.dumps(asdict(sync(session.pipeline))))
+"""
+
+
+def run_python(code: str) -> dict:
+    """Run code in a process of its own, as a scheduled run would, and return the JSON it prints.
+
+    ``peak_mb`` is added: the most resident memory of the process and those it started, sampled every 0.2 s.
+    """
+    peak = 0
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, cwd=ROOT) as process:
+        watched = psutil.Process(process.pid)
+        while process.poll() is None:
+            with suppress(psutil.Error):
+                tree = [watched, *watched.children(recursive=True)]
+                peak = max(peak, sum(one.memory_info().rss for one in tree))
+            time.sleep(0.2)
+        lines = process.stdout.read().splitlines()
+    return {**json.loads(lines[-1]), "peak_mb": peak / 2**20}
+
+
+def raw_encode() -> tuple[int, float, float]:
+    """Parse and chunk everything that the bucket holds; return chunks, seconds of that, seconds to encode them."""
+    from deployments import environment
+    from deployments.session import open_session
+
+    session = open_session(environment.load())
+    from tasks.chunk import cut_document
+    from tasks.listing import pages
+    from tasks.parse import parse_batch
+    from tasks.pipelines import load_pipeline
+    from tasks.tools import Tools
+
+    block = load_pipeline(session.pipeline)
+    with Tools(block, block.settings) as tools:
+        tools.model.encode(["warm up"])
+        refs = [ref for page in pages(tools.s3, tools.source) for ref in page]
+        began = time.monotonic()
+        parsed = parse_batch(refs, tools.s3, tools.source, tools.isolated)
+        cut = [cut_document(document, tools.settings, tools.measure) for document in parsed.documents]
+        prepared = time.monotonic() - began
+        texts = list({chunk.text_hash: chunk.embedded for one in cut for chunk in one.chunks}.values())
+        began = time.monotonic()
+        tools.model.encode(texts)
+        return len(texts), prepared, time.monotonic() - began
+
+
+def bare_listing() -> float:
+    """Return the seconds it takes to list the bucket and nothing else."""
+    from deployments import environment
+    from deployments.session import open_session
+    from tasks.listing import pages
+
+    session = open_session(environment.load())
+    from tasks.pipelines import load_pipeline
+
+    source = load_pipeline(session.pipeline).source
+    client = source.get_client()
+    began = time.monotonic()
+    for _ in pages(client, source):
+        pass
+    return time.monotonic() - began
+
+
+def main() -> None:
+    folder = Path(sys.argv[1]) if len(sys.argv) > 1 else ROOT / "docs"
+    with tempfile.TemporaryDirectory(prefix="lockstep-bench-") as home:
+        os.environ |= {"LOCKSTEP_HOME": home, "BUCKET": "bench", "COLLECTION_NAME": "bench"}
+        from deployments import environment, show, stack
+
+        env = environment.load()
+        stack.up(env, show.say)
+        try:
+            shutil.copytree(folder, Path(home) / "s3" / "bench", dirs_exist_ok=True)
+            cold = run_python(SYNC)
+            same = run_python(SYNC)
+            chunks, prepared, encoding = raw_encode()
+            listing = bare_listing()
+        finally:
+            stack.down(env, show.say)
+    print(f"\n{folder}: {cold['new']} objects, {chunks} chunks embedded, {cold['quarantined']} in quarantine")
+    print(f"cold sync            {cold['seconds']:8.1f} s   {cold['chunks_embedded'] / cold['seconds']:.0f} chunks/s")
+    print(f"raw encode           {encoding:8.1f} s   {chunks / encoding:.0f} chunks/s")
+    print(f"parse and chunk      {prepared:8.1f} s")
+    print(f"raw encode / cold    {encoding / cold['seconds']:8.2f}")
+    print(f"unchanged sync       {same['seconds']:8.2f} s   {same['chunks_embedded']} chunks embedded")
+    print(f"bare listing         {listing:8.2f} s")
+    print(f"peak memory          {cold['peak_mb']:8.0f} MB, the syncing process and its parsers together")
+
+
+if __name__ == "__main__":
+    main()

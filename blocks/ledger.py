@@ -1,0 +1,49 @@
+"""The SQL database that remembers what each generation holds."""
+
+from __future__ import annotations
+
+import sqlite3
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+from prefect.blocks.core import Block
+from pydantic import Field, SecretStr
+
+if TYPE_CHECKING:
+    from sqlalchemy import Engine
+
+
+class Ledger(Block):
+    """A SQLAlchemy URL: SQLite for one machine, PostgreSQL for many workers."""
+
+    _block_type_name = "Ledger"
+    _block_type_slug = "ledger"
+    _description = "The database in which Lockstep records what each generation holds."
+
+    url: SecretStr = Field(
+        description="SQLAlchemy URL, such as sqlite:////var/lib/lockstep/ledger.db or postgresql+psycopg://…"
+    )
+    timeout_seconds: float = Field(default=30.0, gt=0, description="Seconds to wait for a connection or a lock.")
+
+    def get_client(self) -> Engine:
+        """Return an engine; it connects when it is first used.
+
+        SQLite runs in WAL mode, so that readers never wait for the writer, and waits for locks.
+        """
+        from sqlalchemy import create_engine, event, make_url
+
+        url = make_url(self.url.get_secret_value())
+        if url.get_backend_name() == "postgresql":
+            connect = {"connect_timeout": max(2, int(self.timeout_seconds))}
+            return create_engine(url.set(drivername="postgresql+psycopg"), pool_pre_ping=True, connect_args=connect)
+        engine = create_engine(url, connect_args={"timeout": self.timeout_seconds})
+        event.listen(engine, "connect", _use_wal)
+        return engine
+
+
+def _use_wal(connection: sqlite3.Connection, _record: object) -> None:
+    if connection.execute("PRAGMA journal_mode").fetchone()[0] != "wal":
+        # Kept in the file. Another process that is switching it just now holds a lock that does not wait.
+        with suppress(sqlite3.OperationalError):
+            connection.execute("PRAGMA journal_mode=WAL")
+    connection.execute("PRAGMA synchronous=FULL")

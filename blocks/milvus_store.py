@@ -1,0 +1,36 @@
+"""The Milvus server that holds the index."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from prefect.blocks.core import Block
+from pydantic import Field, SecretStr
+
+from blocks.pymilvus_import import load_pymilvus
+
+if TYPE_CHECKING:
+    from pymilvus import MilvusClient
+
+
+class MilvusStore(Block):
+    """Where Milvus is and who may write to it."""
+
+    _block_type_name = "Milvus Store"
+    _block_type_slug = "milvus-store"
+    _description = "A Milvus server (2.3 or later), Zilliz Cloud, or a Milvus Lite server."
+
+    uri: str = Field(min_length=1, description="Address, such as http://milvus:19530.")
+    token: SecretStr | None = Field(default=None, description="API key or 'user:password'; empty for none.")
+    database: str | None = Field(default=None, description="Database; empty for the server's default.")
+    timeout_seconds: float = Field(default=30.0, gt=0, description="Seconds to wait for each answer.")
+
+    def get_client(self) -> MilvusClient:
+        """Return a connected client; raises pymilvus' own error when the server does not answer."""
+        client: MilvusClient = load_pymilvus().MilvusClient(
+            uri=self.uri,
+            token=self.token.get_secret_value() if self.token else "",
+            db_name=self.database or "",
+            timeout=min(self.timeout_seconds, 10.0),
+        )
+        return client

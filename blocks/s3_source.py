@@ -1,0 +1,55 @@
+"""The bucket that an index is kept in step with."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from botocore.config import Config
+from prefect.blocks.core import Block
+from prefect_aws import AwsCredentials, MinIOCredentials
+from pydantic import Field
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+
+
+class S3Source(Block):
+    """A bucket, the part of it that counts, and who may read it."""
+
+    _block_type_name = "S3 Source"
+    _block_type_slug = "s3-source"
+    _description = "An S3-compatible bucket that Lockstep keeps an index in step with."
+
+    bucket: str = Field(min_length=1, description="Name of the bucket.")
+    prefix: str = Field(default="", description="Only keys that start with this are indexed.")
+    include: list[str] = Field(
+        default_factory=list,
+        description="Globs over the whole key, such as 'guides/*.md'; a key must match one. Empty: every key.",
+    )
+    exclude: list[str] = Field(
+        default_factory=list, description="Globs over the whole key; a key that matches one is left out."
+    )
+    max_bytes: int = Field(
+        default=50_000_000, ge=1, description="Objects larger than this many bytes are quarantined, not read."
+    )
+    endpoint_url: str | None = Field(
+        default=None, description="Address of an S3-compatible server; empty for AWS itself."
+    )
+    credentials: AwsCredentials | MinIOCredentials = Field(
+        default_factory=AwsCredentials,
+        description="Keys from prefect-aws; an empty AwsCredentials uses the machine's own AWS configuration.",
+    )
+    timeout_seconds: float = Field(
+        default=30.0, gt=0, description="Seconds to wait for a connection and for each answer."
+    )
+
+    def get_client(self) -> S3Client:
+        """Return a boto3 S3 client (path-style for custom endpoints, three attempts a call)."""
+        config = Config(
+            connect_timeout=min(self.timeout_seconds, 10.0),
+            read_timeout=self.timeout_seconds,
+            retries={"mode": "standard", "max_attempts": 3},
+            s3={"addressing_style": "path" if self.endpoint_url else "auto"},
+        )
+        session = self.credentials.get_boto3_session()
+        return session.client("s3", endpoint_url=self.endpoint_url, config=config)  # type: ignore[no-any-return]

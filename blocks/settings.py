@@ -1,0 +1,70 @@
+"""How one pipeline behaves: one frozen model, recorded with every flow run that used it."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+SearchMode = Literal["dense", "hybrid", "lexical"]
+
+
+class Settings(BaseModel):
+    """Everything about a pipeline that is not a connection.
+
+    The first group decides what a chunk and its vector look like; it is part of the fingerprint, and
+    changing it asks for a new generation. The others may change from run to run.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    chunk_tokens: int | None = Field(
+        default=None,
+        ge=16,
+        le=8192,
+        description="Most tokens of one chunk, heading path included. Empty: as many as the model reads.",
+    )
+    embed_heading: bool = Field(default=True, description="Put the heading path before the text when it is embedded.")
+
+    batch_objects: int = Field(default=64, ge=1, le=1000, description="Most objects of one batch.")
+    batch_bytes: int = Field(
+        default=8_000_000,
+        ge=1,
+        description="Most bytes of one batch (one larger object is a batch of its own).",
+    )
+    wave_batches: int = Field(
+        default=16, ge=1, le=100, description="Batches of one sub-flow; bounds memory and task runs."
+    )
+    parse_processes: int = Field(default=1, ge=1, le=64, description="Processes that parse files.")
+    parse_seconds: float = Field(
+        default=60.0,
+        gt=0,
+        description="Seconds after which parsing a file is stopped and the file quarantined.",
+    )
+    parse_memory_mb: int = Field(
+        default=1024, ge=128, description="MiB that a parsing process may allocate (Linux only)."
+    )
+    wait_for_writer_seconds: float = Field(
+        default=300.0, ge=0, description="Seconds a sync waits for another writer of the same generation."
+    )
+
+    mode: SearchMode = Field(default="dense", description="How chunks are found: dense, hybrid or lexical.")
+    top_k: int = Field(default=8, ge=1, le=100, description="Chunks retrieved for a question.")
+    min_score: float = Field(
+        default=0.30,
+        ge=-1.0,
+        le=1.0,
+        description="Cosine similarity under which a chunk is not relevant; with none above it, `ask` abstains.",
+    )
+    extract_sentences: int = Field(default=3, ge=1, le=10, description="Sentences of an extractive answer at the most.")
+
+    temperature: float = Field(default=0.0, ge=0.0, le=2.0, description="Sampling temperature of the chat model.")
+    max_answer_tokens: int = Field(
+        default=512, ge=16, le=8192, description="Most tokens the chat model may answer with."
+    )
+    context_tokens: int = Field(
+        default=2048,
+        ge=256,
+        le=131072,
+        description="Most tokens of passages put into the prompt (estimated).",
+    )

@@ -1,0 +1,200 @@
+"""The `lockstep` command.
+
+    lockstep up | down | status       the local stack: what is not configured elsewhere is started
+    lockstep sync                     bring the index in step with the bucket
+    lockstep search Q | ask Q         find chunks | get a cited answer
+
+Exit codes: 0 done, 1 failed, 2 misuse. JSON goes to stdout alone; everything else goes to stderr.
+"""
+
+from __future__ import annotations
+
+import sys
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import typer
+
+from tasks.errors import LockstepError, MisuseError
+
+app = typer.Typer(
+    name="lockstep",
+    help="Keep a Milvus index in step with a bucket, and answer questions from it.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=True,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
+Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Show Prefect's log on stderr as well.")]
+PipelineName = Annotated[
+    str | None, typer.Option("--pipeline", help="Name of a saved Pipeline block; default: the environment's.")
+]
+TopK = Annotated[int | None, typer.Option("--top-k", min=1, max=100, help="How many chunks to find.")]
+Mode = Annotated[Literal["dense", "hybrid", "lexical"] | None, typer.Option("--mode", help="How chunks are found.")]
+
+
+@app.command()
+def up(as_json: Json = False) -> None:
+    """Start the parts that are not configured elsewhere, register blocks, deploy the flows."""
+    from deployments import environment, show, stack
+    from deployments.session import enter, prefect_answers
+
+    env = environment.load()
+    started = stack.up(env, show.say)
+    enter(env)
+    with prefect_answers(started.endpoints.prefect_api_url):
+        from deployments.deploy import ensure_deployed, ensure_registered
+
+        ensure_deployed(env, ensure_registered(env, started.endpoints), show.say)
+    if as_json:
+        show.as_json({"parts": [_part(part) for part in started.parts], "ui": started.endpoints.prefect_ui_url})
+    else:
+        show.out.print(f"Prefect UI: {started.endpoints.prefect_ui_url}")
+
+
+@app.command()
+def down() -> None:
+    """Stop the processes that `up` started, and no others."""
+    from deployments import environment, show, stack
+
+    stack.down(environment.load(), show.say)
+
+
+@app.command()
+def status(as_json: Json = False) -> None:
+    """Say which parts are up and where. Exits with 1 when one is down."""
+    from deployments import environment, show, stack
+
+    parts = stack.status(environment.load())
+    show.as_json({"parts": [_part(part) for part in parts]}) if as_json else show.parts_table(parts)
+    if any(part.state == "down" for part in parts):
+        raise typer.Exit(1)
+
+
+def _part(part: Any) -> dict[str, Any]:
+    return {name: getattr(part, name) for name in ("name", "state", "url", "pid", "detail", "log")} | {
+        "log": str(part.log) if part.log else None
+    }
+
+
+@app.command()
+def sync(pipeline: PipelineName = None, as_json: Json = False, verbose: Verbose = False) -> None:
+    """Bring the index in step with the bucket, once."""
+    from deployments import environment, show
+    from deployments.session import open_session
+
+    session = open_session(environment.load(), pipeline, verbose)
+    from flows.sync import sync as run
+
+    with show.progress_bar(shown=not as_json and not verbose):
+        report = run(session.pipeline)
+    show.as_json(show.sync_json(report)) if as_json else show.sync_report(report)
+
+
+@app.command()
+def search(
+    question: Annotated[str | None, typer.Argument(help="What to look for.")] = None,
+    queries_file: Annotated[
+        Path | None,
+        typer.Option("--queries-file", help='Many questions: one JSON {"id", "question"} a line.'),
+    ] = None,
+    top_k: TopK = None,
+    mode: Mode = None,
+    pipeline: PipelineName = None,
+    as_json: Json = False,
+) -> None:
+    """Find the chunks nearest to a question; writes no flow run."""
+    if (question is None) == (queries_file is None):
+        raise MisuseError("give either a question or --queries-file, one of the two")
+    from deployments import environment, show
+    from deployments.questions import Question, read_questions, search_all
+    from deployments.session import open_session
+    from tasks.question import checked
+
+    env = environment.load()
+    questions = read_questions(queries_file) if queries_file else [Question("", checked(question or ""))]
+    session = open_session(env, pipeline)
+    from tasks.pipelines import load_pipeline
+
+    block = load_pipeline(session.pipeline)
+    for found in search_all(block, questions, _settings(block.settings, top_k, mode)):
+        if as_json or queries_file:
+            line = show.hits_json(found.collection, found.hits, found.seconds)
+            show.as_json({"id": found.id, **line} if queries_file else line)
+        else:
+            show.hits_table(found.collection, found.hits)
+
+
+@app.command()
+def ask(
+    question: Annotated[str, typer.Argument(help="The question.")],
+    top_k: TopK = None,
+    mode: Mode = None,
+    pipeline: PipelineName = None,
+    as_json: Json = False,
+    verbose: Verbose = False,
+) -> None:
+    """Answer a question from the index, with citations; recorded as a flow run."""
+    from deployments import environment, show
+    from deployments.session import open_session
+
+    session = open_session(environment.load(), pipeline, verbose)
+    from flows.ask import ask as run
+    from flows.without_heartbeat import without_heartbeat
+    from tasks.pipelines import load_pipeline
+
+    settings = _settings(load_pipeline(session.pipeline).settings, top_k, mode)
+    with without_heartbeat():
+        answer = run(question, session.pipeline, settings)
+    show.as_json(show.answer_json(answer)) if as_json else show.answer_text(answer)
+
+
+def _settings(settings: Any, top_k: int | None, mode: str | None) -> Any:
+    given = {"top_k": top_k, "mode": mode}
+    return settings.model_copy(update={name: value for name, value in given.items() if value is not None})
+
+
+def main() -> None:
+    """Run the command."""
+    main_with(app)
+
+
+def main_with(run: Callable[[], Any]) -> None:
+    """Run something as the command does: errors end in one sentence and an exit code.
+
+    No stack trace reaches the person: that of an unexpected error goes to a file.
+    """
+    try:
+        run()
+    except MisuseError as error:
+        _fail(str(error), 2)
+    except LockstepError as error:
+        _fail(str(error), 1)
+    except KeyboardInterrupt:
+        _fail("stopped; what was recorded is taken up by the next sync", 130)
+    except Exception as error:  # noqa: BLE001 - the last resort of a command: say it, keep the trace for a report
+        _fail(
+            f"unexpected: {type(error).__name__}: {error}. The trace is in {_keep_trace()}; please report it.",
+            1,
+        )
+
+
+def _keep_trace() -> Path:
+    import tempfile
+
+    with tempfile.NamedTemporaryFile("w", prefix="lockstep-", suffix=".log", delete=False) as log:
+        traceback.print_exc(file=log)
+    return Path(log.name)
+
+
+def _fail(message: str, code: int) -> None:
+    sys.stderr.write(f"lockstep: {message}\n")
+    sys.exit(code)
+
+
+if __name__ == "__main__":
+    main()

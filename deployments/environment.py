@@ -1,0 +1,279 @@
+"""The environment, read here and nowhere else: what is configured, checked, and what child processes get.
+
+    load()                           the variables that Lockstep knows, from the environment and ``.env``
+    prefect_environment(env, state)  the variables under which Prefect's commands and our flows run
+    inherit(variables)               the whole environment of a child process
+
+The real environment wins over ``.env``; an empty variable counts as unset. A misspelt name is refused with
+the name that was probably meant, because a setting that is silently ignored costs hours.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+from dotenv import dotenv_values
+from pydantic import AfterValidator, BaseModel, Field, SecretStr, StringConstraints, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from deployments.state import State
+from tasks.errors import MisuseError
+
+OVERRIDE = "LOCKSTEP_"
+
+# Names that start like ours and are nearly ours are typing mistakes. AWS_* and PREFECT_* belong to others,
+# and vLLM's own variables (VLLM_CPU_KVCACHE_SPACE, …) are too far from ours to be taken for one.
+WATCHED = ("MILVUS_", "VLLM_", "LEDGER", "EMBED_", "LLM_", "COLLECTION", "BUCKET", "PREFIX")
+NEARLY = 0.85
+
+
+def _database_url(secret: SecretStr) -> SecretStr:
+    if "://" not in secret.get_secret_value():
+        raise ValueError("no scheme")
+    return secret
+
+
+HttpUrl = Annotated[str, StringConstraints(pattern=r"^https?://[^\s/]+"), AfterValidator(lambda url: url.rstrip("/"))]
+DatabaseUrl = Annotated[SecretStr, AfterValidator(_database_url)]
+
+
+class Environment(BaseSettings):
+    """What the environment says, checked; each field's description is what its variable must be.
+
+    A secret is a SecretStr and so never shows in a log, a message or a repr.
+    """
+
+    model_config = SettingsConfigDict(
+        frozen=True,
+        case_sensitive=True,
+        env_file=".env",
+        env_file_encoding="utf-8",
+        env_ignore_empty=True,
+        extra="ignore",
+        populate_by_name=True,
+    )
+
+    home: Annotated[Path, AfterValidator(lambda path: path.expanduser().absolute())] = Field(
+        default=Path(".lockstep"),
+        validate_default=True,
+        validation_alias="LOCKSTEP_HOME",
+        description="a folder",
+    )
+
+    aws_endpoint_url: HttpUrl | None = Field(
+        default=None, validation_alias="AWS_ENDPOINT_URL", description="an http:// or https:// address"
+    )
+    aws_access_key_id: str | None = Field(
+        default=None, validation_alias="AWS_ACCESS_KEY_ID", description="an access key"
+    )
+    aws_secret_access_key: SecretStr | None = Field(
+        default=None, validation_alias="AWS_SECRET_ACCESS_KEY", description="a secret key"
+    )
+    aws_session_token: SecretStr | None = Field(
+        default=None, validation_alias="AWS_SESSION_TOKEN", description="the token of temporary keys"
+    )
+    aws_region: str = Field(default="us-east-1", validation_alias="AWS_REGION", description="a region")
+    bucket: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{2,62}$")] = Field(
+        default="documents",
+        validation_alias="BUCKET",
+        description="the name of a bucket: 3 to 63 letters, digits, dots and hyphens",
+    )
+    prefix: Annotated[str, StringConstraints(pattern=r"^([^/].*)?$")] = Field(
+        default="", validation_alias="PREFIX", description="the start of keys, without a slash in front"
+    )
+
+    milvus_uri: Annotated[str, StringConstraints(pattern=r"^(https?|tcp)://[^\s/]+")] | None = Field(
+        default=None,
+        validation_alias="MILVUS_URI",
+        description="an http:// or https:// address (a file serves one process only; leave MILVUS_URI out "
+        "and `lockstep up` starts an embedded Milvus)",
+    )
+    milvus_token: SecretStr | None = Field(
+        default=None, validation_alias="MILVUS_TOKEN", description="a token, or user:password"
+    )
+    milvus_db: str | None = Field(default=None, validation_alias="MILVUS_DB", description="the name of a database")
+    collection_name: Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,200}$")] = Field(
+        default="docs",
+        validation_alias="COLLECTION_NAME",
+        description="letters, digits and underscores, not starting with a digit, at most 201",
+    )
+    embed_model_name: str = Field(
+        default="sentence-transformers/all-MiniLM-L6-v2",
+        validation_alias="EMBED_MODEL_NAME",
+        description="the name of a model, or its folder",
+    )
+
+    vllm_base_url: HttpUrl | None = Field(
+        default=None,
+        validation_alias="VLLM_BASE_URL",
+        description="an http:// or https:// address, with /v1 at its end",
+    )
+    vllm_api_key: SecretStr | None = Field(default=None, validation_alias="VLLM_API_KEY", description="an API key")
+    llm_model: str | None = Field(
+        default=None, validation_alias="LLM_MODEL", description="a model that VLLM_BASE_URL serves"
+    )
+
+    ledger_url: DatabaseUrl | None = Field(
+        default=None,
+        validation_alias="LEDGER_URL",
+        description="a database address like postgresql+psycopg://user:password@host/name or sqlite:////path",
+    )
+
+    prefect_api_url: HttpUrl | None = Field(
+        default=None,
+        validation_alias="PREFECT_API_URL",
+        description="an http:// or https:// address, with /api at its end",
+    )
+    prefect_api_key: SecretStr | None = Field(
+        default=None, validation_alias="PREFECT_API_KEY", description="an API key of Prefect Cloud"
+    )
+    prefect_api_auth_string: SecretStr | None = Field(
+        default=None, validation_alias="PREFECT_API_AUTH_STRING", description="user:password"
+    )
+
+    settings_overrides: dict[str, Any] = Field(
+        default_factory=dict, description="fields of Settings that LOCKSTEP_<FIELD> variables set, checked"
+    )
+
+
+def load() -> Environment:
+    """Return the environment, checked.
+
+    Raises MisuseError that names the variable: it is unknown or misspelt, its value (never shown when it
+    is a secret) is not what it must be, or it asks for another one that is not set.
+    """
+    given = _given()
+    _refuse_unknown(given)
+    try:
+        env = Environment(settings_overrides=_overrides(given))
+    except ValidationError as error:
+        raise MisuseError(_explain(error, Environment, given)) from None
+    if env.aws_endpoint_url and "BUCKET" not in given:
+        raise MisuseError(
+            "AWS_ENDPOINT_URL is set, but BUCKET is not: set BUCKET to the bucket to keep in step with "
+            "(only the embedded S3 has one by default)."
+        )
+    return env
+
+
+def prefect_environment(env: Environment, state: State) -> dict[str, str]:
+    """Return the variables under which Prefect's commands and our flows run.
+
+    Prefect keeps everything under the home folder with them: the person's own ~/.prefect and profile are
+    neither read nor written. PREFECT_API_URL is the configured one or that of the embedded server; it is
+    left out while there is neither. Call ``load`` before putting these into ``os.environ``, not after: the
+    embedded server would look like a configured one.
+    """
+    folder = env.home / "prefect"
+    variables = {
+        "PREFECT_HOME": str(folder),
+        "PREFECT_PROFILES_PATH": str(folder / "profiles.toml"),
+        # A profile that ships with Prefect: one that the person selected would not be in our profiles file.
+        "PREFECT_PROFILE": "ephemeral",
+        # Without an address Prefect would quietly start a server of its own inside each command.
+        "PREFECT_SERVER_ALLOW_EPHEMERAL_MODE": "false",
+        "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+        "PREFECT_CLI_PROMPT": "false",
+        "DO_NOT_TRACK": "1",
+        "LOCKSTEP_HOME": str(env.home),
+        "BUCKET": env.bucket,
+        "PREFIX": env.prefix,
+        "COLLECTION_NAME": env.collection_name,
+        "EMBED_MODEL_NAME": env.embed_model_name,
+        **_no_proxy_for_local(),
+    }
+    if api_url := env.prefect_api_url or state.url("prefect"):
+        variables["PREFECT_API_URL"] = api_url
+    secrets = {"PREFECT_API_KEY": env.prefect_api_key, "PREFECT_API_AUTH_STRING": env.prefect_api_auth_string}
+    return variables | {name: secret.get_secret_value() for name, secret in secrets.items() if secret}
+
+
+def inherit(variables: Mapping[str, str]) -> dict[str, str]:
+    """Return the whole environment of a child process: ours, with ``variables`` over it.
+
+    The tools beside this Python come first on PATH. RCLONE_* is left out: those variables are flags of the
+    person's own rclone and would change what the embedded S3 does.
+    """
+    own = {name: value for name, value in os.environ.items() if not name.startswith("RCLONE_")}
+    path = f"{Path(sys.executable).parent}{os.pathsep}{own.get('PATH', os.defpath)}"
+    return {**own, "PATH": path, **variables}
+
+
+def _given() -> dict[str, str]:
+    merged = {**dotenv_values(".env", encoding="utf-8"), **os.environ}
+    return {name: value for name, value in merged.items() if value}
+
+
+def _names(model: type[BaseModel]) -> dict[str, str]:
+    """Return variable → field of the fields that are read from a variable."""
+    aliases = {str(field.validation_alias): name for name, field in model.model_fields.items()}
+    return {alias: name for alias, name in aliases.items() if alias != "None"}
+
+
+def _settings_names() -> dict[str, str]:
+    from blocks.settings import Settings
+
+    return {f"{OVERRIDE}{name.upper()}": name for name in Settings.model_fields}
+
+
+def _refuse_unknown(given: Mapping[str, str]) -> None:
+    known = {*_names(Environment), *_settings_names()}
+    for name in sorted(given.keys() - known):
+        if name.startswith(OVERRIDE):
+            raise MisuseError(f"{name} is not a setting; {_meant(name.removeprefix(OVERRIDE))}")
+        near = difflib.get_close_matches(name, known, n=1, cutoff=NEARLY)
+        if near and name.startswith(WATCHED):
+            raise MisuseError(f"{name} is not a setting; did you mean {near[0]}?")
+
+
+def _meant(end: str) -> str:
+    """Return what LOCKSTEP_<end> was probably meant to be, or all that it can be."""
+    ends = sorted(name.removeprefix(OVERRIDE) for name in {"LOCKSTEP_HOME", *_settings_names()})
+    near = difflib.get_close_matches(end, ends, n=1)
+    if near:
+        return f"did you mean {OVERRIDE}{near[0]}?"
+    return f"after {OVERRIDE} comes one of {', '.join(ends)}."
+
+
+def _overrides(given: Mapping[str, str]) -> dict[str, Any]:
+    names = {variable: name for variable, name in _settings_names().items() if variable in given}
+    if not names:
+        return {}
+    from blocks.settings import Settings
+
+    try:
+        settings = Settings(**{name: given[variable] for variable, name in names.items()})
+    except ValidationError as error:
+        raise MisuseError(_explain(error, Settings, given)) from None
+    return {name: getattr(settings, name) for name in names.values()}
+
+
+def _explain(error: ValidationError, model: type[BaseModel], given: Mapping[str, str]) -> str:
+    """Return one sentence for the first thing that is wrong."""
+    first = error.errors()[0]
+    name = str(first["loc"][0])
+    field = model.model_fields.get(_names(model).get(name, name))
+    variable = name if name in given else f"{OVERRIDE}{name.upper()}"
+    expected = (field.description if field else None) or first["msg"]
+    if field and "SecretStr" in str(field.annotation):
+        return f"{variable} is not what it must be. Expected: {expected}."
+    if model is Environment:
+        return f"{variable} is {given.get(variable)!r}. Expected: {expected}."
+    return f"{variable} is {given.get(variable)!r}: {first['msg']}. It means: {expected}"
+
+
+def _no_proxy_for_local() -> dict[str, str]:
+    """Return NO_PROXY with this machine in it: a company's proxy cannot reach the embedded parts."""
+    old = os.environ.get("NO_PROXY") or os.environ.get("no_proxy") or ""
+    hosts = dict.fromkeys([*filter(None, old.split(",")), "127.0.0.1", "localhost"])
+    return {"NO_PROXY": ",".join(hosts), "no_proxy": ",".join(hosts)}
+
+
+def enter(variables: Mapping[str, str]) -> None:
+    """Make this process run under ``variables``; call it before Prefect is imported."""
+    os.environ.update(variables)

@@ -1,0 +1,101 @@
+"""Processes and ports: start in the background, recognise, stop.
+
+A process is known by its pid *and* the second it was created in, so that a pid which the system has given
+to somebody else is neither counted nor signalled.
+"""
+
+from __future__ import annotations
+
+import socket
+import subprocess
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+
+import psutil
+
+from deployments.environment import inherit
+from deployments.state import Record
+from tasks.errors import MisuseError
+
+STOP_SECONDS = 10.0
+
+# create_time comes from counting clock ticks since boot: two readings differ by a fraction of a second.
+SAME_PROCESS_SECONDS = 2.0
+
+
+def spawn(argv: Sequence[str], variables: Mapping[str, str], home: Path, log: Path) -> psutil.Process:
+    """Start a background process that outlives us and appends its output to ``log``; return it.
+
+    Raises OSError when the program or the log cannot be opened.
+    """
+    with log.open("ab") as output:
+        return psutil.Popen(
+            argv,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            # A .env, prefect.toml or pyproject.toml of the person's folder must not change what runs.
+            cwd=home,
+            env=inherit(variables),
+            start_new_session=True,
+        )
+
+
+def running(record: Record | None) -> psutil.Process | None:
+    """Return the live process of ``record``; None when it ended or its pid is now somebody else's."""
+    if record is None or record.pid is None or record.create_time is None:
+        return None
+    try:
+        process = psutil.Process(record.pid)
+        same = abs(process.create_time() - record.create_time) < SAME_PROCESS_SECONDS
+        return process if same and process.status() != psutil.STATUS_ZOMBIE else None
+    except psutil.NoSuchProcess:
+        return None
+
+
+def stop(processes: Iterable[psutil.Process], strays: Iterable[psutil.Process]) -> None:
+    """Stop ``processes`` with all their children, and ``strays``: SIGTERM, and SIGKILL after 10 s.
+
+    psutil looks at the creation time before each signal, so a pid that changed hands is left alone.
+    """
+    victims = set(strays)
+    for process in processes:
+        with suppress(psutil.NoSuchProcess):
+            victims |= {process, *process.children(recursive=True)}
+    for process in victims:
+        with suppress(psutil.NoSuchProcess):
+            process.terminate()
+    _, stubborn = psutil.wait_procs(victims, timeout=STOP_SECONDS)
+    for process in stubborn:
+        with suppress(psutil.NoSuchProcess):
+            process.kill()
+    psutil.wait_procs(stubborn, timeout=STOP_SECONDS)
+
+
+def marked(variable: str, value: str) -> list[psutil.Process]:
+    """Return the processes of this user that have ``variable`` set to ``value`` in their environment."""
+    found = []
+    for process in psutil.process_iter():
+        with suppress(psutil.Error):
+            if process.environ().get(variable) == value:
+                found.append(process)
+    return found
+
+
+def free_port(wanted: int | None, taken: frozenset[int]) -> int:
+    """Return ``wanted`` when nobody listens there, else a free port of 127.0.0.1 that is not in ``taken``."""
+    for port in (wanted, *[0] * 100):
+        if port is None:
+            continue
+        with socket.socket() as probe:
+            # Without this a port that was ours a minute ago would count as taken (TIME_WAIT).
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            found = int(probe.getsockname()[1])
+        if port or found not in taken:
+            return found
+    raise MisuseError("no free port on 127.0.0.1: every one that was tried is taken")

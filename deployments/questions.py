@@ -1,0 +1,88 @@
+"""Search for one question, or for a file of them, without the flow engine."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tasks.errors import MisuseError
+from tasks.models import Hit
+from tasks.question import checked
+
+if TYPE_CHECKING:
+    from blocks.pipeline import Pipeline
+    from blocks.settings import Settings
+
+TOGETHER = 32
+"""Questions of a file that are embedded in one go."""
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """A line of a questions file."""
+
+    id: str
+    question: str
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What one question found, and how long it took: ``embed`` is its share of a common forward pass."""
+
+    id: str
+    collection: str
+    hits: tuple[Hit, ...]
+    seconds: dict[str, float]
+
+
+def read_questions(path: Path) -> list[Question]:
+    """Return the questions of a file with one JSON ``{"id", "question"}`` a line.
+
+    Raises ``MisuseError`` naming the first line that is not one, before anything is answered.
+    """
+    try:
+        lines = path.read_text(encoding="utf-8-sig").split("\n")
+    except (OSError, UnicodeDecodeError) as error:
+        raise MisuseError(f"--queries-file {path} cannot be read: {error}.") from error
+    found: list[Question] = []
+    for number, line in enumerate(lines, start=1):
+        if line.strip():
+            found.append(_question(line, f"{path}, line {number}"))
+    return found
+
+
+def _question(line: str, where: str) -> Question:
+    expected = 'is not a JSON object with "id" and "question"'
+    try:
+        given = json.loads(line)
+        return Question(str(given["id"]), checked(given["question"]))
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise MisuseError(f"{where} {expected}: {line[:80]}") from error
+    except MisuseError as error:
+        raise MisuseError(f"{where}: {error}") from error
+
+
+def search_all(pipeline: Pipeline, questions: Sequence[Question], settings: Settings) -> Iterator[Found]:
+    """Yield what each question finds, in order; the model and the connection are opened once."""
+    from tasks.embed import load_model
+    from tasks.retrieve import find
+    from tasks.store import Store
+
+    store = Store(pipeline.store, pipeline.alias)
+    with closing(store.client):
+        model = load_model(pipeline.embedder)
+        for start in range(0, len(questions), TOGETHER):
+            group = questions[start : start + TOGETHER]
+            began = time.monotonic()
+            vectors = model.encode([one.question for one in group], pipeline.embedder.query_prompt)
+            embedding = (time.monotonic() - began) / len(group)
+            for one, vector in zip(group, vectors, strict=True):
+                began = time.monotonic()
+                found = find(store, one.question, vector, settings)
+                seconds = {"embed": round(embedding, 4), "search": round(time.monotonic() - began, 4)}
+                yield Found(one.id, found.collection, found.hits, seconds)

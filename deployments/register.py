@@ -1,0 +1,122 @@
+"""Register the blocks with Prefect: types for the UI, and the pipeline that the environment describes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from prefect.blocks.core import Block
+from prefect.exceptions import ObjectNotFound
+from prefect_aws import AwsCredentials, MinIOCredentials
+from pydantic import SecretStr, ValidationError
+
+from blocks.chat_model import ChatModel
+from blocks.embedder import Embedder
+from blocks.ledger import Ledger
+from blocks.milvus_store import MilvusStore
+from blocks.pipeline import Pipeline
+from blocks.s3_source import S3Source
+from blocks.settings import Settings
+from deployments.environment import Environment
+from deployments.parts import Endpoints
+from tasks.errors import MisuseError
+
+TYPES: tuple[type[Block], ...] = (
+    AwsCredentials,
+    MinIOCredentials,
+    S3Source,
+    MilvusStore,
+    Embedder,
+    ChatModel,
+    Ledger,
+    Pipeline,
+)
+
+
+def block_name(alias: str) -> str:
+    """Return the name of an alias' blocks: Prefect allows lower case, digits and dashes."""
+    return alias.lower().replace("_", "-").strip("-")
+
+
+def settings_of(env: Environment) -> Settings:
+    """Return the settings with what the environment overrides (LOCKSTEP_CHUNK_TOKENS and the like)."""
+    try:
+        return Settings(**env.settings_overrides)
+    except ValidationError as error:
+        first = error.errors()[0]
+        variable = "LOCKSTEP_" + str(first["loc"][0]).upper()
+        raise MisuseError(f"{variable}={first['input']!r} will not do: {first['msg']}.") from error
+
+
+def describe(env: Environment, here: Endpoints) -> Pipeline:
+    """Return the pipeline that the environment describes, its blocks not yet saved."""
+    chat = None
+    if here.vllm_base_url:
+        chat = ChatModel(base_url=here.vllm_base_url, api_key=here.vllm_api_key, model=here.llm_model)
+    return Pipeline(
+        alias=env.collection_name,
+        source=S3Source(
+            bucket=here.bucket,
+            prefix=here.prefix,
+            endpoint_url=here.s3_endpoint or None,
+            credentials=AwsCredentials(
+                aws_access_key_id=here.s3_access_key,
+                aws_secret_access_key=here.s3_secret_key,
+                aws_session_token=_plain(here.s3_session_token),
+                region_name=here.s3_region,
+            ),
+        ),
+        store=MilvusStore(uri=here.milvus_uri, token=here.milvus_token, database=here.milvus_db),
+        embedder=Embedder(model_name=env.embed_model_name),
+        ledger=Ledger(url=SecretStr(here.ledger_url.get_secret_value())),
+        chat_model=chat,
+        settings=settings_of(env),
+    )
+
+
+def _plain(secret: SecretStr | None) -> str | None:
+    return secret.get_secret_value() if secret else None
+
+
+def save(pipeline: Pipeline, name: str) -> str:
+    """Save a pipeline and the blocks it nests under one name, each as a block of its own; returns the name.
+
+    A field that the environment does not speak of (globs, limits, timeouts, prompts) keeps what somebody
+    set in the Prefect UI.
+    """
+    before = _existing(Pipeline, name)
+    if before is not None and before.alias != pipeline.alias:
+        raise MisuseError(
+            f"COLLECTION_NAME {pipeline.alias} and the pipeline of {before.alias} would share the block name '{name}'. "
+            "Choose a name that differs in more than capitals and underscores."
+        )
+    parts: dict[str, Any] = {}
+    for field in ("source", "store", "embedder", "ledger", "chat_model"):
+        block = getattr(pipeline, field)
+        if isinstance(block, S3Source):
+            block = block.model_copy(update={"credentials": _saved(block.credentials, name)})
+        parts[field] = _saved(block, name) if block is not None else None
+    _saved(pipeline.model_copy(update=parts), name)
+    return name
+
+
+def _saved(block: Any, name: str) -> Any:
+    before = _existing(type(block), name)
+    if before is not None:
+        given = block.model_fields_set
+        kept = {field: getattr(before, field) for field in type(block).model_fields if field not in given}
+        block = block.model_copy(update=kept)
+    block.save(name, overwrite=True)
+    return block
+
+
+def _existing(kind: type[Block], name: str) -> Any:
+    try:
+        return kind.load(name, validate=False)
+    except (ValueError, ObjectNotFound):
+        return None
+
+
+def register_types() -> None:
+    """Register every block type, so that the UI can show and make them."""
+    for kind in TYPES:
+        kind.register_type_and_schema()

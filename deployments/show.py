@@ -1,0 +1,158 @@
+"""Print what commands report: JSON for machines on stdout, tables for eyes, everything else on stderr."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    SpinnerColumn,
+    TextColumn,
+    TimeElapsedColumn,
+)
+from rich.table import Table
+
+from tasks.progress import listener
+
+if TYPE_CHECKING:
+    from deployments.stack import PartStatus
+    from tasks.models import Answer, Citation, Hit, SyncReport
+
+out = Console(highlight=False, soft_wrap=True)
+err = Console(stderr=True, highlight=False, soft_wrap=True)
+
+SYNC_KEYS = (
+    "collection", "new", "changed", "deleted", "unchanged", "quarantined", "chunks_embedded", "chunks_reused",
+    "chunks_deleted", "seconds", "flow_run_id",
+)  # fmt: skip
+CITATION_KEYS = ("n", "key", "heading", "page", "quote")
+HIT_KEYS = ("key", "chunk_id", "score", "text", "heading", "page")
+
+
+def say(line: str) -> None:
+    """Print a line for people, on stderr."""
+    err.print(escape(line))
+
+
+def as_json(value: object) -> None:
+    """Print a value as one line of JSON, on stdout."""
+    sys.stdout.write(json.dumps(value, ensure_ascii=False) + "\n")
+    sys.stdout.flush()
+
+
+def sync_json(report: SyncReport) -> dict[str, Any]:
+    """Return a sync's report as `lockstep sync --json` prints it."""
+    return {key: getattr(report, key) for key in SYNC_KEYS}
+
+
+def hits_json(collection: str, hits: Sequence[Hit], seconds: dict[str, float]) -> dict[str, Any]:
+    """Return what was found as `lockstep search --json` prints it."""
+    found = [{key: getattr(hit, key) for key in HIT_KEYS} for hit in hits]
+    return {"collection": collection, "hits": found, "seconds": seconds}
+
+
+def answer_json(answer: Answer) -> dict[str, Any]:
+    """Return an answer as `lockstep ask --json` prints it."""
+    whole = asdict(answer)
+    citations = [{key: one[key] for key in CITATION_KEYS} for one in whole["citations"]]
+    kept = ("answer", "mode", "collection", "flow_run_id", "seconds", "tokens")
+    return {**{key: whole[key] for key in kept}, "citations": citations}
+
+
+def sync_report(report: SyncReport) -> None:
+    """Print a sync's report as a table."""
+    table = Table(title=f"{report.collection}  {report.seconds:.1f} s", title_justify="left", box=None)
+    table.add_column()
+    table.add_column(justify="right")
+    for name in ("new", "changed", "deleted", "unchanged", "quarantined"):
+        table.add_row(f"objects {name}", f"{getattr(report, name):,}")
+    for name in ("chunks_embedded", "chunks_reused", "chunks_deleted"):
+        table.add_row(name.replace("_", " "), f"{getattr(report, name):,}")
+    out.print(table)
+    if report.moved_on:
+        say(f"{report.moved_on} objects changed while they were being read: the next sync takes them")
+
+
+def place(citation: Citation | Hit) -> str:
+    """Return where something stands: key › heading › page."""
+    page = f"page {citation.page}" if citation.page else ""
+    return " › ".join(part for part in (citation.key, citation.heading, page) if part)
+
+
+def hits_table(collection: str, hits: Sequence[Hit]) -> None:
+    """Print what was found, best first."""
+    if not hits:
+        say(f"{collection} holds nothing to find. Has a sync run?")
+    for n, hit in enumerate(hits, start=1):
+        out.print(f"[bold]{n}.[/] {hit.score:.3f}  [cyan]{escape(place(hit))}[/]")
+        text = " ".join(hit.text.split())
+        out.print(escape(f"   {text[:300]}{'…' if len(text) > 300 else ''}"))
+
+
+def answer_text(answer: Answer) -> None:
+    """Print an answer with its citations."""
+    out.print(escape(answer.answer))
+    for citation in answer.citations:
+        out.print(f"  [dim]\\[{citation.n}][/] [cyan]{escape(place(citation))}[/]")
+    out.print(f"  [dim]mode: {answer.mode} · {answer.collection} · {answer.seconds['total']:.2f} s[/]")
+    for note in answer.notes:
+        say(f"  {note}")
+
+
+def parts_table(parts: Sequence[PartStatus]) -> None:
+    """Print the parts of the stack."""
+    table = Table(box=None)
+    for column in ("part", "state", "address", ""):
+        table.add_column(column)
+    colours = {"up": "green", "down": "red"}
+    for part in parts:
+        colour = colours.get(part.state, "dim")
+        table.add_row(part.name, f"[{colour}]{part.state}[/]", escape(part.url or ""), escape(part.detail or ""))
+    out.print(table)
+
+
+class Bar:
+    """A progress bar that listens to a sync."""
+
+    def __init__(self, progress: Progress) -> None:
+        self._progress = progress
+        self._task = progress.add_task("listing", total=None)
+
+    def listed(self, objects: int) -> None:
+        """Show how many objects were listed."""
+        self._progress.update(self._task, description=f"listing: {objects:,} objects")
+
+    def planned(self, objects: int) -> None:
+        """Show how many there are to do."""
+        self._progress.update(self._task, description="indexing", total=max(objects, 1), completed=not objects)
+
+    def advanced(self, objects: int) -> None:
+        """Move on."""
+        self._progress.advance(self._task, objects)
+
+
+@contextmanager
+def progress_bar(shown: bool) -> Iterator[None]:
+    """Show the progress of a sync called inside, on stderr."""
+    columns = (
+        SpinnerColumn(),
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+    )
+    with Progress(*columns, console=err, transient=True, disable=not shown) as progress:
+        token = listener.set(Bar(progress))
+        try:
+            yield
+        finally:
+            listener.reset(token)

@@ -1,0 +1,55 @@
+"""Answer a question from the live generation, with citations.
+
+    question ──embed──▶ search ──▶ prompt ──▶ chat model ──▶ check citations ──▶ answer
+                           │
+                           ├── nothing near enough ──▶ abstain
+                           └── no chat model ────────▶ extract sentences
+
+The steps are tasks, so that the Prefect UI shows how long each took.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from urllib.parse import quote
+
+from prefect import flow
+from prefect.artifacts import create_markdown_artifact
+from prefect.runtime import flow_run
+
+from blocks.pipeline import Pipeline
+from blocks.settings import Settings
+from flows.run_names import rename_run
+from tasks.answer import RECORDED, answer
+from tasks.models import Answer
+from tasks.pipelines import load_pipeline
+from tasks.report import answer_markdown
+
+NAME_LENGTH = 80
+
+
+@flow(name="ask", flow_run_name="ask {pipeline}")
+def ask(question: str, pipeline: str = "docs", settings: Settings | None = None) -> Answer:
+    """Answer a question from the pipeline's index and return the answer with its citations.
+
+    ``settings`` replaces the pipeline's own for this question. Raises ``MisuseError`` for an empty question,
+    ``PartError`` before the first sync and when a part refuses.
+    """
+    block = load_pipeline(pipeline)
+    shortened = " ".join(question.split())
+    rename_run(f"ask {pipeline}: {shortened[:NAME_LENGTH]}{'…' if len(shortened) > NAME_LENGTH else ''}")
+    answered = answer(block, question, settings or block.settings, RECORDED)
+    answered = replace(answered, flow_run_id=flow_run.id or "")
+    create_markdown_artifact(
+        answer_markdown(answered, {one.key: link(block, one.key) for one in answered.citations}),
+        key=f"ask-{pipeline}",
+        description=shortened,
+    )
+    return answered
+
+
+def link(pipeline: Pipeline, key: str) -> str:
+    """Return the address of an object: on its server, or in the AWS console's own scheme."""
+    source = pipeline.source
+    path = quote(f"{source.bucket}/{key}")
+    return f"{source.endpoint_url.rstrip('/')}/{path}" if source.endpoint_url else f"s3://{path}"

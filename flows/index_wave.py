@@ -1,0 +1,85 @@
+"""Index one wave of batches: the bounded piece of work that a sync is made of.
+
+    parse ──▶ chunk ──▶ embed ──▶ upsert ──▶ prune ──▶ record        mapped over the batches of the wave
+                                                                     delete for what is gone
+
+While one batch is embedded the next ones are fetched and parsed. What the tasks return is released when
+the wave ends, so memory does not grow with the bucket.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from prefect import flow, get_run_logger, unmapped
+from prefect.futures import PrefectFutureList
+from prefect.task_runners import ThreadPoolTaskRunner
+
+from tasks.chunk import chunk
+from tasks.embed import Recent, embed
+from tasks.models import ObjectRef
+from tasks.parse import parse
+from tasks.prune import delete, prune, record
+from tasks.upsert import upsert
+
+if TYPE_CHECKING:
+    from tasks.batches import Stage
+    from tasks.tally import Tally
+    from tasks.tools import Tools
+
+STEPS = 6
+"""Mapped tasks of a batch, at the most."""
+
+
+class Wave:
+    """The work of one wave. Opaque to Prefect, which would otherwise store it all with the run."""
+
+    __slots__ = ("batches", "collection", "done", "first", "tools")
+
+    def __init__(self, tools: Tools, collection: str, batches: list[list[ObjectRef]], done: Tally) -> None:
+        self.tools = tools
+        self.collection = collection
+        self.batches = batches
+        self.first = done.batches + 1
+        self.done = done
+
+
+def outcomes(*steps: PrefectFutureList[Any]) -> list[Any]:
+    """Wait for mapped steps and return the results of the last; raises the first error, in order of steps."""
+    for step in steps:
+        for future in step:
+            future.wait()
+            if future.state.is_failed() or future.state.is_crashed():
+                future.result()
+    return steps[-1].result()
+
+
+@flow(name="index wave", flow_run_name="{stage} {objects} objects, wave {number}", validate_parameters=False)
+def index_wave(stage: Stage, number: int, objects: int, work: Wave) -> None:  # noqa: ARG001 - they name the run
+    """Write, or delete, the objects of a wave, and add what became of them to the sync's tally.
+
+    It returns nothing: what sub-flows return is held by their parent to its end.
+    """
+    tools, on = unmapped(work.tools), unmapped(work.collection)
+    numbers = range(work.first, work.first + len(work.batches))
+    if stage == "deleted":
+        found = outcomes(delete.map(work.batches, tools, on, numbers))
+    else:
+        parsed = parse.map(work.batches, tools, numbers)
+        cut = chunk.map(parsed, tools, numbers)
+        embedded = embed.map(cut, tools, on, numbers)
+        upserted = upsert.map(embedded, tools, on, numbers)
+        pruned = prune.map(upserted, tools, on, numbers)
+        found = outcomes(parsed, cut, embedded, upserted, pruned, record.map(upserted, pruned, tools, on, numbers))
+    for outcome in found:
+        work.done.add(stage, outcome)
+        for failure in outcome.failures:
+            get_run_logger().warning("quarantined '%s': %s", failure.ref.key, failure.reason)
+
+
+def run_wave(stage: Stage, number: int, work: Wave) -> None:
+    """Run a wave with a thread for each of its tasks, so that steps wait for each other, not for threads."""
+    runner: Any = ThreadPoolTaskRunner(max_workers=STEPS * len(work.batches))
+    objects = sum(len(batch) for batch in work.batches)
+    work.tools.recent = Recent()
+    index_wave.with_options(task_runner=runner)(stage, number, objects, work)

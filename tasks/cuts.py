@@ -1,0 +1,68 @@
+"""Decide where a text is cut, so that an edit moves no cut but those beside it.
+
+Packing units greedily from the start would be shorter, but one added sentence then shifts every later
+cut of the section, and all those chunks are embedded again. Here each possible cut has a rank that
+depends only on the text that follows it, and a range that is too long is cut at its best-ranked place,
+again and again until everything fits. A cut elsewhere in the text keeps its rank, hence its place.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+RANK_CHARACTERS = 40
+"""A unit's rank follows from its first characters, so that an edit further on in it moves nothing."""
+SMALLEST_SHARE = 1 / 4
+"""Neither side of a cut is smaller than this share of the capacity, where that can be had."""
+
+
+@dataclass(frozen=True, slots=True)
+class Unit:
+    """A piece that is not cut further. ``level`` is 0 at the start of an element, more inside one: lines,
+    sentences, words. Lower levels are cut first. ``cost`` is its length, at the most the capacity."""
+
+    text: str
+    level: int
+    cost: int
+
+
+def rank(unit: Unit) -> int:
+    """Return the rank of the cut before a unit: lowest is cut first."""
+    digest = hashlib.blake2b(unit.text[:RANK_CHARACTERS].encode(), digest_size=7).digest()
+    return (unit.level << 56) | int.from_bytes(digest, "big")
+
+
+def ranges(units: Sequence[Unit], capacity: int) -> list[tuple[int, int]]:
+    """Return the half-open ranges of units that make a chunk each, in order; none costs over ``capacity``."""
+    import numpy as np
+
+    if sum(unit.cost for unit in units) <= capacity:
+        return [(0, len(units))] if units else []
+    ends = np.concatenate([[0], np.cumsum([unit.cost for unit in units])])
+    ranks = np.array([rank(unit) for unit in units], dtype=np.int64)
+    found: list[tuple[int, int]] = []
+    todo = [(0, len(units))]
+    while todo:
+        start, stop = todo.pop()
+        if stop - start == 1 or ends[stop] - ends[start] <= capacity:
+            found.append((start, stop))
+        else:
+            cut = _best_cut(ends, ranks, start, stop, SMALLEST_SHARE * capacity)
+            todo += [(cut, stop), (start, cut)]
+    return found
+
+
+def _best_cut(ends: NDArray[np.int64], ranks: NDArray[np.int64], start: int, stop: int, least: float) -> int:
+    """Return the best-ranked unit to cut before, leaving ``least`` on both sides where that can be had."""
+    first = max(start + 1, int(ends.searchsorted(ends[start] + least, "left")))
+    last = min(stop - 1, int(ends.searchsorted(ends[stop] - least, "right")) - 1)
+    if first > last:
+        first, last = start + 1, stop - 1
+    return first + int(ranks[first : last + 1].argmin())

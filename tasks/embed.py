@@ -1,0 +1,139 @@
+"""Give every chunk of a batch its vector: known ones from Milvus, the others from the model."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from typing import TYPE_CHECKING
+
+from prefect import task
+
+from tasks.errors import PartError
+from tasks.models import Chunk, Cut, Embedded
+from tasks.precision import resolve_dtype
+from tasks.retries import RETRIED
+from tasks.tokens import TokenCounter, counter_for
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+    from sentence_transformers import SentenceTransformer
+
+    from blocks.embedder import Embedder
+    from tasks.models import Vectors
+    from tasks.tools import Tools
+
+    Lookup = Callable[[Sequence[str]], Mapping[str, NDArray[np.float32]]]
+
+
+class EmbeddingModel:
+    """A loaded model: counts tokens and encodes texts. Safe to use from any thread.
+
+    Forward passes run in one thread of their own, one at a time: each further thread that calls torch
+    would get its own pool of workers and its own buffers.
+    """
+
+    def __init__(self, embedder: Embedder, model: SentenceTransformer) -> None:
+        self.embedder = embedder
+        self._model = model
+        self._forward = ThreadPoolExecutor(1, thread_name_prefix="encode")
+        self.dimension: int = model.get_embedding_dimension()
+        self.counter: TokenCounter = counter_for(model.tokenizer, model.max_seq_length, embedder.model_name)
+
+    def encode(self, texts: Sequence[str], prompt: str = "") -> Vectors:
+        """Return unit vectors, shape (texts, dimension), float32. Texts of like length share a forward pass."""
+        encoding = self._forward.submit(
+            self._model.encode,
+            list(texts),
+            prompt=prompt or None,
+            batch_size=self.embedder.batch_size,
+            normalize_embeddings=True,
+            convert_to_numpy=True,
+            show_progress_bar=False,
+        )
+        vectors: Vectors = encoding.result()
+        return vectors
+
+    def encode_question(self, question: str) -> NDArray[np.float32]:
+        """Return the unit vector of a question, shape (dimension,)."""
+        vector: NDArray[np.float32] = self.encode([question], self.embedder.query_prompt)[0]
+        return vector
+
+
+_loaded: dict[str, EmbeddingModel] = {}
+_loading = threading.Lock()
+
+
+def load_model(embedder: Embedder) -> EmbeddingModel:
+    """Return the embedder's model, loaded once a process.
+
+    Raises ``PartError`` when it does not load: no such name, no network, not a sentence-transformers model.
+    """
+    dtype = resolve_dtype(embedder)
+    name = json.dumps([embedder.location(), dtype, embedder.model_dump(mode="json")])
+    with _loading:
+        if name not in _loaded:
+            try:
+                _loaded[name] = EmbeddingModel(embedder, embedder.get_client(dtype))
+            except PartError:
+                raise
+            except Exception as error:
+                why = str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__
+                raise PartError(
+                    f"Embedder: the model '{embedder.model_name}' does not load: {why}. Check EMBED_MODEL_NAME: "
+                    "a name on the Hugging Face Hub (which must be reachable) or a folder."
+                ) from error
+        return _loaded[name]
+
+
+def unknown(chunks: Sequence[Chunk], known: Mapping[str, object]) -> dict[str, str]:
+    """Return what has to be embedded, as text by hash, each text once."""
+    return {chunk.text_hash: chunk.embedded for chunk in chunks if chunk.text_hash not in known}
+
+
+class Recent:
+    """The vectors of one wave by ``text_hash``: embedded, and perhaps not in Milvus yet."""
+
+    def __init__(self) -> None:
+        self.vectors: dict[str, NDArray[np.float32]] = {}
+        self.lock = threading.Lock()
+        """Held while texts are embedded, so that no other batch embeds the same ones meanwhile."""
+
+
+def embed_batch(cut: Cut, model: EmbeddingModel, lookup: Lookup, recent: Recent) -> Embedded:
+    """Return the batch with one vector a chunk, in the order of its chunks.
+
+    ``lookup`` finds the vectors of texts that Milvus has; what is embedded is added to ``recent``.
+    Raises ``PartError`` when the model returns something that is not a number.
+    """
+    import numpy as np
+
+    chunks = cut.chunks
+    known = dict(lookup(list(unknown(chunks, recent.vectors))))
+    with recent.lock:
+        known.update((h, recent.vectors[h]) for h in {chunk.text_hash for chunk in chunks} if h in recent.vectors)
+        new = unknown(chunks, known)
+        if new:
+            vectors = model.encode(list(new.values()), model.embedder.document_prompt)
+            if not np.isfinite(vectors).all():
+                raise PartError(
+                    f"Embedder: '{model.embedder.model_name}' returned values that are not numbers. Try another dtype."
+                )
+            known.update(zip(new, vectors, strict=True))
+            recent.vectors.update((text_hash, known[text_hash]) for text_hash in new)
+    rows = [known[chunk.text_hash] for chunk in chunks]
+    return Embedded(
+        cut=cut,
+        vectors=np.asarray(rows, dtype=np.float32).reshape(len(rows), model.dimension),
+        embedded=len(new),
+        reused=len(chunks) - len(new),
+    )
+
+
+@task(task_run_name="embed batch {number}", **RETRIED)
+def embed(cut: Cut, tools: Tools, collection: str, number: int) -> Embedded:  # noqa: ARG001 - names the run
+    """Give a batch its vectors; only texts that neither Milvus nor this wave has are embedded."""
+    return embed_batch(cut, tools.model, partial(tools.store.known_vectors, collection), tools.recent)

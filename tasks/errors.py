@@ -1,0 +1,46 @@
+"""What can go wrong, by what is to be done about it.
+
+    LockstepError                 every error with a message meant for people
+    ├── TransientError            try again: throttled, timed out, restarting
+    ├── PermanentError            quarantine: this object can never be indexed as it is
+    ├── PartError                 fix the part: wrong credentials, no such bucket, a model that does not load
+    └── MisuseError               tell the person: an unset, misspelt or contradictory setting
+        └── FingerprintError      the settings are not those that the generation was built with
+
+Errors of libraries are translated to these where the call is made, with the cause kept. Only
+``TransientError`` is retried; only ``PermanentError`` sends an object to quarantine. The command exits
+with 2 on ``MisuseError`` and with 1 on the others.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+class LockstepError(Exception):
+    """An error whose message says what happened, where, and what to do next."""
+
+
+class TransientError(LockstepError):
+    """A part did not answer or asked to wait; the same call may succeed later."""
+
+
+class PermanentError(LockstepError):
+    """An object cannot be indexed as it is; the message is the reason kept in quarantine."""
+
+
+class PartError(LockstepError):
+    """A part answered that it will not do this, and will not until somebody changes something."""
+
+
+class MisuseError(LockstepError):
+    """A setting or an argument is missing, misspelt or contradicts another."""
+
+
+class FingerprintError(MisuseError):
+    """The settings of this run differ from those that the generation was built with."""
+
+
+def is_transient(_task: Any, _run: Any, state: Any) -> bool:
+    """Tell Prefect whether a failed task run is worth another try (a ``retry_condition_fn``)."""
+    return isinstance(state.result(raise_on_failure=False), TransientError)

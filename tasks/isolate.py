@@ -1,0 +1,88 @@
+"""Run a parser where it can be stopped: in a process with a time limit and a memory limit."""
+
+from __future__ import annotations
+
+import multiprocessing
+import signal
+import sys
+from collections.abc import Callable
+from concurrent.futures import TimeoutError as FutureTimeoutError
+from typing import Any
+
+from pebble import ProcessExpired, ProcessPool
+
+from tasks.errors import PermanentError, TransientError
+
+FILES_PER_PROCESS = 500
+"""Parsers leak; a process is replaced after this many files."""
+
+
+class Isolated:
+    """A pool of parsing processes; a context manager that ends them.
+
+    ``seconds`` is the time limit of one file; ``memory_mb`` what a process may allocate beyond what it
+    has after loading its libraries (on Linux; elsewhere only the time limit holds).
+    """
+
+    def __init__(self, processes: int, seconds: float, memory_mb: int) -> None:
+        self.seconds = seconds
+        self.memory_mb = memory_mb
+        self._pool = ProcessPool(
+            max_workers=processes,
+            max_tasks=FILES_PER_PROCESS,
+            initializer=prepare,
+            initargs=[memory_mb],
+            context=_context(),
+        )
+
+    def __enter__(self) -> Isolated:
+        """Return the pool; processes start with the first file."""
+        return self
+
+    def __exit__(self, kind: object, *_: object) -> None:
+        """End the processes: at once after an error, else when their work is done."""
+        self._pool.stop() if kind else self._pool.close()
+        self._pool.join()
+
+    def start(self, function: Callable[..., Any], *args: Any) -> Any:
+        """Start ``function(*args)`` in a process; returns a handle for :meth:`result`."""
+        return self._pool.schedule(function, args=list(args), timeout=self.seconds)
+
+    def result(self, handle: Any) -> Any:
+        """Wait for a result. Raises ``PermanentError`` when a limit was hit or the parser crashed."""
+        try:
+            return handle.result()
+        except FutureTimeoutError as error:
+            raise PermanentError(f"reading it took more than {self.seconds:g} s and was stopped") from error
+        except ProcessExpired as error:
+            if abs(error.exitcode or 0) in (signal.SIGTERM, signal.SIGINT):
+                raise TransientError("parsing was stopped from outside; the next sync goes on") from error
+            raise PermanentError(
+                f"the parser crashed on it (exit code {error.exitcode}), perhaps at its memory limit of "
+                f"{self.memory_mb} MiB"
+            ) from error
+
+
+def _context() -> Any:
+    """Return how processes are made: forked from a small server that has loaded the parsers and has no threads.
+
+    Forking this process would copy locks that its threads hold (torch, gRPC, Prefect); starting afresh
+    would load the parsers, seconds of work, for each process that replaces one that was stopped.
+    """
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["tasks.without_torch", "tasks.parsers", "spacy", "unstructured.partition.md"])
+    return context
+
+
+def prepare(memory_mb: int) -> None:
+    """Make a new process ready to parse, then limit what it may allocate from there."""
+    from tasks.parsers import use_plain_tokenizer
+
+    use_plain_tokenizer()
+    if sys.platform == "linux":
+        import resource
+        from pathlib import Path
+
+        pages = int(Path("/proc/self/statm").read_text().split()[0])
+        limit = pages * resource.getpagesize() + memory_mb * 2**20
+        resource.setrlimit(resource.RLIMIT_AS, (limit, limit))

@@ -1,0 +1,243 @@
+"""The ledger: what each generation holds, and what is about to change.
+
+An object's row goes through these states:
+
+    pending ──▶ indexed          what is wanted is recorded before Milvus is touched, confirmed after
+       │   └──▶ quarantined      cannot be indexed as it is; the last good chunks, if any, stay
+       ▼
+    deleting ──▶ (no row)        gone from the bucket: deleted from Milvus first, then from here
+
+Rows of ``pending`` and ``deleting`` are the work that is left, whoever recorded them: a sync that dies is
+finished by the next one.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql, sqlite
+
+from tasks.errors import PartError, TransientError
+from tasks.ledger_tables import GENERATIONS, NEWEST, OBJECTS
+from tasks.models import Failure, ObjectRef
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection, Engine
+
+    from blocks.ledger import Ledger as LedgerBlock
+
+REF = ["key", "etag", "size", "last_modified"]
+ROWS_AT_ONCE = 500
+
+
+def now() -> int:
+    """Return the time in ms since 1970."""
+    return int(time.time() * 1000)
+
+
+class Ledger:
+    """The ledger of one pipeline's generations. Methods are transactions; each may raise ``TransientError``."""
+
+    def __init__(self, block: LedgerBlock) -> None:
+        """Open the database and bring its schema up to date.
+
+        Raises ``PartError`` when the URL is wrong or the schema is newer than this version of Lockstep.
+        """
+        try:
+            self.engine: Engine = block.get_client()
+        except (sa.exc.ArgumentError, sa.exc.NoSuchModuleError, ImportError, ValueError) as error:
+            # Not the error's words: they may hold a part of the password.
+            raise PartError(
+                "Ledger: the URL is not one that SQLAlchemy understands, or its driver is not installed. Check "
+                "LEDGER_URL: postgresql://user:password@host/database or sqlite:////folder/ledger.db."
+            ) from error
+        self.where = self.engine.url.render_as_string(hide_password=True)
+        migrate(self)
+
+    @contextmanager
+    def transaction(self) -> Iterator[Connection]:
+        """Open a transaction: commits at the end, rolls back on an error."""
+        with self.connected() as connection, connection.begin():
+            yield connection
+
+    @contextmanager
+    def connected(self) -> Iterator[Connection]:
+        """Open a connection; translates the database's errors to ours, with the cause kept."""
+        try:
+            with self.engine.connect() as connection:
+                yield connection
+        except sa.exc.OperationalError as error:
+            raise self._explained(error) from error
+        except sa.exc.DBAPIError as error:
+            raise PartError(f"Ledger: {self.where} refused a statement: {error.orig}.") from error
+
+    def _explained(self, error: sa.exc.OperationalError) -> PartError | TransientError:
+        words = str(error.orig).lower()
+        lasting = (
+            "password",
+            "authentication",
+            "does not exist",
+            "unable to open",
+            "readonly",
+            "not a database",
+        )
+        if any(word in words for word in lasting):
+            return PartError(f"Ledger: {self.where} cannot be used ({error.orig}). Check LEDGER_URL.")
+        return TransientError(f"Ledger: {self.where} does not answer ({error.orig}). Is it up, is LEDGER_URL right?")
+
+    # Generations
+
+    def ingredients(self, collection: str) -> dict[str, Any] | None:
+        """Return what a generation's fingerprint was made of, or None when the ledger does not know it."""
+        with self.transaction() as connection:
+            return connection.execute(
+                sa.select(GENERATIONS.c.ingredients).where(GENERATIONS.c.collection == collection)
+            ).scalar()
+
+    def record_generation(self, collection: str, alias: str, fingerprint: str, parts: dict[str, Any]) -> None:
+        """Record a generation that is about to be created; recording it again changes nothing."""
+        row = {"collection": collection, "alias": alias, "fingerprint": fingerprint, "ingredients": parts}
+        with self.transaction() as connection:
+            connection.execute(self.insert(GENERATIONS).on_conflict_do_nothing(), {**row, "created_at": now()})
+
+    def newest_number(self, alias: str) -> int:
+        """Return the highest generation number recorded for an alias, 0 when there is none."""
+        with self.transaction() as connection:
+            names = connection.execute(sa.select(GENERATIONS.c.collection).where(GENERATIONS.c.alias == alias))
+            return max((int(name.rsplit("_g", 1)[1]) for name in names.scalars()), default=0)
+
+    # Objects
+
+    def rows(self, collection: str, keys: Sequence[str]) -> pd.DataFrame:
+        """Return the rows of some keys: columns key, state, etag, size, indexed_etag."""
+        columns = [OBJECTS.c[name] for name in ("key", "state", "etag", "size", "indexed_etag")]
+        query = sa.select(*columns).where(OBJECTS.c.collection == collection, OBJECTS.c.key.in_(list(keys)))
+        with self.transaction() as connection:
+            found = connection.execute(query).all()
+        return pd.DataFrame(found, columns=["key", "state", "etag", "size", "indexed_etag"], dtype=object)
+
+    def intend(self, collection: str, refs: Sequence[ObjectRef], flow_run_id: str) -> None:
+        """Record that these versions are wanted, before anything of them is written."""
+        wanted = [
+            {**asdict(ref), "collection": collection, "state": "pending", "chunks": 0, "attempts": 0,
+             "updated_at": now(), "flow_run_id": flow_run_id}
+            for ref in refs
+        ]  # fmt: skip
+        insert = self.insert(OBJECTS)
+        kept = {name: insert.excluded[name] for name in (*REF[1:], "state", "updated_at", "flow_run_id")}
+        statement = insert.on_conflict_do_update(index_elements=["collection", "key"], set_=kept)
+        with self.transaction() as connection:
+            for start in range(0, len(wanted), ROWS_AT_ONCE):
+                connection.execute(statement, wanted[start : start + ROWS_AT_ONCE])
+
+    def intend_deletion(self, collection: str, keys: Sequence[str], flow_run_id: str) -> None:
+        """Record that these objects are gone, before anything of them is deleted."""
+        self._update(collection, keys, state="deleting", updated_at=now(), flow_run_id=flow_run_id)
+
+    def confirm(
+        self, collection: str, chunks: Mapping[ObjectRef, int], failures: Sequence[Failure], flow_run_id: str
+    ) -> None:
+        """Record, in one transaction, what Milvus now holds of a batch and what was quarantined."""
+        stamp = {"updated_at": now(), "flow_run_id": flow_run_id}
+        with self.transaction() as connection:
+            for ref, count in chunks.items():
+                done = {"state": "indexed", "indexed_etag": ref.etag, "chunks": count, "reason": None}
+                connection.execute(self._of(collection, ref), {**done, "attempts": 0, "since": None, **stamp})
+            for failure in failures:
+                since = sa.func.coalesce(OBJECTS.c.since, stamp["updated_at"])
+                update = self._of(collection, failure.ref).values(since=since, attempts=OBJECTS.c.attempts + 1)
+                connection.execute(update, {"state": "quarantined", "reason": failure.reason, **stamp})
+
+    def forget(self, collection: str, keys: Sequence[str]) -> None:
+        """Remove the rows of objects whose chunks are deleted."""
+        with self.transaction() as connection:
+            connection.execute(
+                sa.delete(OBJECTS).where(
+                    OBJECTS.c.collection == collection,
+                    OBJECTS.c.key.in_(list(keys)),
+                    OBJECTS.c.state == "deleting",
+                )
+            )
+
+    def totals(self, collection: str) -> dict[str, int]:
+        """Return how many objects are in each state, and ``chunks``, the number of confirmed chunks."""
+        query = (
+            sa.select(OBJECTS.c.state, sa.func.count(), sa.func.sum(OBJECTS.c.chunks))
+            .where(OBJECTS.c.collection == collection)
+            .group_by(OBJECTS.c.state)
+        )
+        with self.transaction() as connection:
+            rows = connection.execute(query).all()
+        return {"chunks": sum(int(row[2] or 0) for row in rows), **{row[0]: int(row[1]) for row in rows}}
+
+    def quarantined(self, collection: str, limit: int = 100) -> list[dict[str, Any]]:
+        """Return the objects in quarantine, newest first: key, reason, attempts, since, indexed_etag."""
+        names = ("key", "reason", "attempts", "since", "indexed_etag")
+        query = (
+            sa.select(*(OBJECTS.c[name] for name in names))
+            .where(OBJECTS.c.collection == collection, OBJECTS.c.state == "quarantined")
+            .order_by(OBJECTS.c.since.desc(), OBJECTS.c.key)
+            .limit(limit)
+        )
+        with self.transaction() as connection:
+            return [dict(row) for row in connection.execute(query).mappings()]
+
+    def _update(self, collection: str, keys: Sequence[str], **values: Any) -> None:
+        with self.transaction() as connection:
+            for start in range(0, len(keys), ROWS_AT_ONCE):
+                chosen = OBJECTS.c.key.in_(list(keys[start : start + ROWS_AT_ONCE]))
+                connection.execute(sa.update(OBJECTS).where(OBJECTS.c.collection == collection, chosen).values(values))
+
+    @staticmethod
+    def _of(collection: str, ref: ObjectRef) -> sa.Update:
+        # Only while this version is still the one wanted: a later listing may have recorded another.
+        return sa.update(OBJECTS).where(
+            OBJECTS.c.collection == collection, OBJECTS.c.key == ref.key, OBJECTS.c.etag == ref.etag
+        )
+
+    def insert(self, table: sa.Table) -> Any:
+        """Return an insert statement in the database's dialect, for its ON CONFLICT."""
+        dialect = postgresql if self.engine.dialect.name == "postgresql" else sqlite
+        return dialect.insert(table)
+
+
+_migrating = threading.Lock()
+"""Alembic keeps what it is working on in module variables."""
+
+
+def migrate(ledger: Ledger) -> None:
+    """Bring the schema up to date; costs one query when it is. Several processes may do it at once.
+
+    Raises ``PartError`` when the database was written by a newer Lockstep.
+    """
+    with ledger.transaction() as connection:
+        if _is_newest(connection, ledger.where):
+            return
+    from alembic import command
+    from alembic.config import Config
+
+    config = Config()
+    config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
+    with _migrating, ledger.transaction() as connection:
+        postgres = connection.dialect.name == "postgresql"
+        connection.exec_driver_sql("select pg_advisory_xact_lock(706173)" if postgres else "begin immediate")
+        if not _is_newest(connection, ledger.where):
+            config.attributes["connection"] = connection
+            command.upgrade(config, "head")
+
+
+def _is_newest(connection: Connection, where: str) -> bool:
+    if not sa.inspect(connection).has_table("lockstep_version"):
+        return False
+    version = str(connection.execute(sa.text("select version_num from lockstep_version")).scalar())
+    if version > NEWEST:
+        raise PartError(f"Ledger: {where} has schema {version}, this Lockstep knows up to {NEWEST}. Upgrade Lockstep.")
+    return version == NEWEST

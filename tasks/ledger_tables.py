@@ -1,0 +1,54 @@
+"""The ledger's tables, as the newest migration leaves them."""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+
+TABLES = sa.MetaData()
+NEWEST = "0001"
+"""The migration that these tables are as of."""
+
+BYTEWISE = sa.String(1024).with_variant(sa.String(1024, "C"), "postgresql")
+"""Keys compare by bytes on every database."""
+
+GENERATIONS = sa.Table(
+    "lockstep_generations",
+    TABLES,
+    sa.Column("collection", sa.String(255), primary_key=True),
+    sa.Column("alias", sa.String(255), nullable=False),
+    sa.Column("fingerprint", sa.String(64), nullable=False),
+    sa.Column("ingredients", sa.JSON, nullable=False),
+    sa.Column("created_at", sa.BigInteger, nullable=False),
+)
+
+OBJECTS = sa.Table(
+    "lockstep_objects",
+    TABLES,
+    sa.Column("collection", sa.String(255), primary_key=True),
+    sa.Column("key", BYTEWISE, primary_key=True),
+    sa.Column("state", sa.String(16), nullable=False),
+    # The version wanted: what the bucket listed last.
+    sa.Column("etag", sa.String(255), nullable=False),
+    sa.Column("size", sa.BigInteger, nullable=False),
+    sa.Column("last_modified", sa.BigInteger, nullable=False),
+    # The version whose chunks Milvus confirmed, if any, and how many they are.
+    sa.Column("indexed_etag", sa.String(255)),
+    sa.Column("chunks", sa.Integer, nullable=False),
+    # Quarantine: why, how often tried, since when (ms since 1970).
+    sa.Column("reason", sa.Text),
+    sa.Column("attempts", sa.Integer, nullable=False),
+    sa.Column("since", sa.BigInteger),
+    sa.Column("updated_at", sa.BigInteger, nullable=False),
+    sa.Column("flow_run_id", sa.String(64), nullable=False),
+    sa.Index("ix_lockstep_objects_state", "collection", "state", "key"),
+    sa.Index("ix_lockstep_objects_etag", "collection", "state", "etag"),
+)
+
+WRITERS = sa.Table(
+    "lockstep_writers",
+    TABLES,
+    sa.Column("collection", sa.String(255), primary_key=True),
+    sa.Column("holder", sa.String(64), nullable=False),
+    sa.Column("described", sa.String(255), nullable=False),
+    sa.Column("expires_at", sa.BigInteger, nullable=False),
+)

@@ -1,0 +1,58 @@
+"""List the bucket, a page at a time, in constant memory."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from fnmatch import fnmatchcase
+from typing import TYPE_CHECKING, Any
+
+from tasks.errors import PartError
+from tasks.models import ObjectRef
+from tasks.s3_errors import MovedOnError, translated, where
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+
+    from blocks.s3_source import S3Source
+
+
+def selected(key: str, include: list[str], exclude: list[str]) -> bool:
+    """Say whether a key counts: not a folder marker, matches an include glob (if any) and no exclude glob."""
+    if key.endswith("/"):
+        return False
+    if include and not any(fnmatchcase(key, glob) for glob in include):
+        return False
+    return not any(fnmatchcase(key, glob) for glob in exclude)
+
+
+def to_ref(listed: Any) -> ObjectRef:
+    """Return the reference of one entry of a listing; servers differ in whether they quote ETags."""
+    return ObjectRef(
+        key=listed["Key"],
+        etag=listed["ETag"].strip('"'),
+        size=listed["Size"],
+        last_modified=int(listed["LastModified"].timestamp() * 1000),
+    )
+
+
+def pages(client: S3Client, source: S3Source) -> Iterator[list[ObjectRef]]:
+    """Yield the bucket's selected objects in pages of up to 1,000, in the server's order.
+
+    Raises ``PartError`` when the bucket or the credentials are wrong, ``TransientError`` when the server
+    does not answer.
+    """
+    strange = PartError(f"S3: {where(source)} does not answer like an S3 server. Check AWS_ENDPOINT_URL and BUCKET.")
+    try:
+        yield from _pages(client, source, strange)
+    except MovedOnError as error:
+        raise strange from error
+
+
+def _pages(client: S3Client, source: S3Source, strange: PartError) -> Iterator[list[ObjectRef]]:
+    with translated(source):
+        paginator = client.get_paginator("list_objects_v2")
+        for page in paginator.paginate(Bucket=source.bucket, Prefix=source.prefix):
+            if "Name" not in page:
+                raise strange  # some web page: an empty listing would delete the whole index
+            refs = (to_ref(entry) for entry in page.get("Contents", []))
+            yield [ref for ref in refs if selected(ref.key, source.include, source.exclude)]

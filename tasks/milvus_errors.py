@@ -1,0 +1,55 @@
+"""Translate what pymilvus raises, in one place, with the cause kept."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from blocks.pymilvus_import import load_pymilvus
+from tasks.errors import LockstepError, PartError, TransientError
+
+if TYPE_CHECKING:
+    from blocks.milvus_store import MilvusStore
+
+DENIED = re.compile(
+    r"\b(?:auth check|(?:un)?auth(?:enticat|oriz)\w*|permission (?:deny|denied)|privilege\w*|api key|password|"
+    r"(?:invalid|expired|missing|wrong) token|token (?:is )?(?:invalid|expired|missing|wrong))\b"
+)
+NAMES = re.compile(r"\[[^\[\]]*\]|\"[^\"]*\"|'[^']*'")
+"""What stands in brackets or quotes is a name or a key, not a cause."""
+PASSING = (
+    "unavailable", "connect", "timeout", "timed out", "deadline", "rate limit", "delegator", "not ready", "retry",
+    "try again", "node not", "channel", "recovering", "closed", "shut", "reset", "busy", "not loaded", "released",
+    "call load",
+)  # fmt: skip
+
+
+def explain(error: Exception, store: MilvusStore) -> LockstepError:
+    """Return our error for one of pymilvus' or gRPC's.
+
+    Milvus' codes differ between versions and many passing errors share the code of lasting ones, so the
+    words decide.
+    """
+    words = NAMES.sub("", str(error).lower())
+    first = str(error).strip().splitlines()[0][:300] if str(error).strip() else type(error).__name__
+    if DENIED.search(words):
+        return PartError(f"Milvus: {store.uri} refused access ({first}). Check MILVUS_TOKEN and MILVUS_DB.")
+    if any(word in words for word in PASSING):
+        return TransientError(
+            f"Milvus: {store.uri} does not answer ({first}). Is the server up, and is MILVUS_URI right?"
+        )
+    return PartError(f"Milvus: {store.uri} refused the call: {first}")
+
+
+@contextmanager
+def translated(store: MilvusStore) -> Iterator[None]:
+    """Raise our errors instead of pymilvus'."""
+    import grpc
+
+    pymilvus = load_pymilvus()
+    try:
+        yield
+    except (pymilvus.MilvusException, grpc.RpcError, grpc.FutureTimeoutError, ConnectionError) as error:
+        raise explain(error, store) from error

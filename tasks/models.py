@@ -1,0 +1,183 @@
+"""The values that pass between tasks. All are frozen; none knows a network."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    import numpy as np
+    from numpy.typing import NDArray
+
+    Vectors = NDArray[np.float32]
+
+Action = Literal["new", "changed"]
+Mode = Literal["generated", "extractive", "abstained"]
+
+
+@dataclass(frozen=True, slots=True)
+class ObjectRef:
+    """A version of a key in the bucket, as listed. ``size`` in bytes, ``last_modified`` in ms since 1970."""
+
+    key: str
+    etag: str
+    size: int
+    last_modified: int
+
+
+@dataclass(frozen=True, slots=True)
+class Fetched:
+    """An object's bytes, spooled to ``path``, with its user metadata (names in lower case)."""
+
+    ref: ObjectRef
+    path: Path
+    content_type: str
+    metadata: dict[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Element:
+    """A piece of a document: its text, the headings above it (outermost first) and its page, from 1."""
+
+    text: str
+    headings: tuple[str, ...] = ()
+    page: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """One object parsed into elements, in reading order."""
+
+    ref: ObjectRef
+    elements: tuple[Element, ...]
+    metadata: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """A piece of one document.
+
+    ``embedded`` is what the model reads (heading path and text), ``text_hash`` its hash, ``index`` the
+    position in the document from 0. ``id`` follows from key, ``text_hash`` and occurrence, not from the
+    position, so that it survives edits elsewhere in the document.
+    """
+
+    id: str
+    key: str
+    index: int
+    text: str
+    heading: str
+    page: int | None
+    embedded: str
+    text_hash: str
+
+
+@dataclass(frozen=True, slots=True)
+class CutDocument:
+    """One document as chunks."""
+
+    ref: ObjectRef
+    chunks: tuple[Chunk, ...]
+    metadata: dict[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """An object that cannot be indexed as it is, and why, in a sentence for people."""
+
+    ref: ObjectRef
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Parsed:
+    """A batch after parsing. ``moved_on`` changed or vanished while being read: left for the next sync."""
+
+    documents: tuple[Document, ...]
+    failures: tuple[Failure, ...] = ()
+    moved_on: tuple[ObjectRef, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Cut:
+    """A batch after chunking."""
+
+    documents: tuple[CutDocument, ...]
+    failures: tuple[Failure, ...] = ()
+    moved_on: tuple[ObjectRef, ...] = ()
+
+    @property
+    def chunks(self) -> list[Chunk]:
+        """All chunks of the batch, in order of document and position."""
+        return [chunk for document in self.documents for chunk in document.chunks]
+
+
+@dataclass(frozen=True, slots=True)
+class Embedded:
+    """A batch with one vector a chunk: ``vectors`` has shape (chunks, dimension), in the order of ``cut.chunks``."""
+
+    cut: Cut
+    vectors: Vectors
+    embedded: int
+    reused: int
+
+
+@dataclass(frozen=True, slots=True)
+class Hit:
+    """A chunk found for a question. ``score`` is its cosine similarity, or its rank score in other modes."""
+
+    chunk_id: str
+    key: str
+    score: float
+    text: str
+    heading: str
+    page: int | None
+    text_hash: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Citation:
+    """A passage that the answer rests on: ``quote`` stands word for word in the chunk ``chunk_id``."""
+
+    n: int
+    key: str
+    heading: str
+    page: int | None
+    quote: str
+    chunk_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """An answer and what it rests on. ``seconds`` by stage, ``tokens`` as the chat model counted them."""
+
+    question: str
+    answer: str
+    mode: Mode
+    citations: tuple[Citation, ...]
+    collection: str
+    seconds: dict[str, float]
+    tokens: dict[str, int] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+    flow_run_id: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class SyncReport:
+    """What one sync did. Objects: ``new`` + ``changed`` + ``unchanged`` were listed; ``quarantined`` is the
+    number in quarantine after the run, ``moved_on`` the number left for the next one."""
+
+    collection: str
+    new: int = 0
+    changed: int = 0
+    deleted: int = 0
+    unchanged: int = 0
+    quarantined: int = 0
+    moved_on: int = 0
+    chunks_embedded: int = 0
+    chunks_reused: int = 0
+    chunks_deleted: int = 0
+    seconds: float = 0.0
+    flow_run_id: str = ""

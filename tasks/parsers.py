@@ -1,0 +1,211 @@
+"""Read one file into elements. Runs in a process of its own; knows no network and no Prefect."""
+
+from __future__ import annotations
+
+import codecs
+import csv
+import functools
+import io
+import json
+import os
+import re
+from collections.abc import Iterable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from tasks.decode import decode
+from tasks.errors import PermanentError
+from tasks.formats import Format, detect
+from tasks.models import Element
+from tasks.tables import html_rows, row_lines
+
+ATTRIBUTE_LIST = re.compile(r"\s*\{\s*[#.:][^{}]*\}\s*$")
+"""'Heading { #anchor }': Markdown's attribute list, which is not part of the heading."""
+FRONT_MATTER = re.compile(
+    r"\A---[ \t]*\n(?=(?:#[^\n]*\n)*[\w\"'-][^\n:]*:\s)(?:[^\n]*\n)*?(?:---|\.\.\.)[ \t]*(?:\n|\Z)"
+)
+"""YAML between two rules at the very start; text between two rules is only text."""
+COMMENT = re.compile(r"<!--.*?-->", re.DOTALL)
+CLOSED_BLOCK = re.compile(r"<(/?)(?:details|summary|figure|figcaption|fieldset|form)\b[^>]*>", re.IGNORECASE)
+CAPTION = re.compile(r"(<table\b[^>]*>\s*)<caption\b[^>]*>(.*?)</caption>", re.IGNORECASE | re.DOTALL)
+LEFT_OUT = {"Header", "Footer", "PageBreak", "PageNumber", "Image"}
+LONGEST_HEADING = 200
+DEEPEST_HEADING = 6
+
+
+def parse(path: Path, key: str, content_type: str = "") -> list[Element]:
+    """Return the elements of the file at ``path`` in reading order.
+
+    Raises ``PermanentError``, with a reason for people, when there is nothing to read in it or it
+    cannot be read.
+    """
+    found = detect(path, key, content_type)
+    try:
+        elements = _read(path, found)
+    except PermanentError:
+        raise
+    except (MemoryError, RecursionError) as error:
+        raise PermanentError(f"the {found} file is nested too deeply or needs too much memory") from error
+    except Exception as error:
+        raise PermanentError(f"the {found} file cannot be read: {_first_line(error)}") from error
+    if not any(element.text.strip() for element in elements):
+        raise PermanentError(f"the {found} file holds no text" + (" (a scan?)" if found == "pdf" else ""))
+    return [replace(element, text=storable(element.text)) for element in elements]
+
+
+def storable(text: str) -> str:
+    """Return the text without what no database keeps: NUL, and halves of surrogate pairs."""
+    return text.replace("\x00", "").encode("utf-8", "replace").decode()
+
+
+def _first_line(error: Exception) -> str:
+    lines = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {lines[0][:200]}" if lines else type(error).__name__
+
+
+def _read(path: Path, found: Format) -> list[Element]:
+    if found == "pdf":
+        from tasks.pdf import read_pdf
+
+        return read_pdf(path)
+    if found in ("docx", "pptx", "xlsx"):
+        return _with_headings(_partition_office(path, found), paged=found == "pptx")
+    data = path.read_bytes()
+    if found == "eml":
+        # Each part names its own encoding; only what no mail program writes is decoded as a whole.
+        odd = b"\x00" in data or data.startswith(codecs.BOM_UTF8)
+        return _with_headings(_partition_mail(decode(data).encode() if odd else data))
+    text = decode(data)
+    if found == "json":
+        return [Element(_pretty_json(text))]
+    if found in ("csv", "tsv"):
+        rows = csv.reader(io.StringIO(text, newline=""), delimiter="," if found == "csv" else "\t")
+        return [Element(line) for line in row_lines(rows)]
+    return _with_headings(_partition_text(text, found))
+
+
+def _partition_office(path: Path, found: Format) -> Iterable[Any]:
+    use_plain_tokenizer()
+    quiet: dict[str, Any] = {"filename": str(path), "languages": [""]}
+    if found == "docx":
+        from unstructured.partition.docx import partition_docx
+
+        return partition_docx(**quiet)  # type: ignore[no-any-return]
+    if found == "pptx":
+        from unstructured.partition.pptx import partition_pptx
+
+        return partition_pptx(**quiet)  # type: ignore[no-any-return]
+    from unstructured.partition.xlsx import partition_xlsx
+
+    return partition_xlsx(**quiet)  # type: ignore[no-any-return]
+
+
+def _partition_text(text: str, found: Format) -> Iterable[Any]:
+    use_plain_tokenizer()
+    if found == "md":
+        import markdown
+
+        text = markdown.markdown(FRONT_MATTER.sub("", text), extensions=["tables", "fenced_code"])
+    if found in ("md", "html"):
+        from unstructured.partition.html import partition_html
+
+        text = opened(text)
+        return partition_html(text=text, languages=[""]) if text.strip() else []
+    from unstructured.partition.text import partition_text
+
+    return partition_text(text=text, languages=[""])  # type: ignore[no-any-return]
+
+
+def opened(html: str) -> str:
+    """Return HTML with the blocks that unstructured leaves out, such as <details>, as blocks that it reads."""
+    return CAPTION.sub(r"<p>\2</p>\1", CLOSED_BLOCK.sub(r"<\1div>", COMMENT.sub("", html)))
+
+
+def _partition_mail(data: bytes) -> Iterable[Any]:
+    import email
+    import email.policy
+
+    from unstructured.documents.elements import Title
+    from unstructured.partition.email import partition_email
+
+    use_plain_tokenizer()
+    subject = str(email.message_from_bytes(data, policy=email.policy.default).get("Subject", "")).strip()
+    body = partition_email(file=io.BytesIO(data), languages=[""])
+    return [Title(subject), *body] if subject else body
+
+
+def _pretty_json(text: str) -> str:
+    try:
+        return json.dumps(json.loads(text), ensure_ascii=False, indent=1)
+    except ValueError as error:
+        raise PermanentError(f"the file is not valid JSON ({error})") from error
+
+
+def _with_headings(parsed: Iterable[Any], paged: bool = False) -> list[Element]:
+    """Give each element the headings above it, outermost first.
+
+    A heading is not text by itself, since each chunk under it carries it; one that nothing stands under
+    is kept as text, so that it can be found.
+    """
+    path: list[str] = []
+    elements: list[Element] = []
+    bare: Element | None = None
+    place: tuple[int | None, str] = (None, "")
+    for item in parsed:
+        text = _text_of(item)
+        if not text or type(item).__name__ in LEFT_OUT:
+            continue
+        page = item.metadata.page_number if paged else None
+        sheet = item.metadata.page_name or ""
+        if place != (page, sheet):  # a slide or a sheet starts without the headings of the one before
+            elements += [bare] if bare else []
+            place, path, bare = (page, sheet), [], None
+        if type(item).__name__ == "Title" and len(text) <= LONGEST_HEADING:
+            depth = min(item.metadata.category_depth or 0, DEEPEST_HEADING)
+            if bare and depth < len(path):
+                elements.append(bare)
+            path = [*path[:depth], *[""] * (depth - len(path)), ATTRIBUTE_LIST.sub("", text)]
+            bare = Element(path[-1], _present([sheet, *path[:-1]]), page)
+            continue
+        bare = None
+        elements.append(Element(text, _present([sheet, *path]), page))
+    return [*elements, bare] if bare else elements
+
+
+def _present(headings: list[str]) -> tuple[str, ...]:
+    return tuple(heading for heading in headings if heading)
+
+
+def _text_of(item: Any) -> str:
+    if type(item).__name__ == "Table" and item.metadata.text_as_html:
+        return "\n".join(row_lines(html_rows(item.metadata.text_as_html)))
+    text = str(item.text or "")
+    return text.rstrip() if type(item).__name__ == "CodeSnippet" else text.strip()
+
+
+@functools.cache
+def use_plain_tokenizer() -> None:
+    """Let unstructured work without a network and the same everywhere.
+
+    It asks spaCy for sentences and verbs, with a model that it downloads on first use. Sentence ends by
+    rule and every token a verb give its heuristics what they need: paragraphs of one sentence stay text
+    instead of becoming headings.
+    """
+    os.environ["UNSTRUCTURED_DISABLE_NOTICE"] = "1"
+    import spacy
+    from spacy.language import Language
+    from spacy.tokens import Doc
+    from unstructured.nlp import tokenize
+
+    def tag(doc: Doc) -> Doc:
+        for token in doc:
+            token.tag_ = "VB"
+        return doc
+
+    Language.component("lockstep_every_token_a_verb", func=tag)
+    plain = spacy.blank("en")
+    plain.add_pipe("sentencizer")
+    plain.add_pipe("lockstep_every_token_a_verb")
+    plain.max_length = 10**9
+    tokenize._get_nlp = lambda: plain

@@ -1,0 +1,99 @@
+"""Compare the bucket with the ledger and record what has to be done."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING
+
+import pandas as pd
+from prefect import task
+
+from tasks.listing import pages
+from tasks.models import ObjectRef
+from tasks.retries import RETRIED
+from tasks.seen import seen_keys
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from tasks.ledger import Ledger
+    from tasks.tools import Tools
+
+COLUMNS = ["key", "etag", "size", "last_modified"]
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """How many objects there are to do, and how many are as they should be."""
+
+    new: int = 0
+    changed: int = 0
+    deleted: int = 0
+    unchanged: int = 0
+
+    @property
+    def todo(self) -> int:
+        """Objects to write or delete."""
+        return self.new + self.changed + self.deleted
+
+    def __str__(self) -> str:
+        """Return the plan as in run names: +12 ~3 -1."""
+        return f"+{self.new} ~{self.changed} -{self.deleted}"
+
+
+def frame(refs: Iterable[ObjectRef]) -> pd.DataFrame:
+    """Return a page of a listing as a table of key, etag, size and last_modified."""
+    return pd.DataFrame([asdict(ref) for ref in refs], columns=COLUMNS)
+
+
+def diff(listing: pd.DataFrame, ledger: pd.DataFrame) -> pd.DataFrame:
+    """Return the listing with an ``action`` a row: 'new', 'changed' or 'unchanged'.
+
+    ``ledger`` holds the rows of the same keys: key, state, etag, size, indexed_etag. An object is new
+    until its first chunks are confirmed; it is unchanged when it was indexed or quarantined as it is now
+    listed. Work that an earlier run left behind (pending, deleting) is never unchanged.
+    """
+    both = listing.merge(ledger, on="key", how="left", suffixes=("", "_known"))
+    settled = both["state"].isin(["indexed", "quarantined"])
+    same = settled & (both["etag"] == both["etag_known"]) & (both["size"] == both["size_known"])
+    never_indexed = both["indexed_etag"].isna() & ~settled
+    both["action"] = "changed"
+    both.loc[never_indexed, "action"] = "new"
+    both.loc[same, "action"] = "unchanged"
+    return both[[*COLUMNS, "action"]]
+
+
+def make_plan(
+    listing: Iterable[list[ObjectRef]],
+    ledger: Ledger,
+    collection: str,
+    flow_run_id: str,
+    say: Callable[[int], None] = lambda _listed: None,
+) -> Plan:
+    """Record in the ledger what has to be written and deleted, a page at a time; returns the numbers.
+
+    What is gone is only known, and recorded, when the whole listing has come through.
+    """
+    counts = {"new": 0, "changed": 0, "unchanged": 0}
+    deleted = 0
+    with seen_keys(ledger) as seen:
+        for refs in listing:
+            compared = diff(frame(refs), ledger.rows(collection, [ref.key for ref in refs]))
+            for action, number in compared["action"].value_counts().items():
+                counts[str(action)] += int(number)
+            todo = set(compared.loc[compared["action"] != "unchanged", "key"])
+            ledger.intend(collection, [ref for ref in refs if ref.key in todo], flow_run_id)
+            seen.add([ref.key for ref in refs])
+            say(sum(counts.values()))
+        for keys in seen.missing(collection):
+            ledger.intend_deletion(collection, keys, flow_run_id)
+            deleted += len(keys)
+    return Plan(**counts, deleted=deleted)
+
+
+@task(task_run_name="plan {collection}", **RETRIED)
+def plan(tools: Tools, collection: str) -> Plan:
+    """List the bucket, compare it with the ledger, record the work. Returns the numbers."""
+    listing = pages(tools.s3, tools.source)
+    return make_plan(listing, tools.ledger, collection, tools.flow_run_id, tools.progress.listed)

@@ -1,0 +1,36 @@
+"""Say how far a run is: to whoever listens in this process, and to the Prefect UI."""
+
+from __future__ import annotations
+
+from contextvars import ContextVar
+from typing import Protocol
+
+
+class Listener(Protocol):
+    """Somebody who shows progress, such as a progress bar."""
+
+    def listed(self, objects: int) -> None:
+        """The listing has come to this many objects."""
+
+    def planned(self, objects: int) -> None:
+        """This many objects are to be written or deleted."""
+
+    def advanced(self, objects: int) -> None:
+        """So many more objects are done."""
+
+
+class Silent:
+    """A listener that shows nothing."""
+
+    def listed(self, objects: int) -> None:
+        """Show nothing."""
+
+    def planned(self, objects: int) -> None:
+        """Show nothing."""
+
+    def advanced(self, objects: int) -> None:
+        """Show nothing."""
+
+
+listener: ContextVar[Listener] = ContextVar("listener", default=Silent())  # noqa: B039 - it has no state
+"""Who shows the progress of flows called from here; set by the command."""

@@ -1,0 +1,90 @@
+"""Write what people read in the Prefect UI after a run."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from blocks.settings import Settings
+    from tasks.models import Answer, SyncReport
+
+QUARANTINE_SHOWN = 50
+
+
+def cell(value: object) -> str:
+    """Return a value as the text of a table's cell: nothing in it can end the cell or the row."""
+    return str(value).replace("\\", "\\\\").replace("|", "\\|").replace("\n", " ").replace("\r", " ")
+
+
+def table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
+    """Return a Markdown table."""
+    lines = [header, ["---"] * len(header), *rows]
+    return "\n".join("| " + " | ".join(cell(value) for value in line) + " |" for line in lines)
+
+
+def sync_markdown(
+    report: SyncReport,
+    totals: dict[str, int],
+    changes: Sequence[tuple[str, str, int]],
+    quarantined: Sequence[dict[str, Any]],
+    settings: Settings,
+) -> str:
+    """Return a sync's report: what changed, what was reused, what failed, how fast, and how it was set."""
+    handled = report.new + report.changed + report.deleted
+    parts = [f"# {report.collection}: +{report.new} ~{report.changed} -{report.deleted}", *_numbers(report, totals)]
+    speed = (
+        f", {report.chunks_embedded / report.seconds:,.0f} chunks embedded a second" if report.chunks_embedded else ""
+    )
+    parts.append(f"{report.seconds:.1f} s for {handled:,} objects{speed}.")
+    if changes:
+        rows = [[key, stage, chunks or ""] for stage, key, chunks in changes]
+        parts += ["## Objects", table(["key", "", "chunks"], rows)]
+        if handled > len(changes):
+            parts.append(f"… {handled:,} in all, quarantined ones included.")
+    if quarantined:
+        parts += ["## Quarantine", quarantine_table(quarantined)]
+        if report.quarantined > len(quarantined):
+            parts.append(f"… and {report.quarantined - len(quarantined):,} more.")
+    parts += ["## Settings", table(["setting", "value"], list(settings.model_dump().items()))]
+    return "\n\n".join(parts)
+
+
+def _numbers(report: SyncReport, totals: dict[str, int]) -> list[str]:
+    chunks = report.chunks_embedded + report.chunks_reused
+    share = f" ({report.chunks_reused / chunks:.0%})" if chunks else ""
+    objects = [
+        ["new", f"{report.new:,}"],
+        ["changed", f"{report.changed:,}"],
+        ["deleted", f"{report.deleted:,}"],
+        ["unchanged", f"{report.unchanged:,}"],
+        ["in quarantine now", f"{report.quarantined:,}"],
+        ["changed while being read (next sync)", f"{report.moved_on:,}"],
+    ]
+    of_chunks = [
+        ["embedded", f"{report.chunks_embedded:,}"],
+        ["vector reused", f"{report.chunks_reused:,}{share}"],
+        ["deleted", f"{report.chunks_deleted:,}"],
+        ["in the generation now", f"{totals['chunks']:,}"],
+    ]
+    return [table(["objects", ""], objects), table(["chunks", ""], of_chunks)]
+
+
+def quarantine_table(quarantined: Sequence[dict[str, Any]]) -> str:
+    """Return the objects in quarantine: key, reason, attempts, and whether an older version still answers."""
+    rows = [[row["key"], row["reason"], row["attempts"], "yes" if row["indexed_etag"] else "no"] for row in quarantined]
+    return table(["key", "reason", "attempts", "an older version answers"], rows)
+
+
+def answer_markdown(answer: Answer, links: dict[str, str]) -> str:
+    """Return an answer's report: question, answer, citations with links, timings and tokens."""
+    parts = [f"# {answer.question}", answer.answer, f"*mode: {answer.mode} · from {answer.collection}*"]
+    if answer.citations:
+        rows = [[c.n, f"[{c.key}]({links.get(c.key, '')})", c.heading, c.page or "", c.quote] for c in answer.citations]
+        parts += ["## Citations", table(["", "object", "heading", "page", "quote"], rows)]
+    parts += [f"> {note}" for note in answer.notes]
+    timings = [[stage, f"{seconds:.3f}"] for stage, seconds in answer.seconds.items()]
+    parts += ["## Seconds", table(["stage", "seconds"], timings)]
+    if answer.tokens:
+        parts += ["## Tokens", table(["", "tokens"], list(answer.tokens.items()))]
+    return "\n\n".join(parts)

@@ -1,0 +1,71 @@
+"""Translate what boto3 raises, in one place, with the cause kept."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from botocore import exceptions as boto
+
+from tasks.errors import LockstepError, PartError, PermanentError, TransientError
+
+if TYPE_CHECKING:
+    from blocks.s3_source import S3Source
+
+MISSING = {"NoSuchKey", "404", "NotFound", "NoSuchVersion"}
+CHANGED = {"PreconditionFailed", "412"}
+DENIED = {
+    "InvalidAccessKeyId", "SignatureDoesNotMatch", "AccessDenied", "403", "InvalidToken", "ExpiredToken",
+    "AuthorizationHeaderMalformed", "Forbidden",
+}  # fmt: skip
+THROTTLED = {"SlowDown", "Throttling", "ThrottlingException", "RequestTimeout", "TooManyRequests", "429"}
+
+
+class MovedOnError(LockstepError):
+    """The object changed or vanished between the listing and the reading."""
+
+
+def where(source: S3Source) -> str:
+    """Return bucket and server in words."""
+    return f"bucket '{source.bucket}' at {source.endpoint_url or 'AWS'}"
+
+
+def explain(error: boto.ClientError, source: S3Source) -> LockstepError:
+    """Return our error for an error answer of the server."""
+    code = str(error.response.get("Error", {}).get("Code", ""))
+    status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
+    if code in MISSING | CHANGED:
+        return MovedOnError(str(error))
+    if code == "InvalidObjectState" or code.startswith("KMS."):
+        return PermanentError(f"the bucket will not hand it out ({code}): an archive to restore, or a key to allow")
+    if code == "NoSuchBucket":
+        return PartError(f"S3: there is no {where(source)}. Create it, or set BUCKET to one that exists.")
+    if code in DENIED:
+        return PartError(
+            f"S3: access to {where(source)} was refused ({code}). "
+            "Check AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and the bucket's policy."
+        )
+    if code in THROTTLED or status >= 500:
+        return TransientError(f"S3: {where(source)} answered '{code}' ({status}); it may recover by itself.")
+    return PartError(f"S3: {where(source)} answered '{code}': {error}.")
+
+
+@contextmanager
+def translated(source: S3Source) -> Iterator[None]:
+    """Raise our errors instead of botocore's."""
+    try:
+        yield
+    except boto.ClientError as error:
+        raise explain(error, source) from error
+    except (boto.NoCredentialsError, boto.PartialCredentialsError) as error:
+        raise PartError(
+            f"S3: no credentials for {where(source)}. Set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY."
+        ) from error
+    except boto.ParamValidationError as error:
+        raise PartError(f"S3: '{source.bucket}' cannot be a bucket's name. Check BUCKET.") from error
+    except (boto.BotoCoreError, ConnectionError, TimeoutError) as error:
+        raise TransientError(
+            f"S3: {where(source)} does not answer ({type(error).__name__}). "
+            "Is the server up, and is AWS_ENDPOINT_URL right?"
+        ) from error

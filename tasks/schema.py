@@ -1,0 +1,88 @@
+"""What a generation looks like in Milvus: fields, indexes, names."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pymilvus import CollectionSchema, MilvusClient
+    from pymilvus.milvus_client import IndexParams
+
+ID_LENGTH = 32
+KEY_BYTES = 1024
+TEXT_BYTES = 65_535
+HEADING_BYTES = 8192
+NO_PAGE = 0
+"""Pages count from 1; older servers have no nullable fields."""
+
+
+@dataclass(frozen=True, slots=True)
+class Abilities:
+    """What the connected server can do."""
+
+    version: str
+    bm25: bool
+    inverted: bool
+
+
+def abilities(version: str) -> Abilities:
+    """Return what a server of this version can do: BM25 since Milvus 2.5, INVERTED indexes since 2.4.
+
+    Milvus Lite has both since 3.0 and says 'milvus_lite-3.2.2'.
+    """
+    lite = version.startswith("milvus_lite")
+    numbers = tuple(int(n) for n in re.findall(r"\d+", version)[:2]) or (0,)
+    if lite:
+        return Abilities(version, bm25=numbers >= (3,), inverted=numbers >= (3,))
+    return Abilities(version, bm25=numbers >= (2, 5), inverted=numbers >= (2, 4))
+
+
+def physical(alias: str, number: int) -> str:
+    """Return a generation's name: docs, 7 → docs_g0007."""
+    return f"{alias}_g{number:04d}"
+
+
+def generation_number(alias: str, collection: str) -> int | None:
+    """Return the number in a generation's name, or None when it is not one of the alias."""
+    match = re.fullmatch(rf"{re.escape(alias)}_g(\d{{4,}})", collection)
+    return int(match[1]) if match else None
+
+
+def fields(client: MilvusClient, dimension: int, can: Abilities) -> CollectionSchema:
+    """Return the typed fields of a chunk's row, with BM25 computed by the server where it can."""
+    from pymilvus import DataType, Function, FunctionType
+
+    schema = client.create_schema(auto_id=False, enable_dynamic_field=False)
+    schema.add_field("id", DataType.VARCHAR, is_primary=True, max_length=ID_LENGTH)
+    schema.add_field("embedding", DataType.FLOAT_VECTOR, dim=dimension)
+    analyzed = {"enable_analyzer": True} if can.bm25 else {}
+    schema.add_field("text", DataType.VARCHAR, max_length=TEXT_BYTES, **analyzed)
+    schema.add_field("text_hash", DataType.VARCHAR, max_length=ID_LENGTH)
+    schema.add_field("key", DataType.VARCHAR, max_length=KEY_BYTES)
+    schema.add_field("etag", DataType.VARCHAR, max_length=256)
+    schema.add_field("chunk_index", DataType.INT64)
+    schema.add_field("heading", DataType.VARCHAR, max_length=HEADING_BYTES)
+    schema.add_field("page", DataType.INT64)
+    schema.add_field("last_modified", DataType.INT64)
+    schema.add_field("indexed_at", DataType.INT64)
+    schema.add_field("flow_run_id", DataType.VARCHAR, max_length=64)
+    schema.add_field("metadata", DataType.JSON)
+    if can.bm25:
+        schema.add_field("sparse", DataType.SPARSE_FLOAT_VECTOR)
+        schema.add_function(Function("bm25", FunctionType.BM25, ["text"], ["sparse"]))
+    return schema
+
+
+def indexes(client: MilvusClient, can: Abilities) -> IndexParams:
+    """Return the indexes: HNSW over cosine, BM25 where there is one, and scalar ones on what is filtered."""
+    params = client.prepare_index_params()
+    params.add_index("embedding", index_type="HNSW", metric_type="COSINE", params={"M": 16, "efConstruction": 200})
+    if can.bm25:
+        params.add_index("sparse", index_type="SPARSE_INVERTED_INDEX", metric_type="BM25")
+    for name in ("key", "text_hash", "heading"):
+        params.add_index(name, index_type="INVERTED" if can.inverted else "Trie")
+    for name in ("page", "last_modified"):
+        params.add_index(name, index_type="INVERTED" if can.inverted else "STL_SORT")
+    return params

@@ -1,0 +1,43 @@
+"""The three ways to search a collection: by meaning, by words, by both."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+    from pymilvus import MilvusClient
+
+    from blocks.settings import SearchMode
+
+OUTPUT = ["key", "text", "heading", "page", "text_hash"]
+DEPTH = 4
+"""Hybrid search fuses lists this many times as long as what is asked for."""
+
+
+def run(
+    client: MilvusClient, collection: str, question: str, vector: NDArray[np.float32], top_k: int,
+    mode: SearchMode, options: dict[str, Any],
+) -> list[dict[str, Any]]:  # fmt: skip
+    """Return the raw hits, best first. ``distance`` is the cosine, the BM25 score, or the fused rank score."""
+    near = {"metric_type": "COSINE", "params": {"ef": max(64, DEPTH * top_k)}}
+    words = {"metric_type": "BM25", "params": {}}
+    common = {"output_fields": OUTPUT, **options}
+    if mode == "dense":
+        found = client.search(
+            collection, data=[vector], anns_field="embedding", limit=top_k, search_params=near, **common
+        )
+    elif mode == "lexical":
+        found = client.search(
+            collection, data=[question], anns_field="sparse", limit=top_k, search_params=words, **common
+        )
+    else:
+        from pymilvus import AnnSearchRequest, RRFRanker
+
+        both = [
+            AnnSearchRequest([vector], "embedding", near, DEPTH * top_k),
+            AnnSearchRequest([question], "sparse", words, DEPTH * top_k),
+        ]
+        found = client.hybrid_search(collection, both, RRFRanker(), limit=top_k, **common)
+    return list(found[0])

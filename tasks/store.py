@@ -1,0 +1,274 @@
+"""Read and write a generation in Milvus."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from tasks.errors import PartError, TransientError
+from tasks.milvus_errors import translated
+from tasks.models import Embedded, Hit
+from tasks.schema import NO_PAGE, Abilities, abilities, fields, generation_number, indexes
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+    from pymilvus import MilvusClient
+
+    from blocks.milvus_store import MilvusStore
+    from blocks.settings import SearchMode
+
+ROWS_AT_ONCE = 500
+"""Rows of one upsert: with 65 kB of text and 4,096 dimensions still under gRPC's 64 MB."""
+HASHES_AT_ONCE = 512
+KEYS_AT_ONCE = 64
+READ_AT_ONCE = 4096
+CONFIRMATIONS = 5
+ESCAPES = str.maketrans({"\\": "\\\\", '"': '\\"', "\n": "\\n", "\r": "\\r", "\t": "\\t"})
+FINGERPRINT = "lockstep.fingerprint"
+"""The collection property that says what a generation was built with, should the ledger be lost."""
+
+
+def literal(value: str | Iterable[str]) -> str:
+    """Return a string, or a list of them, as a literal of Milvus' filter language.
+
+    Nothing in a key can end the literal and widen the filter. Of control characters only these have an
+    escape in every Milvus; the others stand as they are.
+    """
+    if isinstance(value, str):
+        return f'"{value.translate(ESCAPES)}"'
+    return f"[{', '.join(literal(one) for one in value)}]"
+
+
+def to_rows(batch: Embedded, indexed_at: int, flow_run_id: str) -> Iterator[dict[str, Any]]:
+    """Yield the batch's chunks as rows, in the schema's types. ``indexed_at`` in ms since 1970."""
+    vectors = iter(batch.vectors)
+    for document in batch.cut.documents:
+        for chunk in document.chunks:
+            yield {
+                "id": chunk.id,
+                "embedding": next(vectors),
+                "text": chunk.text,
+                "text_hash": chunk.text_hash,
+                "key": chunk.key,
+                "etag": document.ref.etag,
+                "chunk_index": chunk.index,
+                "heading": chunk.heading,
+                "page": chunk.page or NO_PAGE,
+                "last_modified": document.ref.last_modified,
+                "indexed_at": indexed_at,
+                "flow_run_id": flow_run_id,
+                "metadata": document.metadata,
+            }
+
+
+class Store:
+    """A Milvus server and the alias that queries use. Writes are made one at a time, from any thread."""
+
+    def __init__(self, block: MilvusStore, alias: str) -> None:
+        """Connect. Raises ``TransientError`` when the server does not answer, ``PartError`` when it refuses."""
+        self.block = block
+        self.alias = alias
+        self._writing = threading.Lock()
+        self._loaded: set[str] = set()
+        with self._call():
+            self.client: MilvusClient = block.get_client()
+            self.abilities: Abilities = abilities(self.client.get_server_version())
+
+    @contextmanager
+    def _call(self) -> Iterator[dict[str, Any]]:
+        try:
+            with translated(self.block):
+                yield {"timeout": self.block.timeout_seconds}
+        except TransientError:
+            # A server that restarted has released its collections: load them again before the next try.
+            self._loaded.clear()
+            raise
+
+    # Generations
+
+    def live(self) -> str | None:
+        """Return the collection that the alias points at, or None before the first sync."""
+        with self._call() as options:
+            if not self.client.has_collection(self.alias, **options):
+                return None
+            name: str = self.client.describe_alias(self.alias, **options)["collection_name"]
+            return name
+
+    def newest_number(self) -> int:
+        """Return the highest number of this alias' generations, 0 when there is none."""
+        with self._call():
+            names = self.client.list_collections()
+        return max((generation_number(self.alias, name) or 0 for name in names), default=0)
+
+    def create(self, collection: str, dimension: int, fingerprint: str) -> None:
+        """Create a generation, loaded and indexed, unless it is there. The alias is left as it is."""
+        with self._call() as options:
+            if self.client.has_collection(collection, **options):
+                return
+            self.client.create_collection(
+                collection,
+                schema=fields(self.client, dimension, self.abilities),
+                index_params=indexes(self.client, self.abilities),
+                properties={FINGERPRINT: fingerprint},
+                consistency_level="Bounded",
+            )
+
+    def fingerprint_of(self, collection: str) -> str | None:
+        """Return the fingerprint that a collection was created with, if the server kept it."""
+        with self._call() as options:
+            found = self.client.describe_collection(collection, **options)
+        value = found.get("properties", {}).get(FINGERPRINT)
+        return str(value) if value else None
+
+    def point_alias(self, collection: str) -> None:
+        """Point the alias at a collection, in one call."""
+        live = self.live()
+        with self._call() as options:
+            if live is None:
+                self.client.create_alias(collection, self.alias, **options)
+            elif live != collection:
+                self.client.alter_alias(collection, self.alias, **options)
+
+    def check_alias_is_free(self) -> None:
+        """Raise ``PartError`` when a collection, not an alias, has the alias' name."""
+        with self._call():
+            if self.alias in self.client.list_collections():
+                raise PartError(
+                    f"Milvus: {self.block.uri} has a collection named '{self.alias}', so it cannot be an alias. "
+                    "Set COLLECTION_NAME to another name, or rename that collection."
+                )
+
+    def load(self, collection: str) -> None:
+        """Load a collection, if this process has not: a restarted server, or another process, may have released it."""
+        if collection not in self._loaded:
+            with self._call() as options:
+                self.client.load_collection(collection, **options)
+            self._loaded.add(collection)
+
+    # Reading what is there; always with strong consistency
+
+    def known_vectors(self, collection: str, hashes: Sequence[str]) -> dict[str, NDArray[np.float32]]:
+        """Return the vectors of those texts that the collection has, by ``text_hash``."""
+        found: dict[str, NDArray[np.float32]] = {}
+        for start in range(0, len(hashes), HASHES_AT_ONCE):
+            found.update(self._some_vectors(collection, hashes[start : start + HASHES_AT_ONCE]))
+        return found
+
+    def _some_vectors(self, collection: str, hashes: Sequence[str]) -> dict[str, NDArray[np.float32]]:
+        import numpy as np
+
+        self.load(collection)
+        found: dict[str, NDArray[np.float32]] = {}
+        rest = list(hashes)
+        while rest:
+            # One text may stand in ten thousand documents: read a bounded number of rows, then ask again
+            # for the hashes not seen in them.
+            with self._call() as options:
+                rows = self.client.query(
+                    collection,
+                    filter=f"text_hash in {literal(rest)}",
+                    output_fields=["text_hash", "embedding"],
+                    limit=READ_AT_ONCE,
+                    consistency_level="Strong",
+                    **options,
+                )
+            found.update((row["text_hash"], np.asarray(row["embedding"], np.float32)) for row in rows)
+            if len(rows) < READ_AT_ONCE:
+                break
+            rest = [text_hash for text_hash in rest if text_hash not in found]
+        return found
+
+    def ids_of(self, collection: str, keys: Sequence[str]) -> list[str]:
+        """Return the ids of all chunks of some objects."""
+        if not keys:
+            return []
+        self.load(collection)
+        with self._call() as options:
+            rows = self.client.query(
+                collection,
+                filter=f"key in {literal(keys)}",
+                output_fields=["id"],
+                consistency_level="Strong",
+                **options,
+            )
+            return [row["id"] for row in rows]
+
+    def rows(self, collection: str, output: list[str]) -> Iterator[dict[str, Any]]:
+        """Yield all rows of a collection, read in bounded pieces."""
+        # Milvus' iterator does not wait for what was just written, whatever consistency it is asked for;
+        # after a strong read everything written before is visible to it.
+        self.count(collection)
+        with self._call() as options:
+            iterator = self.client.query_iterator(
+                collection, batch_size=READ_AT_ONCE, output_fields=output, consistency_level="Strong", **options
+            )
+            try:
+                while page := iterator.next():
+                    yield from page
+            finally:
+                iterator.close()
+
+    def count(self, collection: str) -> int:
+        """Return the number of chunks in a collection."""
+        self.load(collection)
+        with self._call() as options:
+            rows = self.client.query(
+                collection, filter="", output_fields=["count(*)"], consistency_level="Strong", **options
+            )
+            return int(rows[0]["count(*)"])
+
+    # Writing
+
+    def upsert(self, collection: str, rows: Iterable[Mapping[str, Any]]) -> int:
+        """Write rows, replacing those with the same id; returns how many."""
+        rows = [dict(row) for row in rows]
+        for start in range(0, len(rows), ROWS_AT_ONCE):
+            with self._writing, self._call() as options:
+                self.client.upsert(collection, rows[start : start + ROWS_AT_ONCE], **options)
+        return len(rows)
+
+    def prune(self, collection: str, keys: Sequence[str], keep: set[str]) -> int:
+        """Delete the chunks of some objects other than ``keep``; returns how many, once Milvus confirms.
+
+        Raises ``TransientError`` when they are still there after several rounds.
+        """
+        return sum(
+            self._prune(collection, keys[start : start + KEYS_AT_ONCE], keep)
+            for start in range(0, len(keys), KEYS_AT_ONCE)
+        )
+
+    def _prune(self, collection: str, keys: Sequence[str], keep: set[str]) -> int:
+        deleted: set[str] = set()
+        for _ in range(CONFIRMATIONS):
+            stale = [chunk_id for chunk_id in self.ids_of(collection, keys) if chunk_id not in keep]
+            if not stale:
+                return len(deleted)
+            deleted.update(stale)
+            for start in range(0, len(stale), READ_AT_ONCE):
+                with self._writing, self._call() as options:
+                    self.client.delete(collection, ids=stale[start : start + READ_AT_ONCE], **options)
+        raise TransientError(f"Milvus: {self.block.uri} still has deleted chunks of {collection}.")
+
+    # Searching
+
+    def search(
+        self, collection: str, question: str, vector: NDArray[np.float32], top_k: int, mode: SearchMode
+    ) -> list[Hit]:
+        """Return the chunks nearest to a question, best first; at most ``top_k``."""
+        from tasks.searches import run
+
+        self.load(collection)
+        with self._call() as options:
+            found = run(self.client, collection, question, vector, top_k, mode, options)
+        return [
+            Hit(
+                chunk_id=hit["id"],
+                score=round(float(hit["distance"]), 6),
+                page=hit["entity"]["page"] or None,
+                **{name: hit["entity"][name] for name in ("key", "text", "heading", "text_hash")},
+            )
+            for hit in found
+        ]

@@ -1,0 +1,84 @@
+"""What the tasks of one sync work with, opened once and passed down."""
+
+from __future__ import annotations
+
+import threading
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+from tasks.chunk import Measure, capacity_of
+from tasks.embed import EmbeddingModel, Recent, load_model
+from tasks.isolate import Isolated
+from tasks.ledger import Ledger
+from tasks.progress import Listener, listener
+from tasks.s3_errors import translated
+from tasks.store import Store
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from types import TracebackType
+
+    from mypy_boto3_s3 import S3Client
+
+    from blocks.pipeline import Pipeline
+    from blocks.s3_source import S3Source
+    from blocks.settings import Settings
+
+
+class Tools:
+    """The clients, the model and the parsing processes of one sync; a context manager.
+
+    The bucket, Milvus and the ledger are connected to at once; the model and the parsers are loaded when
+    there is something to parse. Holds no Prefect state, so it passes to tasks as it is.
+    """
+
+    def __init__(self, pipeline: Pipeline, settings: Settings, flow_run_id: str = "") -> None:
+        """Connect. Raises ``PartError`` or ``TransientError`` naming the part that cannot be used."""
+        self.pipeline = pipeline
+        self.source: S3Source = pipeline.source
+        self.settings = settings
+        self.flow_run_id = flow_run_id
+        self.progress: Listener = listener.get()
+        self.ledger = Ledger(pipeline.ledger)
+        self.store = Store(pipeline.store, pipeline.alias)
+        with translated(self.source):
+            self.s3: S3Client = self.source.get_client()
+        self.recent = Recent()
+        self.check_writer: Callable[[], None] = lambda: None
+        """Called before each write; raises when another writer has taken over."""
+        self._opening = threading.Lock()
+        self._isolated: Isolated | None = None
+
+    def __enter__(self) -> Tools:
+        """Return the tools."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """End the parsing processes and close the connections."""
+        if self._isolated:
+            self._isolated.__exit__(kind, error, trace)
+        self.store.client.close()
+        self.ledger.engine.dispose()
+        self.s3.close()
+
+    @property
+    def isolated(self) -> Isolated:
+        """The parsing processes; started with the first file."""
+        with self._opening:
+            if self._isolated is None:
+                settings = self.settings
+                self._isolated = Isolated(settings.parse_processes, settings.parse_seconds, settings.parse_memory_mb)
+            return self._isolated
+
+    @property
+    def model(self) -> EmbeddingModel:
+        """The embedding model; loaded when first asked for."""
+        return load_model(self.pipeline.embedder)
+
+    @cached_property
+    def measure(self) -> Measure:
+        """What a chunk may cost under this model and these settings."""
+        counter = self.model.counter
+        return Measure(counter, capacity_of(self.settings, counter, self.pipeline.embedder.document_prompt))

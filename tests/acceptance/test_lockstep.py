@@ -1,0 +1,179 @@
+"""The whole thing from outside: the command, the worker, a bucket that changes."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+import urllib.request
+import uuid
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import boto3
+import pytest
+from botocore.config import Config
+
+LOCKSTEP = str(Path(sys.executable).parent / "lockstep")
+OURS = ("LOCKSTEP_", "AWS_", "MILVUS_", "VLLM_", "PREFECT_", "LEDGER_", "EMBED_", "LLM_")
+TEXT = "# Opening hours\n\nThe north gate of the harbour opens at six in the morning and closes at nine.\n"
+QUESTION = "When does the north gate open?"
+
+
+class Stack:
+    """A running local stack and the command that drives it."""
+
+    def __init__(self, home: Path) -> None:
+        kept = {name: value for name, value in os.environ.items() if not name.startswith(OURS)}
+        self.env = {**kept, "LOCKSTEP_HOME": str(home / "lockstep"), "HOME": str(home), "HF_HUB_OFFLINE": "1"}
+        self.folder = home
+
+    def run(self, *arguments: str, code: int = 0, **variables: str) -> subprocess.CompletedProcess[str]:
+        done = subprocess.run(
+            [LOCKSTEP, *arguments], env={**self.env, **variables}, cwd=self.folder, capture_output=True, text=True,
+            timeout=200, check=False,
+        )  # fmt: skip
+        assert done.returncode == code, f"{arguments}: {done.returncode}\n{done.stdout}\n{done.stderr}"
+        assert "Traceback" not in done.stderr + done.stdout
+        return done
+
+    def json(self, *arguments: str) -> dict[str, Any]:
+        return dict(json.loads(self.run(*arguments, "--json").stdout))
+
+
+@pytest.fixture(scope="module")
+def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    stack = Stack(tmp_path_factory.mktemp("home"))
+    try:
+        stack.run("up")
+        yield stack
+    finally:
+        stack.run("down")
+
+
+@pytest.fixture(scope="module")
+def bucket(stack: Stack) -> Any:
+    state = json.loads((Path(stack.env["LOCKSTEP_HOME"]) / "state.json").read_text())
+    return boto3.client(
+        "s3",
+        endpoint_url=state["records"]["s3"]["url"],
+        aws_access_key_id=state["access_key"],
+        aws_secret_access_key=state["secret_key"],
+        region_name="us-east-1",
+        config=Config(s3={"addressing_style": "path"}),
+    )
+
+
+def emit(stack: Stack, operation: str, key: str) -> None:
+    """Tell Prefect what the bucket would: an object came or went."""
+    api = next(part["url"] for part in stack.json("status")["parts"] if part["name"] == "prefect")
+    event = {
+        "id": str(uuid.uuid4()),
+        "occurred": datetime.now(UTC).isoformat(),
+        "event": f"s3.object.{operation}",
+        "resource": {"prefect.resource.id": f"s3://documents/{key}"},
+        "payload": {},
+    }
+    request = urllib.request.Request(
+        f"{api}/events", json.dumps([event]).encode(), {"Content-Type": "application/json"}
+    )
+    urllib.request.urlopen(request, timeout=10).close()
+
+
+def eventually(happens: Callable[[], bool], seconds: float = 150) -> None:
+    deadline = time.monotonic() + seconds
+    while not happens():
+        assert time.monotonic() < deadline, f"did not happen within {seconds:g} s"
+        time.sleep(1)
+
+
+def found_keys(stack: Stack) -> set[str]:
+    return {hit["key"] for hit in stack.json("search", QUESTION, "--top-k", "10")["hits"]}
+
+
+def test_an_object_is_answerable_until_it_is_deleted(stack: Stack, bucket: Any) -> None:
+    nothing = stack.run("ask", QUESTION, code=1, COLLECTION_NAME="never_synced")
+    assert "lockstep sync" in nothing.stderr
+
+    bucket.put_object(Bucket="documents", Key="harbour/gates.md", Body=TEXT.encode())
+    emit(stack, "created", "harbour/gates.md")
+
+    def synced() -> bool:
+        done = subprocess.run(
+            [LOCKSTEP, "search", QUESTION, "--json"], env=stack.env, capture_output=True, text=True, check=False
+        )
+        hits = json.loads(done.stdout)["hits"] if done.returncode == 0 else []
+        return "harbour/gates.md" in {hit["key"] for hit in hits}
+
+    eventually(synced)
+    answer = stack.json("ask", QUESTION)
+    assert "six in the morning" in answer["answer"]
+    assert answer["mode"] == "extractive"
+    assert answer["citations"][0].keys() == {"n", "key", "heading", "page", "quote"}
+    assert answer["citations"][0]["key"] == "harbour/gates.md"
+    assert answer.keys() == {"answer", "mode", "citations", "collection", "flow_run_id", "seconds", "tokens"}
+
+    unchanged = stack.json("sync")
+    assert unchanged["unchanged"] >= 1
+    assert (unchanged["new"], unchanged["changed"], unchanged["chunks_embedded"]) == (0, 0, 0)
+    assert unchanged.keys() == {
+        "collection", "new", "changed", "deleted", "unchanged", "quarantined", "chunks_embedded", "chunks_reused",
+        "chunks_deleted", "seconds", "flow_run_id",
+    }  # fmt: skip
+
+    bucket.delete_object(Bucket="documents", Key="harbour/gates.md")
+    emit(stack, "deleted", "harbour/gates.md")
+    eventually(lambda: "harbour/gates.md" not in found_keys(stack))
+
+
+def test_up_again_starts_nothing_and_deploys_nothing(stack: Stack) -> None:
+    before = {part["name"]: part["pid"] for part in stack.json("status")["parts"]}
+    again = stack.run("up")
+    assert "deployments: unchanged" in again.stderr
+    assert {part["name"]: part["pid"] for part in stack.json("status")["parts"]} == before
+
+
+def test_many_questions_in_one_process(stack: Stack, bucket: Any, tmp_path: Path) -> None:
+    bucket.put_object(
+        Bucket="documents", Key="bridge.md", Body=b"# Bridge\n\nThe draw bridge is lifted at noon and lowered at one.\n"
+    )
+    bucket.put_object(Bucket="documents", Key="tea.md", Body=b"# Tea\n\nGreen tea is brewed at eighty degrees.\n")
+    stack.run("sync")
+    questions = tmp_path / "questions.jsonl"
+    questions.write_text(
+        '{"id": "a", "question": "When is the draw bridge lifted?"}\n\n{"id": 7, "question": "How hot is green tea?"}\n'
+    )
+    lines = [json.loads(line) for line in stack.run("search", "--queries-file", str(questions)).stdout.splitlines()]
+    assert [(line["id"], line["hits"][0]["key"]) for line in lines] == [("a", "bridge.md"), ("7", "tea.md")]
+    assert lines[0]["hits"][0].keys() == {"key", "chunk_id", "score", "text", "heading", "page"}
+    questions.write_text('{"id": "a", "question": "ok"}\nnot json\n')
+    assert "line 2" in stack.run("search", "--queries-file", str(questions), code=2).stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "variables", "code", "words"),
+    [
+        (("nonsense",), {}, 2, "nonsense"),
+        (("sync",), {"MILVUS_URL": "http://x"}, 2, "MILVUS_URI"),
+        (("sync",), {"LOCKSTEP_CHUNK_TOKENS": "100"}, 2, "chunk_tokens: None → 100"),
+        (("sync", "--pipeline", "nobody"), {}, 2, "nobody"),
+        (("search",), {}, 2, "question"),
+        (("sync",), {"MILVUS_URI": "http://127.0.0.1:9", "COLLECTION_NAME": "nomilvus"}, 1, "MILVUS_URI"),
+        (("sync",), {"PREFECT_API_URL": "http://127.0.0.1:9/api"}, 1, "PREFECT_API_URL"),
+        (("sync",), {"LOCKSTEP_HOME": "/tmp/lockstep-never-started"}, 2, "lockstep up"),
+    ],
+)
+def test_misuse_and_failures_say_what_to_do(
+    stack: Stack, arguments: tuple[str, ...], variables: dict[str, str], code: int, words: str
+) -> None:
+    assert words in stack.run(*arguments, code=code, **variables).stderr
+
+
+def test_nothing_is_written_outside_of_its_home(stack: Stack) -> None:
+    left = {path.name for path in Path(stack.env["HOME"]).iterdir()} - {"lockstep"}
+    assert left <= {".cache", ".config"}
+    assert not (Path(stack.env["HOME"]) / ".prefect").exists()

@@ -1,0 +1,218 @@
+"""What the ledger promises, on SQLite and on PostgreSQL alike."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+
+import pytest
+import sqlalchemy as sa
+from pydantic import SecretStr
+
+from blocks.ledger import Ledger as LedgerBlock
+from blocks.settings import Settings
+from tasks import lease
+from tasks.batches import batched, recorded
+from tasks.errors import LockstepError, PartError, TransientError
+from tasks.ledger import Ledger
+from tasks.ledger_tables import NEWEST, TABLES
+from tasks.models import Failure, ObjectRef
+from tasks.plan import make_plan
+
+ON = "docs_g0001"
+
+
+@pytest.fixture
+def ledger(ledger_url: str) -> Iterator[Ledger]:
+    ledger = Ledger(LedgerBlock(url=SecretStr(ledger_url), timeout_seconds=5))
+    yield ledger
+    ledger.engine.dispose()
+
+
+def ref(key: str, etag: str = "e1", size: int = 10) -> ObjectRef:
+    return ObjectRef(key, etag, size, 1_700_000_000_000)
+
+
+def plan_and_do(ledger: Ledger, refs: list[ObjectRef]) -> tuple[int, int, int, int]:
+    plan = make_plan([refs], ledger, ON, "run")
+    for one in list(recorded(ledger, ON, "written")):
+        ledger.confirm(ON, {one: 3}, [], "run")
+    ledger.forget(ON, [one.key for one in recorded(ledger, ON, "deleted")])
+    return plan.new, plan.changed, plan.deleted, plan.unchanged
+
+
+def test_the_migrations_make_the_tables_that_the_code_uses(ledger: Ledger) -> None:
+    found = sa.inspect(ledger.engine)
+    for table in TABLES.sorted_tables:
+        columns = {column["name"]: column["nullable"] for column in found.get_columns(table.name)}
+        assert columns == {column.name: column.nullable for column in table.columns}
+    with ledger.transaction() as connection:
+        assert connection.execute(sa.text("select version_num from lockstep_version")).scalar() == NEWEST
+
+
+def test_a_ledger_of_a_newer_version_is_refused(ledger: Ledger, ledger_url: str) -> None:
+    with ledger.transaction() as connection:
+        connection.execute(sa.text("update lockstep_version set version_num = '9999'"))
+    with pytest.raises(PartError, match="Upgrade Lockstep"):
+        Ledger(LedgerBlock(url=SecretStr(ledger_url)))
+
+
+def test_many_processes_may_open_an_empty_database_at_once(ledger_url: str) -> None:
+    failures: list[Exception] = []
+
+    def open_it() -> None:
+        try:
+            Ledger(LedgerBlock(url=SecretStr(ledger_url))).engine.dispose()
+        except Exception as error:
+            failures.append(error)
+
+    threads = [threading.Thread(target=open_it) for _ in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not failures
+
+
+def test_a_plan_follows_the_listing(ledger: Ledger) -> None:
+    assert plan_and_do(ledger, [ref("a"), ref("b"), ref("ü")]) == (3, 0, 0, 0)
+    assert plan_and_do(ledger, [ref("a"), ref("b"), ref("ü")]) == (0, 0, 0, 3)
+    assert plan_and_do(ledger, [ref("a", "e2"), ref("c")]) == (1, 1, 2, 0)
+    assert plan_and_do(ledger, [ref("a", "e2"), ref("c")]) == (0, 0, 0, 2)
+    assert ledger.totals(ON) == {"chunks": 6, "indexed": 2}
+    assert plan_and_do(ledger, []) == (0, 0, 2, 0)
+    assert ledger.totals(ON) == {"chunks": 0}
+
+
+def test_an_interrupted_listing_deletes_nothing(ledger: Ledger) -> None:
+    plan_and_do(ledger, [ref("a"), ref("b")])
+
+    def breaks() -> Iterator[list[ObjectRef]]:
+        yield [ref("a")]
+        raise TransientError("S3: gone")
+
+    with pytest.raises(TransientError):
+        make_plan(breaks(), ledger, ON, "run")
+    assert ledger.totals(ON) == {"chunks": 6, "indexed": 2}
+
+
+def test_work_that_was_left_is_planned_again(ledger: Ledger) -> None:
+    ledger.intend(ON, [ref("never-confirmed")], "died")
+    plan_and_do(ledger, [ref("never-confirmed"), ref("kept"), ref("was-going")])
+    ledger.intend(ON, [ref("kept", "e2")], "died")
+    ledger.intend_deletion(ON, ["was-going"], "died")
+    plan = make_plan([[ref("never-confirmed"), ref("kept", "e2"), ref("was-going")]], ledger, ON, "run")
+    assert (plan.new, plan.changed, plan.deleted, plan.unchanged) == (0, 2, 0, 1)
+
+
+def test_a_deletion_stays_recorded_until_it_is_confirmed(ledger: Ledger) -> None:
+    plan_and_do(ledger, [ref("a"), ref("b")])
+    for _ in range(2):
+        assert make_plan([[ref("a")]], ledger, ON, "run").deleted == 1
+        assert [one.key for one in recorded(ledger, ON, "deleted")] == ["b"]
+    ledger.forget(ON, ["a", "b"])
+    assert ledger.totals(ON) == {"chunks": 3, "indexed": 1}
+
+
+def test_renames_come_before_deletions_and_the_rest(ledger: Ledger) -> None:
+    plan_and_do(ledger, [ref("old", "same")])
+    make_plan([[ref("a-new", "other"), ref("moved", "same")]], ledger, ON, "run")
+    assert [one.key for one in recorded(ledger, ON, "renamed")] == ["moved"]
+    assert [one.key for one in recorded(ledger, ON, "deleted")] == ["old"]
+    assert [one.key for one in recorded(ledger, ON, "written")] == ["a-new", "moved"]
+
+
+def test_recorded_work_is_read_in_pieces_while_it_is_confirmed(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tasks.batches.ROWS_AT_ONCE", 4)
+    make_plan([[ref(f"k{n:02d}") for n in range(19)]], ledger, ON, "run")
+    done = []
+    for group in batched(recorded(ledger, ON, "written"), Settings(batch_objects=3)):
+        ledger.confirm(ON, dict.fromkeys(group, 1), [], "run")
+        done += group
+    assert [one.key for one in done] == [f"k{n:02d}" for n in range(19)]
+
+
+def test_quarantine_keeps_reason_attempts_and_since_when(ledger: Ledger) -> None:
+    make_plan([[ref("bad")]], ledger, ON, "run")
+    ledger.confirm(ON, {}, [Failure(ref("bad"), "the PDF is damaged")], "run")
+    first = ledger.quarantined(ON)[0]
+    assert (first["reason"], first["attempts"], first["indexed_etag"]) == ("the PDF is damaged", 1, None)
+    assert make_plan([[ref("bad")]], ledger, ON, "run").unchanged == 1
+    time.sleep(0.01)
+    make_plan([[ref("bad", "e2")]], ledger, ON, "run")
+    ledger.confirm(ON, {}, [Failure(ref("bad", "e2"), "still damaged")], "run")
+    second = ledger.quarantined(ON)[0]
+    assert (second["reason"], second["attempts"], second["since"]) == ("still damaged", 2, first["since"])
+    make_plan([[ref("bad", "e3")]], ledger, ON, "run")
+    ledger.confirm(ON, {ref("bad", "e3"): 4}, [], "run")
+    assert ledger.quarantined(ON) == []
+    assert ledger.totals(ON) == {"chunks": 4, "indexed": 1}
+
+
+def test_a_version_that_is_no_longer_wanted_is_not_confirmed(ledger: Ledger) -> None:
+    make_plan([[ref("a", "e1")]], ledger, ON, "run")
+    make_plan([[ref("a", "e2")]], ledger, ON, "run")
+    ledger.confirm(ON, {ref("a", "e1"): 3}, [], "run")
+    assert [one.etag for one in recorded(ledger, ON, "written")] == ["e2"]
+
+
+def test_keys_that_differ_in_case_or_accents_are_different(ledger: Ledger) -> None:
+    keys = ["a", "A", "á", "ä", "a ", "ａ", "\U0001f600", 'q"', "b\\"]
+    assert plan_and_do(ledger, [ref(key) for key in keys]) == (len(keys), 0, 0, 0)
+    assert plan_and_do(ledger, [ref(key) for key in keys]) == (0, 0, 0, len(keys))
+
+
+def test_one_writer_at_a_time(ledger: Ledger) -> None:
+    said: list[str] = []
+    with (
+        lease.writing(ledger, ON, "the first", 1, said.append),
+        pytest.raises(TransientError, match="being written by the first"),
+        lease.writing(ledger, ON, "the second", 0.6, said.append),
+    ):
+        pytest.fail("both were let in")
+    assert "waiting" in said[0]
+    with lease.writing(ledger, ON, "the third", 1, said.append), lease.writing(ledger, "other_g0001", "x", 1, print):
+        pass
+
+
+def test_a_writer_that_died_frees_the_way(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lease, "LASTS_MS", 300)
+    assert lease.take(ledger, ON, "dead", "one that died") is None
+    began = time.monotonic()
+    with lease.writing(ledger, ON, "the next", 5, lambda _line: None):
+        assert time.monotonic() - began < 4
+
+
+def test_a_long_writer_keeps_its_lease(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lease, "LASTS_MS", 600)
+    monkeypatch.setattr(lease, "RENEWED_EVERY_SECONDS", 0.1)
+    with lease.writing(ledger, ON, "the first", 1, print):
+        time.sleep(1.2)
+        assert lease.take(ledger, ON, "other", "the second") == "the first"
+
+
+def test_a_wrong_url_is_explained() -> None:
+    with pytest.raises(PartError, match="LEDGER_URL"):
+        Ledger(LedgerBlock(url=SecretStr("nonsense")))
+    with pytest.raises((PartError, TransientError), match="LEDGER_URL"):
+        Ledger(LedgerBlock(url=SecretStr("sqlite:////no/such/folder/ledger.db")))
+    with pytest.raises(TransientError, match="LEDGER_URL"):
+        Ledger(LedgerBlock(url=SecretStr("postgresql://a:secret@127.0.0.1:9/x"), timeout_seconds=2))
+
+
+def test_a_writer_that_lost_its_lease_writes_no_more(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lease, "LASTS_MS", 200)
+    monkeypatch.setattr(lease, "RENEWED_EVERY_SECONDS", 60)
+    with lease.writing(ledger, ON, "the sleeper", 1, print) as check:
+        check()
+        time.sleep(0.3)
+        assert lease.take(ledger, ON, "other", "the next") is None
+        with pytest.raises(LockstepError, match="no longer the writer"):
+            check()
+
+
+def test_a_password_is_never_in_the_message() -> None:
+    with pytest.raises(PartError) as caught:
+        Ledger(LedgerBlock(url=SecretStr("postgresql://user:secret@host:word@host/db")))
+    assert "secret" not in str(caught.value)

@@ -1,0 +1,196 @@
+"""What the store promises, on Milvus Lite and on the real Milvus 2.3.5 server alike."""
+
+from __future__ import annotations
+
+import hashlib
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from blocks.milvus_store import MilvusStore
+from tasks.errors import PartError, TransientError
+from tasks.models import Chunk, Cut, CutDocument, Embedded, ObjectRef
+from tasks.store import Store, to_rows
+from tests.conftest import milvus_lite_server
+
+DIMENSION = 8
+KEYS = ["a.md", 'quote".md', 'a" or key != ".md', "back\\slash", "new\nline", "ünï 日本 😀"]
+
+
+@pytest.fixture(scope="module")
+def stores() -> Iterator[dict[str, Store]]:
+    """A store a server: making a collection takes seconds on the real one, so the tests share it."""
+    opened: dict[str, Store] = {}
+    yield opened
+    for store in opened.values():
+        store.client.drop_alias(store.alias)
+        for name in store.client.list_collections():
+            if name.startswith(f"{store.alias}_g"):
+                store.client.drop_collection(name)
+        store.client.close()
+
+
+@pytest.fixture
+def store(stores: dict[str, Store], milvus_url: str) -> Store:
+    if milvus_url not in stores:
+        stores[milvus_url] = Store(MilvusStore(uri=milvus_url), f"t{uuid.uuid4().hex[:10]}")
+    return stores[milvus_url]
+
+
+@pytest.fixture
+def collection(store: Store) -> str:
+    """The first generation, empty and live."""
+    name = f"{store.alias}_g0001"
+    store.create(name, DIMENSION, "0123456789abcdef")
+    store.point_alias(name)
+    ids = [row["id"] for row in store.rows(name, ["id"])]
+    if ids:
+        store.client.delete(name, ids=ids)
+    return name
+
+
+def chunk_id(key: str, number: int) -> str:
+    return hashlib.sha256(f"{key} {number}".encode()).hexdigest()[:32]
+
+
+def vector(number: int) -> np.ndarray:
+    found = np.random.default_rng(number).normal(size=DIMENSION).astype(np.float32)
+    return found / np.linalg.norm(found)
+
+
+def batch(key: str, numbers: list[int], etag: str = "e1") -> Embedded:
+    chunks = tuple(
+        Chunk(chunk_id(key, n), key, i, text := f"text {n}", "Head › Line", n or None, text, f"hash-{n}")
+        for i, n in enumerate(numbers)
+    )
+    document = CutDocument(ObjectRef(key, etag, 10, 1234), chunks, {"team": 'in"fra', "ü": "é"})
+    return Embedded(Cut((document,)), np.array([vector(n) for n in numbers]), len(numbers), 0)
+
+
+def write(store: Store, collection: str, *batches: Embedded) -> None:
+    for one in batches:
+        store.upsert(collection, to_rows(one, 5678, "run-1"))
+
+
+def test_the_alias_leads_to_the_first_generation(store: Store, collection: str) -> None:
+    assert store.live() == collection
+    assert store.fingerprint_of(collection) == "0123456789abcdef"
+    second = f"{store.alias}_g0002"
+    store.create(second, DIMENSION, "x")
+    store.create(second, DIMENSION, "x")
+    assert store.live() == collection
+    store.point_alias(second)
+    assert store.live() == second
+
+
+def test_a_collection_with_the_alias_name_is_refused(store: Store) -> None:
+    other = Store(store.block, f"{store.alias}_taken")
+    other.client.create_collection(other.alias, dimension=4)
+    with pytest.raises(PartError, match="COLLECTION_NAME"):
+        other.check_alias_is_free()
+    other.client.drop_collection(other.alias)
+    other.check_alias_is_free()
+
+
+def test_rows_come_back_as_they_were_written(store: Store, collection: str) -> None:
+    write(store, collection, batch("a.md", [0, 7]))
+    fields = ["id", "key", "text", "text_hash", "etag", "chunk_index", "heading", "page", "last_modified"]
+    fields += ["indexed_at", "flow_run_id", "metadata"]
+    found = sorted(store.rows(collection, fields), key=lambda row: row["chunk_index"])
+    assert found[1] == {
+        "id": chunk_id("a.md", 7), "key": "a.md", "text": "text 7", "text_hash": "hash-7", "etag": "e1",
+        "chunk_index": 1, "heading": "Head › Line", "page": 7, "last_modified": 1234, "indexed_at": 5678,
+        "flow_run_id": "run-1",
+        "metadata": {"team": 'in"fra', "ü": "é"},
+    }  # fmt: skip
+    assert found[0]["page"] == 0
+
+
+def test_writing_again_replaces(store: Store, collection: str) -> None:
+    write(store, collection, batch("a.md", [1, 2]), batch("a.md", [1, 2], etag="e2"))
+    assert store.count(collection) == 2
+    assert {row["etag"] for row in store.rows(collection, ["etag"])} == {"e2"}
+
+
+def test_pruning_takes_only_what_is_stale_of_these_keys(store: Store, collection: str) -> None:
+    write(store, collection, *(batch(key, [1, 2, 3]) for key in KEYS))
+    kept = {row["id"] for row in store.rows(collection, ["id", "key"]) if row["key"] == KEYS[1]}
+    one = min(kept)
+    assert store.prune(collection, [KEYS[1]], keep={one}) == 2
+    assert store.prune(collection, [KEYS[1]], keep={one}) == 0
+    assert store.prune(collection, [KEYS[2]], keep=set()) == 3
+    assert store.count(collection) == 3 * (len(KEYS) - 2) + 1
+    assert store.prune(collection, KEYS, keep=set()) == 3 * (len(KEYS) - 2) + 1
+    assert store.count(collection) == 0
+
+
+def test_what_was_just_written_is_pruned(store: Store, collection: str) -> None:
+    for number in range(1, 6):
+        write(store, collection, batch("a.md", [number]))
+        assert len(store.ids_of(collection, ["a.md"])) == (1 if number == 1 else 2)
+        assert store.prune(collection, ["a.md"], keep={chunk_id("a.md", number)}) == (number > 1)
+
+
+def test_vectors_of_known_texts_come_back(store: Store, collection: str) -> None:
+    write(store, collection, batch("a.md", list(range(1, 40))), batch("b.md", [1, 2]))
+    known = store.known_vectors(collection, [f"hash-{n}" for n in (1, 5, 39, 99)])
+    assert known.keys() == {"hash-1", "hash-5", "hash-39"}
+    np.testing.assert_allclose(known["hash-5"], vector(5), atol=1e-6)
+
+
+def test_a_text_in_very_many_rows_hides_no_other(
+    store: Store, collection: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tasks.store.READ_AT_ONCE", 5)
+    write(store, collection, *(batch(f"copy-{n}", [1]) for n in range(12)), batch("z", [2]), batch("y", [3]))
+    assert store.known_vectors(collection, ["hash-1", "hash-2", "hash-3"]).keys() == {"hash-1", "hash-2", "hash-3"}
+
+
+def test_searching_finds_the_nearest_first(store: Store, collection: str) -> None:
+    write(store, collection, batch("a.md", list(range(1, 30))))
+    assert store.count(collection) == 29  # a strong read: what was written is there for every later search
+    hits = store.search(collection, "text 9", vector(9), 5, "dense")
+    assert len(hits) == 5
+    assert (hits[0].text, hits[0].page, hits[0].key, hits[0].heading) == ("text 9", 9, "a.md", "Head › Line")
+    assert hits[0].score == pytest.approx(1.0, abs=1e-3)
+    assert [hit.score for hit in hits] == sorted((hit.score for hit in hits), reverse=True)
+
+
+def test_words_are_searched_where_the_server_can(store: Store, collection: str) -> None:
+    if not store.abilities.bm25:
+        assert "sparse" not in {field["name"] for field in store.client.describe_collection(collection)["fields"]}
+        return
+    write(store, collection, batch("a.md", list(range(1, 30))))
+    for mode in ("lexical", "hybrid"):
+        hits = store.search(collection, "text 17", vector(17), 3, mode)
+        assert hits[0].text == "text 17"
+
+
+def test_a_server_that_is_not_there_is_named() -> None:
+    with pytest.raises(TransientError, match=r"127\.0\.0\.1:9 .*MILVUS_URI"):
+        Store(MilvusStore(uri="http://127.0.0.1:9", timeout_seconds=2), "docs")
+
+
+def test_an_open_store_survives_a_restart_of_the_server(tmp_path: Path) -> None:
+    server = milvus_lite_server(tmp_path).start()
+    try:
+        store = Store(MilvusStore(uri=server.url, timeout_seconds=5), "docs")
+        store.create("docs_g0001", DIMENSION, "x")
+        store.point_alias("docs_g0001")
+        write(store, "docs_g0001", batch("a.md", [1, 2]))
+        server.stop()
+        server.start()
+        for _ in range(3):
+            try:
+                assert store.prune("docs_g0001", ["a.md"], keep={chunk_id("a.md", 1)}) == 1
+                break
+            except TransientError:
+                continue
+        else:
+            pytest.fail("it never recovered")
+        assert len(store.search("docs_g0001", "text 1", vector(1), 5, "dense")) == 1
+    finally:
+        server.stop()

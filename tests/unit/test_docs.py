@@ -1,0 +1,72 @@
+"""What the guides say exists, exists."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from pathlib import Path
+
+import pytest
+import yaml
+
+from blocks.chat_model import ChatModel
+from blocks.embedder import Embedder
+from blocks.ledger import Ledger
+from blocks.milvus_store import MilvusStore
+from blocks.pipeline import Pipeline
+from blocks.s3_source import S3Source
+from blocks.settings import Settings
+from deployments.environment import Environment
+
+ROOT = Path(__file__).parents[2]
+CONFIGURATION = (ROOT / "docs" / "configuration.md").read_text()
+
+
+@pytest.mark.parametrize("kind", [Settings, S3Source, MilvusStore, Embedder, ChatModel, Ledger])
+def test_every_field_is_in_the_guide_with_its_description(kind: type) -> None:
+    for name, field in kind.model_fields.items():
+        if name != "credentials":
+            assert re.search(rf"\| `{name}` \|.*{re.escape(field.description)}", CONFIGURATION), name
+
+
+@pytest.mark.parametrize("kind", [Pipeline, S3Source, MilvusStore, Embedder, ChatModel, Ledger])
+def test_every_field_of_a_block_is_described_in_the_ui(kind: type) -> None:
+    assert all(field.description for field in kind.model_fields.values())
+
+
+def test_every_variable_is_in_the_guide_and_in_the_example() -> None:
+    example = (ROOT / ".env.example").read_text()
+    names = [str(one.validation_alias) for one in Environment.model_fields.values() if one.validation_alias]
+    assert {"MILVUS_URI", "BUCKET", "LEDGER_URL"} <= set(names)
+    for name in names:
+        assert f"`{name}`" in CONFIGURATION, name
+        assert name in example or name.startswith("PREFECT_API_"), name
+
+
+def test_the_files_that_the_readme_names_exist() -> None:
+    readme = (ROOT / "README.md").read_text()
+    for link in re.findall(r"\]\(([^)#]+)\)", readme):
+        assert (ROOT / link).exists(), link
+    for name in re.findall(r"\b(\w+\.py)\b", readme):
+        assert list(ROOT.glob(f"*/{name}")), name
+
+
+def test_deployments_are_as_promised() -> None:
+    sync, ask = yaml.safe_load((ROOT / "prefect.yaml").read_text())["deployments"]
+    assert sync["schedules"] == [{"slug": "every-5-minutes", "interval": 300, "active": True}]
+    assert sync["concurrency_limit"] == {"limit": 1, "collision_strategy": "ENQUEUE"}
+    assert sync["triggers"][0]["expect"] == ["s3.object.*"]
+    assert sync["triggers"][0]["within"] == sync["triggers"][0]["schedule_after"]
+    assert [one["entrypoint"] for one in (sync, ask)] == ["flows.sync.sync", "flows.ask.ask"]
+
+
+def test_every_dependency_is_bounded_and_pinned() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    groups = [project["dependencies"], *project["optional-dependencies"].values()]
+    pinned = {line.split("==")[0].lower().replace("_", "-") for line in (ROOT / "constraints.txt").read_text().split()}
+    for requirement in (one for group in groups for one in group):
+        assert ">=" in requirement, requirement
+        assert "<" in requirement, requirement
+        name = re.split(r"[\[>=<]", requirement)[0].lower()
+        assert name in pinned or name == "prefect-ray", requirement
+    assert "torchvision" not in pinned

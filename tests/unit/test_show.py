@@ -1,0 +1,131 @@
+"""What the command prints: JSON by contract on stdout, words for people."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from deployments import show
+from tasks.models import Answer, Citation, Hit, SyncReport
+from tasks.progress import Silent, listener
+
+HIT = Hit("c1", "größe [x]/a.md", 0.75, "Text of [bold]the[/bold] chunk.", "Guide", 3, "hash")
+CITATION = Citation(1, "a.md", "Guide", None, "A quote.", "c1")
+ANSWER = Answer(
+    "Why?", "Because [1].", "generated", (CITATION,), "docs_g0001", {"total": 0.5}, {"prompt": 12}, ("a note",), "run-1"
+)
+
+
+def test_sync_has_the_keys_of_its_contract() -> None:
+    report = SyncReport("docs_g0001", 1, 2, 3, 4, 5, 6, 7, 8, 9, 1.5, "run-1")
+    assert show.sync_json(report) == {
+        "collection": "docs_g0001", "new": 1, "changed": 2, "deleted": 3, "unchanged": 4, "quarantined": 5,
+        "chunks_embedded": 7, "chunks_reused": 8, "chunks_deleted": 9, "seconds": 1.5, "flow_run_id": "run-1",
+    }  # fmt: skip
+
+
+def test_search_has_the_keys_of_its_contract() -> None:
+    assert show.hits_json("docs_g0001", [HIT], {"embed": 0.1, "search": 0.2}) == {
+        "collection": "docs_g0001",
+        "hits": [
+            {"key": "größe [x]/a.md", "chunk_id": "c1", "score": 0.75, "text": "Text of [bold]the[/bold] chunk.",
+             "heading": "Guide", "page": 3}
+        ],
+        "seconds": {"embed": 0.1, "search": 0.2},
+    }  # fmt: skip
+    assert show.hits_json("docs_g0001", [], {})["hits"] == []
+
+
+def test_ask_has_the_keys_of_its_contract() -> None:
+    assert show.answer_json(ANSWER) == {
+        "answer": "Because [1].",
+        "mode": "generated",
+        "citations": [{"n": 1, "key": "a.md", "heading": "Guide", "page": None, "quote": "A quote."}],
+        "collection": "docs_g0001",
+        "flow_run_id": "run-1",
+        "seconds": {"total": 0.5},
+        "tokens": {"prompt": 12},
+    }
+
+
+def test_json_is_one_line_on_stdout(capsys: pytest.CaptureFixture[str]) -> None:
+    show.as_json({"key": "größe\n\u2028[bold]"})
+    printed = capsys.readouterr()
+    assert printed.err == ""
+    assert printed.out.endswith("\n")
+    assert printed.out.count("\n") == 1
+    assert json.loads(printed.out) == {"key": "größe\n\u2028[bold]"}
+    assert "größe" in printed.out
+
+
+def test_words_for_people_go_to_stderr_as_they_are(capsys: pytest.CaptureFixture[str]) -> None:
+    show.say("[red]not markup[/red] C:\\temp\\ " + "x" * 300)
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert printed.err == "[red]not markup[/red] C:\\temp\\ " + "x" * 300 + "\n"
+
+
+@pytest.mark.parametrize(
+    ("key", "heading", "page", "expected"),
+    [
+        ("a.md", "", None, "a.md"),
+        ("a.md", "Guide › Install", None, "a.md › Guide › Install"),
+        ("a.pdf", "", 4, "a.pdf › page 4"),
+        ("a.pptx", "Title", 1, "a.pptx › Title › page 1"),
+    ],
+)
+def test_where_something_stands(key: str, heading: str, page: int | None, expected: str) -> None:
+    assert show.place(Citation(1, key, heading, page, "quote", "c1")) == expected
+
+
+def test_an_answer_for_people(capsys: pytest.CaptureFixture[str]) -> None:
+    show.answer_text(ANSWER)
+    printed = capsys.readouterr()
+    assert printed.out.splitlines() == ["Because [1].", "  [1] a.md › Guide", "  mode: generated · docs_g0001 · 0.50 s"]
+    assert "a note" in printed.err
+
+
+def test_hits_for_people(capsys: pytest.CaptureFixture[str]) -> None:
+    long = Hit("c2", "b.md", 0.5, "word\n\n" * 200, "", None)
+    show.hits_table("docs_g0001", [HIT, long])
+    first, text, second, shortened = capsys.readouterr().out.splitlines()
+    assert first == "1. 0.750  größe [x]/a.md › Guide › page 3"
+    assert text == "   Text of [bold]the[/bold] chunk."
+    assert second == "2. 0.500  b.md"
+    assert shortened.endswith("…")
+    assert len(shortened) < 320
+
+
+def test_nothing_found_is_said(capsys: pytest.CaptureFixture[str]) -> None:
+    show.hits_table("docs_g0001", [])
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert "docs_g0001 holds nothing to find" in printed.err
+
+
+def test_a_sync_for_people(capsys: pytest.CaptureFixture[str]) -> None:
+    show.sync_report(SyncReport("docs_g0001", new=1234, moved_on=2, chunks_reused=5, seconds=1.25))
+    printed = capsys.readouterr()
+    assert "docs_g0001" in printed.out
+    assert "1,234" in printed.out
+    assert "2 objects changed while they were being read" in printed.err
+
+
+@pytest.mark.parametrize("planned", [0, 5])
+def test_a_progress_bar_listens_while_it_is_shown(capsys: pytest.CaptureFixture[str], planned: int) -> None:
+    with show.progress_bar(shown=True):
+        bar = listener.get()
+        assert isinstance(bar, show.Bar)
+        bar.listed(5)
+        bar.planned(planned)
+        bar.advanced(planned)
+    assert isinstance(listener.get(), Silent)
+    assert capsys.readouterr().out == ""
+
+
+def test_no_bar_where_none_is_wanted(capsys: pytest.CaptureFixture[str]) -> None:
+    with show.progress_bar(shown=False):
+        listener.get().listed(5)
+    printed = capsys.readouterr()
+    assert (printed.out, printed.err) == ("", "")

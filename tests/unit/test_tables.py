@@ -1,0 +1,31 @@
+"""Rows that are understood without the rest of their table."""
+
+from __future__ import annotations
+
+import pytest
+
+from tasks.tables import html_rows, row_lines
+
+
+@pytest.mark.parametrize(
+    ("rows", "lines"),
+    [
+        ([], []),
+        ([["", " "]], []),
+        ([["a", "", "b"]], ["a | b"]),
+        ([["a", "b"], ["1", "2"], ["3", "4"]], ["a: 1; b: 2", "a: 3; b: 4"]),
+        ([["name", "size"], ["", ""], ["lite", ""]], ["name: lite"]),
+        ([["", ""], ["name", "size"], ["lite", "small"]], ["name: lite; size: small"]),
+        ([["name", ""], ["lite", "small"]], ["name: lite; small"]),
+        ([["name"], ["lite", "small", "free"]], ["name: lite; small; free"]),
+        ([["name", "size"], ["lite"]], ["name: lite"]),
+        ([["the\nname"], ["two\n  lines"]], ["the name: two lines"]),
+    ],
+)  # fmt: skip
+def test_a_line_a_row_named_by_the_first(rows: list[list[str]], lines: list[str]) -> None:
+    assert row_lines(rows) == lines
+
+
+def test_the_cells_of_an_html_table() -> None:
+    html = "<table><tr><th>a</th><th>b &amp; c</th></tr><tr><td><b>1</b> x</td><td></td></tr></table>"
+    assert html_rows(html) == [["a", "b & c"], ["1 x", ""]]
