@@ -12,6 +12,10 @@ from blocks.pymilvus_import import load_pymilvus
 if TYPE_CHECKING:
     from pymilvus import MilvusClient
 
+KEEPALIVE_MS = 330_000
+"""gRPC servers hang up on clients that ping more often than every 5 minutes (Milvus Lite does: 'too_many_pings'),
+and pymilvus pings every 10 s. Every call has a deadline, so a dead peer is noticed without pings."""
+
 
 class MilvusStore(Block):
     """Where Milvus is and who may write to it."""
@@ -26,11 +30,16 @@ class MilvusStore(Block):
     timeout_seconds: float = Field(default=30.0, gt=0, description="Seconds to wait for each answer.")
 
     def get_client(self) -> MilvusClient:
-        """Return a connected client; raises pymilvus' own error when the server does not answer."""
+        """Return a connected client; raises pymilvus' own error when the server does not answer.
+
+        It has a connection of its own, which its ``close()`` closes: pymilvus keeps a shared one for ever.
+        """
         client: MilvusClient = load_pymilvus().MilvusClient(
             uri=self.uri,
             token=self.token.get_secret_value() if self.token else "",
             db_name=self.database or "",
             timeout=min(self.timeout_seconds, 10.0),
+            dedicated=True,
+            grpc_options={"grpc.keepalive_time_ms": KEEPALIVE_MS},
         )
         return client

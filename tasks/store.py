@@ -104,17 +104,20 @@ class Store:
         return max((generation_number(self.alias, name) or 0 for name in names), default=0)
 
     def create(self, collection: str, dimension: int, fingerprint: str) -> None:
-        """Create a generation, loaded and indexed, unless it is there. The alias is left as it is."""
+        """Create a generation, indexed and loaded, or finish one half made. The alias is left as it is."""
         with self._call() as options:
-            if self.client.has_collection(collection, **options):
-                return
-            self.client.create_collection(
-                collection,
-                schema=fields(self.client, dimension, self.abilities),
-                index_params=indexes(self.client, self.abilities),
-                properties={FINGERPRINT: fingerprint},
-                consistency_level="Bounded",
-            )
+            if not self.client.has_collection(collection, **options):
+                self.client.create_collection(
+                    collection,
+                    schema=fields(self.client, dimension, self.abilities),
+                    properties={FINGERPRINT: fingerprint},
+                    consistency_level="Bounded",
+                )
+            # A process that died here left it without indexes. An empty collection's are there at once;
+            # waiting for them as pymilvus does sleeps half a second for each.
+            if not self.client.list_indexes(collection):
+                self.client.create_index(collection, indexes(self.client, self.abilities), sync=False, **options)
+        self.load(collection)
 
     def fingerprint_of(self, collection: str) -> str | None:
         """Return the fingerprint that a collection was created with, if the server kept it."""

@@ -13,6 +13,7 @@ import pytest
 from blocks.milvus_store import MilvusStore
 from tasks.errors import PartError, TransientError
 from tasks.models import Chunk, Cut, CutDocument, Embedded, ObjectRef
+from tasks.schema import fields
 from tasks.store import Store, to_rows
 from tests.conftest import milvus_lite_server
 
@@ -84,6 +85,15 @@ def test_the_alias_leads_to_the_first_generation(store: Store, collection: str) 
     assert store.live() == collection
     store.point_alias(second)
     assert store.live() == second
+
+
+def test_a_generation_left_half_made_is_finished(store: Store) -> None:
+    name = f"{store.alias}_g0009"
+    store.client.create_collection(name, schema=fields(store.client, DIMENSION, store.abilities))
+    store.create(name, DIMENSION, "0123456789abcdef")
+    assert "embedding" in store.client.list_indexes(name)
+    assert store.count(name) == 0
+    store.client.drop_collection(name)
 
 
 def test_a_collection_with_the_alias_name_is_refused(store: Store) -> None:
