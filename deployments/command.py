@@ -17,7 +17,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from tasks.errors import LockstepError, MisuseError
+from tasks.errors import LockstepError, MisuseError, PartError
 
 app = typer.Typer(
     name="lockstep",
@@ -33,13 +33,21 @@ Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Show Prefect's l
 PipelineName = Annotated[
     str | None, typer.Option("--pipeline", help="Name of a saved Pipeline block; default: the environment's.")
 ]
-TopK = Annotated[int | None, typer.Option("--top-k", min=1, max=100, help="How many chunks to find.")]
-Mode = Annotated[Literal["dense", "hybrid", "lexical"] | None, typer.Option("--mode", help="How chunks are found.")]
+TopK = Annotated[
+    int | None, typer.Option("--top-k", min=1, max=100, help="How many chunks to find; default: the pipeline's.")
+]
+Mode = Annotated[
+    Literal["dense", "hybrid", "lexical"] | None,
+    typer.Option("--mode", help="How chunks are found; default: the pipeline's."),
+]
 
 
 @app.command()
 def up(as_json: Json = False) -> None:
-    """Start the parts that are not configured elsewhere, register blocks, deploy the flows."""
+    """Start the parts that are not configured elsewhere, register blocks, deploy the flows.
+
+    Exits with 1 when a part that is used does not answer, or no sync is planned.
+    """
     from deployments import environment, show, stack
     from deployments.session import enter, prefect_answers
 
@@ -50,10 +58,15 @@ def up(as_json: Json = False) -> None:
         from deployments.deploy import ensure_deployed, ensure_registered
 
         ensure_deployed(env, ensure_registered(env, started.endpoints), show.say)
+    schedule = stack.schedule(env)
+    show.say(f"{schedule.name}: {schedule.detail}")
+    parts = (*started.parts, schedule)
     if as_json:
-        show.as_json({"parts": [_part(part) for part in started.parts], "ui": started.endpoints.prefect_ui_url})
+        show.as_json({"parts": [_part(part) for part in parts], "ui": started.endpoints.prefect_ui_url})
     else:
         show.out.print(f"Prefect UI: {started.endpoints.prefect_ui_url}")
+    if missing := [f"{part.name}: {part.detail}" for part in parts if part.state == "down"]:
+        raise PartError(f"the local parts are up, but {'; '.join(missing)}")
 
 
 @app.command()

@@ -14,7 +14,7 @@ from prefect.exceptions import ObjectNotFound
 from blocks.pipeline import Pipeline
 from deployments.environment import Environment, inherit, prefect_environment
 from deployments.parts import Endpoints
-from deployments.register import block_name, describe, register_types, save
+from deployments.register import describe, register_types, save
 from deployments.state import load
 from tasks.errors import PartError
 
@@ -29,7 +29,7 @@ def ensure_registered(env: Environment, here: Endpoints) -> str:
     What somebody changed in the Prefect UI stays until the environment changes.
     """
     pipeline = describe(env, here)
-    name = block_name(env.collection_name)
+    name = here.pipeline
     mark = _mark(_revealed(pipeline))
     if _remembered(env).get(f"pipeline {name}") != mark or not _has_block(name):
         register_types()

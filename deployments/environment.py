@@ -26,9 +26,9 @@ from tasks.errors import MisuseError
 
 OVERRIDE = "LOCKSTEP_"
 
-# Names that start like ours and are nearly ours are typing mistakes. AWS_* and PREFECT_* belong to others,
-# and vLLM's own variables (VLLM_CPU_KVCACHE_SPACE, …) are too far from ours to be taken for one.
-WATCHED = ("MILVUS_", "VLLM_", "LEDGER", "EMBED_", "LLM_", "COLLECTION", "BUCKET", "PREFIX")
+# Names that are nearly ours are typing mistakes. AWS_* and PREFECT_* belong to others, who have names like
+# ours (AWS_ENDPOINT_URL_S3); vLLM's own (VLLM_CPU_KVCACHE_SPACE, …) are too far from ours to be taken for one.
+OF_OTHERS = ("AWS_", "PREFECT_")
 NEARLY = 0.85
 
 
@@ -223,12 +223,15 @@ def _settings_names() -> dict[str, str]:
 
 def _refuse_unknown(given: Mapping[str, str]) -> None:
     known = {*_names(Environment), *_settings_names()}
+    wrong: list[str] = []
     for name in sorted(given.keys() - known):
         if name.startswith(OVERRIDE):
-            raise MisuseError(f"{name} is not a setting; {_meant(name.removeprefix(OVERRIDE))}")
-        near = difflib.get_close_matches(name, known, n=1, cutoff=NEARLY)
-        if near and name.startswith(WATCHED):
-            raise MisuseError(f"{name} is not a setting; did you mean {near[0]}?")
+            wrong.append(f"{name} is not a setting; {_meant(name.removeprefix(OVERRIDE))}")
+        elif not name.startswith(OF_OTHERS):
+            near = difflib.get_close_matches(name, known, n=1, cutoff=NEARLY)
+            wrong += [f"{name} is not a setting; did you mean {one}?" for one in near]
+    if wrong:
+        raise MisuseError("\n".join(wrong))
 
 
 def _meant(end: str) -> str:
@@ -264,7 +267,8 @@ def _explain(error: ValidationError, model: type[BaseModel], given: Mapping[str,
         return f"{variable} is not what it must be. Expected: {expected}."
     if model is Environment:
         return f"{variable} is {given.get(variable)!r}. Expected: {expected}."
-    return f"{variable} is {given.get(variable)!r}: {first['msg']}. It means: {expected}"
+    problem = first["msg"].replace("Input should", "it should")
+    return f"{variable} is {given.get(variable)!r}; {problem}. It means: {expected}"
 
 
 def _no_proxy_for_local() -> dict[str, str]:

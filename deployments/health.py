@@ -28,6 +28,9 @@ if TYPE_CHECKING:
 SECONDS = 5.0
 LOCAL = ("127.0.0.1", "localhost", "::1")
 POOL = "lockstep"
+LATE_SECONDS = 60.0
+# Prefect plans the runs of a new or changed deployment some seconds later.
+PLANNING_SECONDS = 15.0
 
 
 def check_s3(endpoints: Endpoints, _state: State) -> str:
@@ -128,6 +131,43 @@ def check_worker(endpoints: Endpoints, state: State) -> str:
     if found["status"] != "ONLINE" or silent + 1 > time.time() - born:
         raise PartError(f"the API last heard of it {max(silent, 0):.0f} s ago")
     return f"pool {POOL}"
+
+
+def check_schedule(endpoints: Endpoints, _state: State) -> str:
+    """Ask the API when the next sync is due: a schedule that plans nothing looks like one that has nothing to do."""
+    name = endpoints.pipeline
+    try:
+        deployment = _prefect(endpoints, "GET", f"/deployments/name/sync/{name}").json()
+    except PartError as error:
+        if "404" in str(error):
+            raise PartError(f"sync/{name} is not deployed: run `lockstep up`") from error
+        raise
+    if deployment["paused"] or not any(schedule["active"] for schedule in deployment["schedules"]):
+        return f"paused: sync/{name} runs on events and by hand only"
+    planned = _runs(endpoints, deployment["id"], "SCHEDULED")
+    now = parsedate_to_datetime(planned.headers["Date"])
+    if not planned.json():
+        if (now - datetime.fromisoformat(deployment["updated"])).total_seconds() < PLANNING_SECONDS:
+            return f"the next sync of {name} is being planned"
+        raise PartError(f"no run of sync/{name} is planned: the log of the Prefect server says why")
+    due = datetime.fromisoformat(planned.json()[0]["expected_start_time"])
+    late = (now - due).total_seconds()
+    if late < LATE_SECONDS:
+        return f"next sync of {name} at {due.astimezone():%H:%M:%S}"
+    if _runs(endpoints, deployment["id"], "RUNNING", "PENDING").json():
+        return f"a sync of {name} is running; the next one waits for it"
+    raise PartError(f"a run of sync/{name} is {late:.0f} s late: is a worker of pool {POOL} online?")
+
+
+def _runs(endpoints: Endpoints, deployment: str, *states: str) -> httpx.Response:
+    """Return the first run of a deployment, by due time, that is in one of some states."""
+    filters = {
+        "flow_runs": {"state": {"type": {"any_": states}}},
+        "deployments": {"id": {"any_": [deployment]}},
+        "sort": "EXPECTED_START_TIME_ASC",
+        "limit": 1,
+    }
+    return _prefect(endpoints, "POST", "/flow_runs/filter", filters)
 
 
 def check_vllm(endpoints: Endpoints, _state: State) -> str:

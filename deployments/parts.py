@@ -54,6 +54,7 @@ class Endpoints:
     prefect_api_key: SecretStr | None
     prefect_auth_string: SecretStr | None
     worker_name: str
+    pipeline: str
 
 
 @dataclass(frozen=True)
@@ -92,6 +93,11 @@ class Used:
     unset: str = ""
 
 
+def block_name(alias: str) -> str:
+    """Return the name of an alias' blocks and deployments: Prefect allows lower case, digits and dashes."""
+    return alias.lower().replace("_", "-").strip("-")
+
+
 def resolve(env: Environment, state: State) -> Endpoints:
     """Return the addresses and credentials in force: those of the environment, else of the embedded parts.
 
@@ -121,6 +127,7 @@ def resolve(env: Environment, state: State) -> Endpoints:
         # The same name after each restart, so that the pool's page does not fill with dead workers;
         # another home on this machine is another worker.
         worker_name=f"{socket.gethostname()}-{zlib.crc32(str(env.home).encode()):08x}",
+        pipeline=block_name(env.collection_name),
     )
 
 
@@ -211,6 +218,9 @@ def _worker(env: Environment, state: State, _port: int) -> Command:
         variables={
             **variables,
             "PREFECT_WORKER_QUERY_SECONDS": "2",
+            # No bars in a log file.
+            "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+            "TRANSFORMERS_VERBOSITY": "error",
             # The API calls a worker offline after three missed heartbeats: 15 s instead of 90 s.
             "PREFECT_WORKER_HEARTBEAT_SECONDS": "5",
             WORKER_MARK: name,
@@ -241,3 +251,6 @@ USED = (
     Used("ledger", health.check_ledger, lambda endpoints: endpoints.ledger_url.get_secret_value()),
     Used("vllm", health.check_vllm, lambda endpoints: endpoints.vllm_base_url, "answers are extractive"),
 )
+
+# Looked at once the flows are deployed: whether a sync is to come at all.
+SCHEDULE = Used("schedule", health.check_schedule, lambda endpoints: endpoints.prefect_api_url or None)

@@ -32,11 +32,6 @@ TYPES: tuple[type[Block], ...] = (
 )
 
 
-def block_name(alias: str) -> str:
-    """Return the name of an alias' blocks: Prefect allows lower case, digits and dashes."""
-    return alias.lower().replace("_", "-").strip("-")
-
-
 def settings_of(env: Environment) -> Settings:
     """Return the settings with what the environment overrides (LOCKSTEP_CHUNK_TOKENS and the like)."""
     try:

@@ -112,7 +112,7 @@ def parts_table(parts: Sequence[PartStatus]) -> None:
     """Print the parts of the stack."""
     table = Table(box=None)
     for column in ("part", "state", "address", ""):
-        table.add_column(column)
+        table.add_column(column, overflow="fold")
     colours = {"up": "green", "down": "red"}
     for part in parts:
         colour = colours.get(part.state, "dim")

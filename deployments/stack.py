@@ -26,7 +26,7 @@ from typing import Literal
 from deployments import processes
 from deployments import state as memory
 from deployments.environment import Environment
-from deployments.parts import STOPS, USED, WAVES, WORKER, WORKER_MARK, Check, Endpoints, Part, Used, resolve
+from deployments.parts import SCHEDULE, STOPS, USED, WAVES, WORKER, WORKER_MARK, Check, Endpoints, Part, Used, resolve
 from deployments.state import Record, Report, State
 from tasks.errors import LockstepError, MisuseError, PartError
 
@@ -116,21 +116,28 @@ def status(env: Environment) -> list[PartStatus]:
     here = resolve(env, state)
     with ThreadPoolExecutor(max_workers=8) as pool:
         own = [pool.submit(_look, part, env, state) for wave in WAVES for part in wave]
-        used = [pool.submit(_look_at_used, part, here, state) for part in USED]
+        used = [pool.submit(_look_at_used, part, here, state) for part in (*USED, SCHEDULE)]
         return [future.result() for future in (*own, *used)]
+
+
+def schedule(env: Environment) -> PartStatus:
+    """Return the row of the schedule: when the next sync is due, or why none is."""
+    state = memory.load(env.home)
+    return _look_at_used(SCHEDULE, resolve(env, state), state)
 
 
 def endpoints(env: Environment) -> Endpoints:
     """Return the addresses and credentials in force.
 
-    Raises MisuseError when a part is neither configured nor running here.
+    Raises MisuseError when `up` was not called, PartError when a part that it started is gone.
     """
     state = memory.load(env.home)
     ours = [part.name for wave in WAVES for part in wave if part.variable and not part.configured(env)]
     missing = [name for name in ours if not processes.running(state.records.get(name))]
+    if missing and missing == ours:
+        raise MisuseError("nothing is running: run `lockstep up` first")
     if missing:
-        what = "nothing" if missing == ours else ", ".join(missing)
-        raise MisuseError(f"{what} is {'not ' * (missing != ours)}running: run `lockstep up` first")
+        raise PartError(f"not running: {', '.join(missing)}. `lockstep up` starts what is gone.")
     return resolve(env, state)
 
 

@@ -54,8 +54,8 @@ def outcomes(*steps: PrefectFutureList[Any]) -> list[Any]:
     return steps[-1].result()
 
 
-@flow(name="index wave", flow_run_name="{stage} {objects} objects, wave {number}", validate_parameters=False)
-def index_wave(stage: Stage, number: int, objects: int, work: Wave) -> None:  # noqa: ARG001 - they name the run
+@flow(name="index wave", flow_run_name="{stage} {objects}, wave {number}", validate_parameters=False)
+def index_wave(stage: Stage, number: int, objects: str, work: Wave) -> None:  # noqa: ARG001 - they name the run
     """Write, or delete, the objects of a wave, and add what became of them to the sync's tally.
 
     It returns nothing: what sub-flows return is held by their parent to its end.
@@ -80,6 +80,7 @@ def index_wave(stage: Stage, number: int, objects: int, work: Wave) -> None:  # 
 def run_wave(stage: Stage, number: int, work: Wave) -> None:
     """Run a wave with a thread for each of its tasks, so that steps wait for each other, not for threads."""
     runner: Any = ThreadPoolTaskRunner(max_workers=STEPS * len(work.batches))
-    objects = sum(len(batch) for batch in work.batches)
+    count = sum(len(batch) for batch in work.batches)
+    objects = f"{count:,} object{'s' * (count != 1)}"
     work.tools.recent = Recent()
     index_wave.with_options(task_runner=runner)(stage, number, objects, work)

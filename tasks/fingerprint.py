@@ -42,7 +42,11 @@ def fingerprint(parts: dict[str, Any]) -> str:
 def differences(built: dict[str, Any], asked: dict[str, Any]) -> list[str]:
     """Return 'setting: built → asked' for each ingredient that differs, by name."""
     names = sorted(built.keys() | asked.keys())
-    return [f"{n}: {built.get(n)} → {asked.get(n)}" for n in names if built.get(n) != asked.get(n)]
+    return [f"{n}: {_shown(built.get(n))} → {_shown(asked.get(n))}" for n in names if built.get(n) != asked.get(n)]
+
+
+def _shown(value: object) -> str:
+    return "unset" if value is None else "empty" if value == "" else str(value)
 
 
 def check(collection: str, built: dict[str, Any], asked: dict[str, Any]) -> None:

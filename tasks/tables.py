@@ -10,7 +10,8 @@ def row_lines(rows: Iterable[Sequence[str]]) -> list[str]:
 
     Empty cells and rows are left out. A table of one row gives that row, cells joined by ' | '.
     """
-    filled = [[" ".join(cell.split()) for cell in row] for row in rows]
+    # Without its full stop a cell does not end the line that stands for its row.
+    filled = [[" ".join(cell.split()).removesuffix(".") for cell in row] for row in rows]
     filled = [row for row in filled if any(row)]
     if len(filled) < 2:
         return [" | ".join(cell for cell in row if cell) for row in filled]

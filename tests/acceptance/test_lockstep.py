@@ -68,9 +68,35 @@ def bucket(stack: Stack) -> Any:
     )
 
 
+def api(stack: Stack, method: str, path: str, body: Any = None) -> Any:
+    """Call the Prefect API of the stack."""
+    url = next(part["url"] for part in stack.json("status")["parts"] if part["name"] == "prefect")
+    data = None if body is None else json.dumps(body).encode()
+    request = urllib.request.Request(f"{url}{path}", data, {"Content-Type": "application/json"}, method=method)
+    with urllib.request.urlopen(request, timeout=10) as answer:
+        found = answer.read()
+    return json.loads(found) if found else None
+
+
+def sync_runs(stack: Stack) -> list[dict[str, Any]]:
+    """All runs of the sync deployment, the newest first."""
+    deployment = api(stack, "GET", "/deployments/name/sync/docs")["id"]
+    return list(api(stack, "POST", "/flow_runs/filter", {"deployments": {"id": {"any_": [deployment]}}}))
+
+
+def schedule(stack: Stack, **variables: str) -> tuple[str, str]:
+    """What `status` says of the schedule: its state, and why."""
+    done = subprocess.run(
+        [LOCKSTEP, "status", "--json"], env={**stack.env, **variables}, cwd=stack.folder, capture_output=True,
+        text=True, check=False,
+    )  # fmt: skip
+    row = next(part for part in json.loads(done.stdout)["parts"] if part["name"] == "schedule")
+    assert done.returncode == (row["state"] == "down")
+    return row["state"], row["detail"]
+
+
 def emit(stack: Stack, operation: str, key: str) -> None:
     """Tell Prefect what the bucket would: an object came or went."""
-    api = next(part["url"] for part in stack.json("status")["parts"] if part["name"] == "prefect")
     event = {
         "id": str(uuid.uuid4()),
         "occurred": datetime.now(UTC).isoformat(),
@@ -78,10 +104,7 @@ def emit(stack: Stack, operation: str, key: str) -> None:
         "resource": {"prefect.resource.id": f"s3://documents/{key}"},
         "payload": {},
     }
-    request = urllib.request.Request(
-        f"{api}/events", json.dumps([event]).encode(), {"Content-Type": "application/json"}
-    )
-    urllib.request.urlopen(request, timeout=10).close()
+    api(stack, "POST", "/events", [event])
 
 
 def eventually(happens: Callable[[], bool], seconds: float = 150) -> None:
@@ -110,6 +133,8 @@ def test_an_object_is_answerable_until_it_is_deleted(stack: Stack, bucket: Any) 
         return "harbour/gates.md" in {hit["key"] for hit in hits}
 
     eventually(synced)
+    started_by_event = [run for run in sync_runs(stack) if (run["created_by"] or {}).get("type") == "AUTOMATION"]
+    assert started_by_event
     answer = stack.json("ask", QUESTION)
     assert "six in the morning" in answer["answer"]
     assert answer["mode"] == "extractive"
@@ -128,6 +153,25 @@ def test_an_object_is_answerable_until_it_is_deleted(stack: Stack, bucket: Any) 
     bucket.delete_object(Bucket="documents", Key="harbour/gates.md")
     emit(stack, "deleted", "harbour/gates.md")
     eventually(lambda: "harbour/gates.md" not in found_keys(stack))
+
+
+def test_up_leads_to_planned_syncs_and_status_says_when_it_does_not(stack: Stack) -> None:
+    eventually(lambda: "next sync of docs at" in schedule(stack)[1], 30)
+    planned = [run for run in sync_runs(stack) if run["state_type"] == "SCHEDULED"]
+    assert planned
+    assert all(run["auto_scheduled"] for run in planned)
+
+    deployment = api(stack, "GET", "/deployments/name/sync/docs")["id"]
+    api(stack, "PATCH", f"/deployments/{deployment}", {"paused": True})
+    assert "paused" in schedule(stack)[1]
+    api(stack, "PATCH", f"/deployments/{deployment}", {"paused": False})
+
+    flow = api(stack, "GET", "/deployments/name/sync/docs")["flow_id"]
+    over = {"schedule": {"rrule": "FREQ=DAILY;UNTIL=20200101T000000Z"}, "active": True}
+    api(stack, "POST", "/deployments/", {"name": "over", "flow_id": flow, "schedules": [over]})
+    eventually(lambda: schedule(stack, COLLECTION_NAME="over")[0] == "down", 30)
+    assert "no run of sync/over is planned" in schedule(stack, COLLECTION_NAME="over")[1]
+    assert "run `lockstep up`" in schedule(stack, COLLECTION_NAME="nowhere")[1]
 
 
 def test_up_again_starts_nothing_and_deploys_nothing(stack: Stack) -> None:
@@ -159,11 +203,12 @@ def test_many_questions_in_one_process(stack: Stack, bucket: Any, tmp_path: Path
     [
         (("nonsense",), {}, 2, "nonsense"),
         (("sync",), {"MILVUS_URL": "http://x"}, 2, "MILVUS_URI"),
-        (("sync",), {"LOCKSTEP_CHUNK_TOKENS": "100"}, 2, "chunk_tokens: None → 100"),
+        (("sync",), {"LOCKSTEP_CHUNK_TOKENS": "100"}, 2, "chunk_tokens: unset → 100"),
         (("sync", "--pipeline", "nobody"), {}, 2, "nobody"),
         (("search",), {}, 2, "question"),
         (("sync",), {"MILVUS_URI": "http://127.0.0.1:9", "COLLECTION_NAME": "nomilvus"}, 1, "MILVUS_URI"),
         (("sync",), {"PREFECT_API_URL": "http://127.0.0.1:9/api"}, 1, "PREFECT_API_URL"),
+        (("up",), {"VLLM_BASE_URL": "http://127.0.0.1:9/v1"}, 1, "but vllm"),
         (("sync",), {"LOCKSTEP_HOME": "/tmp/lockstep-never-started"}, 2, "lockstep up"),
     ],
 )

@@ -23,7 +23,7 @@ from deployments import state as memory
 from deployments.environment import Environment, load
 from deployments.parts import WORKER_MARK, resolve
 from deployments.state import Record, State
-from tasks.errors import MisuseError
+from tasks.errors import MisuseError, PartError
 
 OURS = (
     "AWS_",
@@ -150,7 +150,7 @@ def test_up_restarts_just_what_was_killed(env: Environment) -> None:
     before = pids(env)
     kill(env, "milvus")
     assert {row.name: row.state for row in stack.status(env)}["milvus"] == "down"
-    with pytest.raises(MisuseError, match="milvus is not running"):
+    with pytest.raises(PartError, match="not running: milvus"):
         stack.endpoints(env)
     stack.up(env, silent)
     after = pids(env)

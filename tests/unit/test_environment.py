@@ -64,6 +64,8 @@ def test_a_bucket_of_your_own_has_no_default(monkeypatch: pytest.MonkeyPatch) ->
         ("MILVUS_URL", "MILVUS_URI"),
         ("LEDGER_URI", "LEDGER_URL"),
         ("BUCKETS", "BUCKET"),
+        ("BUKET", "BUCKET"),
+        ("PREFX", "PREFIX"),
         ("VLLM_BASEURL", "VLLM_BASE_URL"),
         ("EMBED_MODELNAME", "EMBED_MODEL_NAME"),
         ("LOCKSTEP_TOPK", "LOCKSTEP_TOP_K"),
@@ -74,6 +76,12 @@ def test_a_bucket_of_your_own_has_no_default(monkeypatch: pytest.MonkeyPatch) ->
 def test_a_misspelt_name_is_refused(monkeypatch: pytest.MonkeyPatch, written: str, meant: str) -> None:
     monkeypatch.setenv(written, "x")
     assert misuse() == f"{written} is not a setting; did you mean {meant}?"
+
+
+def test_all_misspelt_names_are_told_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BUKET", "x")
+    monkeypatch.setenv("LOCKSTEP_TOPK", "3")
+    assert len(misuse().splitlines()) == 2
 
 
 def test_a_misspelt_name_in_dotenv_is_refused(tmp_path: Path) -> None:

@@ -59,7 +59,7 @@ def test_a_setting_that_decides_a_chunk_changes_it(change: dict[str, Any]) -> No
     changed = ingredients(pipeline(settings=Settings(**change)))
     assert fingerprint(changed) != fingerprint(PLAIN)
     ((name, value),) = change.items()
-    assert differences(PLAIN, changed) == [f"{name}: {PLAIN[name]} → {value}"]
+    assert differences(PLAIN, changed) == [f"{name}: {PLAIN[name] or 'unset'} → {value}"]
 
 
 @pytest.mark.parametrize("change", [{name: value} for name, value in EMBEDDER_IN.items()], ids=EMBEDDER_IN.keys())
@@ -111,10 +111,10 @@ def test_the_message_names_the_generation_and_each_difference() -> None:
         check("docs_g0007", PLAIN, asked)
     message = str(caught.value)
     assert "docs_g0007" in message
-    assert "chunk_tokens: None → 128; revision: None → v2" in message
+    assert "chunk_tokens: unset → 128; revision: unset → v2" in message
     assert "rebuild" in message
 
 
 def test_an_ingredient_that_an_older_version_did_not_have_is_a_difference() -> None:
     older = {name: value for name, value in PLAIN.items() if name != "dtype"}
-    assert differences(older, PLAIN) == ["dtype: None → float32"]
+    assert differences(older, PLAIN) == ["dtype: unset → float32"]

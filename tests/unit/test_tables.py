@@ -29,3 +29,7 @@ def test_a_line_a_row_named_by_the_first(rows: list[list[str]], lines: list[str]
 def test_the_cells_of_an_html_table() -> None:
     html = "<table><tr><th>a</th><th>b &amp; c</th></tr><tr><td><b>1</b> x</td><td></td></tr></table>"
     assert html_rows(html) == [["a", "b & c"], ["1 x", ""]]
+
+
+def test_a_cell_does_not_end_the_line_of_its_row() -> None:
+    assert row_lines([["state", "meaning"], ["up", "It answers."]]) == ["state: up; meaning: It answers"]
