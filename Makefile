@@ -53,7 +53,7 @@ milvus-server: .venv-milvus/bin/milvus-server
 	$(PYTHON) -m venv .venv-milvus
 	.venv-milvus/bin/python -m pip install --quiet --disable-pip-version-check milvus==2.3.5
 
-# Resolve everything anew and pin it. Look at the diff: no torchvision, FastAPI below 0.151.
+# Resolve everything anew and pin it. Look at the diff: no torchvision, FastAPI below 0.151, SQLAlchemy below 2.1.
 constraints:
 	$(PYTHON) -m venv .venv-resolve
 	.venv-resolve/bin/python -m pip install --quiet --disable-pip-version-check torch==2.13.0 "prefect<3.9" \
