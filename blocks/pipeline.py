@@ -10,10 +10,11 @@ from blocks.embedder import Embedder
 from blocks.ledger import Ledger
 from blocks.milvus_store import MilvusStore
 from blocks.s3_source import S3Source
+from blocks.schema_once import SchemaOnce
 from blocks.settings import Settings
 
 
-class Pipeline(Block):
+class Pipeline(SchemaOnce, Block):
     """A bucket prefix, an alias, and everything needed to keep the one in step with the other."""
 
     _block_type_name = "Pipeline"

@@ -9,11 +9,13 @@ from prefect.blocks.core import Block
 from prefect_aws import AwsCredentials, MinIOCredentials
 from pydantic import Field
 
+from blocks.schema_once import SchemaOnce
+
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
 
-class S3Source(Block):
+class S3Source(SchemaOnce, Block):
     """A bucket, the part of it that counts, and who may read it."""
 
     _block_type_name = "S3 Source"

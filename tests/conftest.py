@@ -215,10 +215,12 @@ def ledger_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 
 @pytest.fixture(scope="session")
 def prefect_api() -> Iterator[None]:
-    """Prefect's own test harness: a temporary database and server."""
+    """Prefect's own test harness: a temporary database and server. Without heartbeats: their end takes a second a run."""
     from prefect.testing.utilities import prefect_test_harness
 
-    with prefect_test_harness(server_startup_timeout=120):
+    from flows.without_heartbeat import without_heartbeat
+
+    with prefect_test_harness(server_startup_timeout=120), without_heartbeat():
         yield
 
 
