@@ -109,15 +109,15 @@ def answer_text(answer: Answer) -> None:
 
 
 def parts_table(parts: Sequence[PartStatus]) -> None:
-    """Print the parts of the stack."""
-    table = Table(box=None)
-    for column in ("part", "state", "address", ""):
-        table.add_column(column, overflow="fold")
+    """Print the parts of the stack, a line each: an address is never cut, however narrow the terminal."""
     colours = {"up": "green", "down": "red"}
+    names, states, urls = (
+        max((len(getattr(part, field) or "") for part in parts), default=0) for field in ("name", "state", "url")
+    )
     for part in parts:
-        colour = colours.get(part.state, "dim")
-        table.add_row(part.name, f"[{colour}]{part.state}[/]", escape(part.url or ""), escape(part.detail or ""))
-    out.print(table)
+        state = f"[{colours.get(part.state, 'dim')}]{part.state:<{states}}[/]"
+        row = f"{part.name:<{names}}  {state}  {escape((part.url or '').ljust(urls))}  {escape(part.detail or '')}"
+        out.print(row.rstrip())
 
 
 class Bar:

@@ -215,7 +215,7 @@ def ledger_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 
 @pytest.fixture(scope="session")
 def prefect_api() -> Iterator[None]:
-    """Prefect's own test harness: a temporary database and server. Without heartbeats: their end takes a second a run."""
+    """Prefect's own test harness: a temporary database and server. Without heartbeats, which end a second late."""
     from prefect.testing.utilities import prefect_test_harness
 
     from flows.without_heartbeat import without_heartbeat
