@@ -48,6 +48,16 @@ class Settings(BaseModel):
         default=300.0, ge=0, description="Seconds a sync waits for another writer of the same generation."
     )
 
+    max_failed_share: float = Field(
+        default=0.2,
+        ge=0.0,
+        le=1.0,
+        description="A sync stops when more than this share of its objects cannot be indexed: an outage, not bad files.",
+    )
+    max_failed_least: int = Field(
+        default=5, ge=1, description="Failed objects under which a sync never stops for that."
+    )
+
     mode: SearchMode = Field(default="dense", description="How chunks are found: dense, hybrid or lexical.")
     top_k: int = Field(default=8, ge=1, le=100, description="Chunks retrieved for a question.")
     min_score: float = Field(

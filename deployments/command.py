@@ -3,6 +3,8 @@
     lockstep up | down | status       the local stack: what is not configured elsewhere is started
     lockstep sync                     bring the index in step with the bucket
     lockstep search Q | ask Q         find chunks | get a cited answer
+    lockstep audit [--repair]         prove that the index is what the bucket says
+    lockstep quarantine list | retry  objects that cannot be indexed
 
 Exit codes: 0 done, 1 failed, 2 misuse. JSON goes to stdout alone; everything else goes to stderr.
 """
@@ -17,7 +19,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from tasks.errors import LockstepError, MisuseError, PartError
+from tasks.errors import InconsistentError, LockstepError, MisuseError, PartError
 
 app = typer.Typer(
     name="lockstep",
@@ -164,6 +166,79 @@ def ask(
     with without_heartbeat():
         answer = run(question, session.pipeline, settings)
     show.as_json(show.answer_json(answer)) if as_json else show.answer_text(answer)
+
+
+@app.command()
+def audit(
+    repair: Annotated[bool, typer.Option("--repair", help="Mend what is wrong, then audit again.")] = False,
+    pipeline: PipelineName = None,
+    as_json: Json = False,
+    verbose: Verbose = False,
+) -> None:
+    """Compare bucket, ledger and index chunk by chunk. Exits with 1 when they do not agree."""
+    from deployments import environment, show
+    from deployments.session import open_session
+
+    session = open_session(environment.load(), pipeline, verbose)
+    from flows.audit import audit as run
+
+    try:
+        found = run(session.pipeline, repair)
+    except InconsistentError as error:
+        found = error.found
+        if as_json:
+            show.as_json(show.audit_json(found))
+        else:
+            show.audit_report(found)
+        raise
+    show.as_json(show.audit_json(found)) if as_json else show.audit_report(found)
+
+
+quarantine = typer.Typer(help="Objects that cannot be indexed: list them, try them again.", no_args_is_help=False)
+app.add_typer(quarantine, name="quarantine")
+
+
+@quarantine.callback(invoke_without_command=True)
+def quarantine_default(context: typer.Context, pipeline: PipelineName = None, as_json: Json = False) -> None:
+    """List what is in quarantine (as `quarantine list` does)."""
+    if context.invoked_subcommand is None:
+        quarantine_list(pipeline, as_json)
+
+
+@quarantine.command("list")
+def quarantine_list(pipeline: PipelineName = None, as_json: Json = False) -> None:
+    """List what is in quarantine: key, reason, since when, attempts, and whether an older version answers."""
+    from deployments import environment, show
+    from deployments.session import open_session
+
+    session = open_session(environment.load(), pipeline)
+    from tasks.quarantine import contents
+
+    rows = contents(session.pipeline)
+    show.as_json({"quarantined": rows}) if as_json else show.quarantine_table(rows)
+
+
+@quarantine.command("retry")
+def quarantine_retry(
+    keys: Annotated[list[str] | None, typer.Argument(help="Keys to try again.")] = None,
+    every: Annotated[bool, typer.Option("--all", help="All of them.")] = False,
+    pipeline: PipelineName = None,
+    as_json: Json = False,
+) -> None:
+    """Take objects out of quarantine, for the next sync to try again."""
+    if bool(keys) == every:
+        raise MisuseError("give either keys or --all, one of the two")
+    from deployments import environment, show
+    from deployments.session import open_session
+
+    session = open_session(environment.load(), pipeline)
+    from tasks.quarantine import release
+
+    released = release(session.pipeline, keys or None)
+    if as_json:
+        show.as_json({"retried": released})
+    else:
+        show.say(f"{len(released)} taken out of quarantine; the next sync tries them (`lockstep sync` does it now)")
 
 
 def _settings(settings: Any, top_k: int | None, mode: str | None) -> Any:

@@ -19,7 +19,7 @@ from deployments.state import load
 from tasks.errors import PartError
 
 PREFECT_YAML = Path(__file__).parent.parent / "prefect.yaml"
-FLOWS = ("sync", "ask")
+FLOWS = ("sync", "ask", "audit")
 DEPLOY_SECONDS = 180
 
 

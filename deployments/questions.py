@@ -38,6 +38,7 @@ class Found:
     collection: str
     hits: tuple[Hit, ...]
     seconds: dict[str, float]
+    notes: tuple[str, ...] = ()
 
 
 def read_questions(path: Path) -> list[Question]:
@@ -70,6 +71,7 @@ def _question(line: str, where: str) -> Question:
 def search_all(pipeline: Pipeline, questions: Sequence[Question], settings: Settings) -> Iterator[Found]:
     """Yield what each question finds, in order; the model and the connection are opened once."""
     from tasks.embed import load_model
+    from tasks.outdated import mark_outdated
     from tasks.retrieve import find
     from tasks.store import Store
 
@@ -83,6 +85,6 @@ def search_all(pipeline: Pipeline, questions: Sequence[Question], settings: Sett
             embedding = (time.monotonic() - began) / len(group)
             for one, vector in zip(group, vectors, strict=True):
                 began = time.monotonic()
-                found = find(store, one.question, vector, settings)
+                found = mark_outdated(find(store, one.question, vector, settings), pipeline)
                 seconds = {"embed": round(embedding, 4), "search": round(time.monotonic() - began, 4)}
-                yield Found(one.id, found.collection, found.hits, seconds)
+                yield Found(one.id, found.collection, found.hits, seconds, found.notes)

@@ -25,6 +25,7 @@ from tasks.progress import listener
 
 if TYPE_CHECKING:
     from deployments.stack import PartStatus
+    from tasks.audit import Findings
     from tasks.models import Answer, Citation, Hit, SyncReport
 
 out = Console(highlight=False, soft_wrap=True)
@@ -56,16 +57,21 @@ def sync_json(report: SyncReport) -> dict[str, Any]:
 
 def hits_json(collection: str, hits: Sequence[Hit], seconds: dict[str, float]) -> dict[str, Any]:
     """Return what was found as `lockstep search --json` prints it."""
-    found = [{key: getattr(hit, key) for key in HIT_KEYS} for hit in hits]
+    found = [{key: getattr(hit, key) for key in HIT_KEYS} | _mark(hit.outdated) for hit in hits]
     return {"collection": collection, "hits": found, "seconds": seconds}
 
 
 def answer_json(answer: Answer) -> dict[str, Any]:
     """Return an answer as `lockstep ask --json` prints it."""
     whole = asdict(answer)
-    citations = [{key: one[key] for key in CITATION_KEYS} for one in whole["citations"]]
+    citations = [{key: one[key] for key in CITATION_KEYS} | _mark(one["outdated"]) for one in whole["citations"]]
     kept = ("answer", "mode", "collection", "flow_run_id", "seconds", "tokens")
     return {**{key: whole[key] for key in kept}, "citations": citations}
+
+
+def _mark(outdated: bool) -> dict[str, bool]:
+    """Return what marks a chunk of an older version; nothing else has the mark."""
+    return {"outdated": True} if outdated else {}
 
 
 def sync_report(report: SyncReport) -> None:
@@ -85,7 +91,8 @@ def sync_report(report: SyncReport) -> None:
 def place(citation: Citation | Hit) -> str:
     """Return where something stands: key › heading › page."""
     page = f"page {citation.page}" if citation.page else ""
-    return " › ".join(part for part in (citation.key, citation.heading, page) if part)
+    old = " (an older version)" if citation.outdated else ""
+    return " › ".join(part for part in (citation.key, citation.heading, page) if part) + old
 
 
 def hits_table(collection: str, hits: Sequence[Hit]) -> None:
@@ -118,6 +125,35 @@ def parts_table(parts: Sequence[PartStatus]) -> None:
         state = f"[{colours.get(part.state, 'dim')}]{part.state:<{states}}[/]"
         row = f"{part.name:<{names}}  {state}  {escape((part.url or '').ljust(urls))}  {escape(part.detail or '')}"
         out.print(row.rstrip())
+
+
+def audit_json(found: Findings) -> dict[str, Any]:
+    """Return an audit as `lockstep audit --json` prints it: at most 10,000 keys of each kind."""
+    numbers = {"consistent": found.consistent, "objects": found.objects, "chunks": found.chunks}
+    return {**numbers, **found.keys, **({"fingerprint": found.fingerprint} if found.fingerprint else {})}
+
+
+def audit_report(found: Findings) -> None:
+    """Print an audit: the verdict, and each key that is not as it should be."""
+    from tasks.report import KINDS, findings
+
+    out.print(
+        f"{found.collection}: {findings(found)}  ({found.objects:,} objects, {found.chunks:,} chunks, "
+        f"{found.counts['quarantined']:,} in quarantine)"
+    )
+    for kind in KINDS:
+        for key in found.keys[kind]:
+            out.print(f"  [red]{kind:<10}[/]  [cyan]{escape(key)}[/]  {escape(found.details.get(key, ''))}")
+
+
+def quarantine_table(rows: Sequence[dict[str, Any]]) -> None:
+    """Print what is in quarantine, a paragraph an object."""
+    if not rows:
+        say("nothing is in quarantine")
+    for row in rows:
+        times = f"{row['attempts']} attempt{'s' * (row['attempts'] != 1)} since {row['since']}"
+        old = "; an older version answers" if row["older_version_answers"] else ""
+        out.print(f"[cyan]{escape(row['key'])}[/]  {escape(row['reason'])}  [dim]({times}{old})[/]")
 
 
 class Bar:

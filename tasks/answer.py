@@ -12,6 +12,7 @@ from tasks.embed import load_model
 from tasks.extract import extract_answer
 from tasks.generate import generate
 from tasks.models import Answer, Citation, Mode
+from tasks.outdated import mark_outdated
 from tasks.prompt import ABSTAIN
 from tasks.question import checked
 from tasks.retrieve import Retrieved, embed_question, retrieve
@@ -78,7 +79,7 @@ def answer(pipeline: Pipeline, question: str, settings: Settings, steps: Steps =
         with watch.stage("embed"):
             vector = steps.embed(model, question)
         with watch.stage("search"):
-            found: Retrieved = steps.search(store, question, vector, settings)
+            found: Retrieved = mark_outdated(steps.search(store, question, vector, settings), pipeline)
     tokens: dict[str, int] = {}
     notes = found.notes
     text, citations = ABSTAIN, tuple[Citation, ...]()

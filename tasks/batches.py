@@ -63,10 +63,10 @@ def recorded(ledger: Ledger, collection: str, stage: Stage) -> Iterator[ObjectRe
 
 
 def _page(ledger: Ledger, collection: str, stage: Stage, after: str) -> list[ObjectRef]:
-    state = "deleting" if stage == "deleted" else "pending"
+    states = ["deleting", "returned"] if stage == "deleted" else ["pending"]
     columns = [OBJECTS.c[name] for name in ("key", "etag", "size", "last_modified")]
     query = sa.select(*columns).where(
-        OBJECTS.c.collection == collection, OBJECTS.c.state == state, OBJECTS.c.key > after
+        OBJECTS.c.collection == collection, OBJECTS.c.state.in_(states), OBJECTS.c.key > after
     )
     if stage == "renamed":
         going = OBJECTS.alias()

@@ -53,7 +53,9 @@ def check(answer: str, passages: Sequence[Hit]) -> tuple[str, tuple[Citation, ..
     """Return the answer with only the citations that exist, and those citations with a quote each."""
     kept = without_unknown(answer, len(passages))
     return kept, tuple(
-        Citation(n, hit.key, hit.heading, hit.page, supporting_quote(claim_of(kept, n), hit.text), hit.chunk_id)
+        Citation(
+            n, hit.key, hit.heading, hit.page, supporting_quote(claim_of(kept, n), hit.text), hit.chunk_id, hit.outdated
+        )
         for n in cited_numbers(kept)
         for hit in (passages[n - 1],)
     )

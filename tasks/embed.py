@@ -6,13 +6,14 @@ import json
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
 from prefect import task
 
-from tasks.errors import PartError
-from tasks.models import Chunk, Cut, Embedded
+from tasks.errors import LockstepError, PartError
+from tasks.models import Chunk, Cut, CutDocument, Embedded, Failure
 from tasks.precision import resolve_dtype
 from tasks.retries import RETRIED
 from tasks.tokens import TokenCounter, counter_for
@@ -106,31 +107,81 @@ class Recent:
 def embed_batch(cut: Cut, model: EmbeddingModel, lookup: Lookup, recent: Recent) -> Embedded:
     """Return the batch with one vector a chunk, in the order of its chunks.
 
-    ``lookup`` finds the vectors of texts that Milvus has; what is embedded is added to ``recent``.
-    Raises ``PartError`` when the model returns something that is not a number.
+    ``lookup`` finds the vectors of texts that Milvus has; what is embedded is added to ``recent``. A document
+    with a text that the model cannot embed has failed; the others go on.
     """
     import numpy as np
 
     chunks = cut.chunks
     known = dict(lookup(list(unknown(chunks, recent.vectors))))
+    reasons: dict[str, str] = {}
     with recent.lock:
         known.update((h, recent.vectors[h]) for h in {chunk.text_hash for chunk in chunks} if h in recent.vectors)
         new = unknown(chunks, known)
         if new:
-            vectors = model.encode(list(new.values()), model.embedder.document_prompt)
-            if not np.isfinite(vectors).all():
-                raise PartError(
-                    f"Embedder: '{model.embedder.model_name}' returned values that are not numbers. Try another dtype."
-                )
-            known.update(zip(new, vectors, strict=True))
-            recent.vectors.update((text_hash, known[text_hash]) for text_hash in new)
-    rows = [known[chunk.text_hash] for chunk in chunks]
+            vectors, reasons = encode_what_can(model, new)
+            known.update(vectors)
+            recent.vectors.update(vectors)
+    if reasons:
+        cut = without(cut, reasons)
+    rows = [known[chunk.text_hash] for chunk in cut.chunks]
+    embedded = len(new) - len(reasons)
     return Embedded(
         cut=cut,
         vectors=np.asarray(rows, dtype=np.float32).reshape(len(rows), model.dimension),
-        embedded=len(new),
-        reused=len(chunks) - len(new),
+        embedded=embedded,
+        reused=max(len(rows) - embedded, 0),
     )
+
+
+def encode_what_can(
+    model: EmbeddingModel, texts: Mapping[str, str]
+) -> tuple[dict[str, NDArray[np.float32]], dict[str, str]]:
+    """Return the vectors of texts given by hash, and why others have none.
+
+    A batch that fails is halved until the culprit is alone. Raises ``PartError`` when none of several texts
+    can be embedded: then it is the model.
+    """
+    vectors, reasons = _halved(model, dict(texts))
+    if len(reasons) == len(texts) > 1:
+        raise PartError(
+            f"Embedder: '{model.embedder.model_name}' can embed none of {len(texts)} texts: "
+            f"{next(iter(reasons.values()))}. Try another dtype, or check EMBED_MODEL_NAME."
+        )
+    return vectors, reasons
+
+
+def _halved(model: EmbeddingModel, texts: dict[str, str]) -> tuple[dict[str, NDArray[np.float32]], dict[str, str]]:
+    import numpy as np
+
+    try:
+        vectors = model.encode(list(texts.values()), model.embedder.document_prompt)
+        if np.isfinite(vectors).all():
+            return dict(zip(texts, vectors, strict=True)), {}
+        why = "it returned values that are not numbers"
+    except LockstepError:
+        raise
+    except Exception as error:  # noqa: BLE001 - a model is foreign code; what it cannot embed is quarantined, with this reason
+        why = f"{type(error).__name__}: {(str(error).strip().splitlines() or [''])[0][:200]}"
+    if len(texts) == 1:
+        return {}, {next(iter(texts)): why}
+    items, half = list(texts.items()), len(texts) // 2
+    found = [_halved(model, dict(some)) for some in (items[:half], items[half:])]
+    return found[0][0] | found[1][0], found[0][1] | found[1][1]
+
+
+def without(cut: Cut, reasons: Mapping[str, str]) -> Cut:
+    """Return the batch without the documents that have a chunk which cannot be embedded; those have failed."""
+    documents: list[CutDocument] = []
+    failures = list(cut.failures)
+    for document in cut.documents:
+        culprit = next((chunk for chunk in document.chunks if chunk.text_hash in reasons), None)
+        if culprit is None:
+            documents.append(document)
+        else:
+            why = f"the model cannot embed its chunk {culprit.index}: {reasons[culprit.text_hash]}"
+            failures.append(Failure(document.ref, why))
+    return replace(cut, documents=tuple(documents), failures=tuple(failures))
 
 
 @task(task_run_name="embed batch {number}", **RETRIED)

@@ -3,7 +3,10 @@
     LockstepError                 every error with a message meant for people
     ├── TransientError            try again: throttled, timed out, restarting
     ├── PermanentError            quarantine: this object can never be indexed as it is
+    │   └── UnsuitableError       … nor was it meant to be: empty, too large, of a type that is not read
     ├── PartError                 fix the part: wrong credentials, no such bucket, a model that does not load
+    ├── OutageError               stop: so much of a run failed that the files are not to blame
+    ├── InconsistentError         an audit found that the index is not what the bucket says
     └── MisuseError               tell the person: an unset, misspelt or contradictory setting
         └── FingerprintError      the settings are not those that the generation was built with
 
@@ -27,6 +30,26 @@ class TransientError(LockstepError):
 
 class PermanentError(LockstepError):
     """An object cannot be indexed as it is; the message is the reason kept in quarantine."""
+
+
+class UnsuitableError(PermanentError):
+    """An object that says nothing about the health of the parts: empty, too large, of a type that is not read."""
+
+
+class OutageError(LockstepError):
+    """More than the allowed share of a run failed."""
+
+
+class InconsistentError(LockstepError):
+    """The index is not what the bucket says; ``found`` holds the :class:`tasks.audit.Findings`."""
+
+    def __init__(self, message: str, found: Any) -> None:
+        super().__init__(message, found)
+        self.message, self.found = message, found
+
+    def __str__(self) -> str:
+        """Return the message alone."""
+        return self.message
 
 
 class PartError(LockstepError):

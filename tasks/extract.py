@@ -61,7 +61,7 @@ def extract(
     offered = candidates(hits) or [(hit, hit.text) for hit in hits[:1]]
     chosen = choose(question, encode([sentence for _, sentence in offered]), most)
     citations = tuple(
-        Citation(n, hit.key, hit.heading, hit.page, sentence, hit.chunk_id)
+        Citation(n, hit.key, hit.heading, hit.page, sentence, hit.chunk_id, hit.outdated)
         for n, (hit, sentence) in enumerate((offered[i] for i in chosen), start=1)
     )
     return " ".join(f"{' '.join(one.quote.split())} [{one.n}]" for one in citations), citations

@@ -6,7 +6,7 @@ import zipfile
 from pathlib import Path
 from typing import Literal
 
-from tasks.errors import PermanentError
+from tasks.errors import PermanentError, UnsuitableError
 
 Format = Literal["md", "html", "text", "pdf", "docx", "pptx", "xlsx", "csv", "tsv", "eml", "json"]
 
@@ -69,7 +69,7 @@ def detect(path: Path, key: str, content_type: str = "") -> Format:
         while head and not head.strip(BLANK):
             head = file.read(HEAD_BYTES)
     if not head:
-        raise PermanentError("the file is empty")
+        raise UnsuitableError("the file is empty")
     by_name = BY_SUFFIX.get(Path(key).suffix.lower())
     if head.lstrip().startswith(b"%PDF-"):
         return "pdf"
@@ -85,4 +85,4 @@ def detect(path: Path, key: str, content_type: str = "") -> Format:
     if not Path(key).suffix and b"\x00" not in head:
         return "text"  # LICENSE, README, Makefile: decoding tells whether it is text
     suffix = Path(key).suffix or "no extension"
-    raise PermanentError(f"files of this type are not read ({suffix}, {content_type or 'no content type'})")
+    raise UnsuitableError(f"files of this type are not read ({suffix}, {content_type or 'no content type'})")

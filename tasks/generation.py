@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 
 from prefect import task
 
+from tasks.between import between
 from tasks.errors import FingerprintError
 from tasks.fingerprint import check, fingerprint, ingredients
 from tasks.lease import writing
-from tasks.models import ObjectRef
 from tasks.retries import RETRIED
 from tasks.schema import physical
 
@@ -51,8 +51,11 @@ def _first(tools: Tools, parts: dict[str, object], say: Callable[[str], None]) -
         number = max(number, store.newest_number()) + 1
     collection = physical(store.alias, number)
     ledger.record_generation(collection, store.alias, mark, parts)
+    between("generation recorded")
     store.create(collection, tools.model.dimension, mark)
+    between("generation created")
     store.point_alias(collection)
+    between("alias pointed")
     search = "dense and BM25" if store.abilities.bm25 else "dense only: this server has no BM25"
     say(f"created {collection} behind '{store.alias}' on Milvus {store.abilities.version} ({search})")
     return collection
@@ -74,7 +77,7 @@ def _adopt(tools: Tools, collection: str, parts: dict[str, object], say: Callabl
     say(f"the ledger does not know {collection}: reading every object again, reusing the vectors it has")
     keys = (row["key"] for row in tools.store.rows(collection, ["key"]))
     while some := set(itertools.islice(keys, KEYS_AT_ONCE)):
-        tools.ledger.intend(collection, [ObjectRef(key, "", 0, 0) for key in some], tools.flow_run_id)
+        tools.ledger.doubt(collection, some, tools.flow_run_id)
     tools.ledger.record_generation(collection, tools.store.alias, fingerprint(parts), parts)
 
 

@@ -3,19 +3,23 @@
 An object's row goes through these states:
 
     pending ──▶ indexed          what is wanted is recorded before Milvus is touched, confirmed after
-       │   └──▶ quarantined      cannot be indexed as it is; the last good chunks, if any, stay
-       ▼
-    deleting ──▶ (no row)        gone from the bucket: deleted from Milvus first, then from here
+     ▲  │   └──▶ quarantined     cannot be indexed as it is; the last good chunks, if any, stay
+     │  ▼
+     │ deleting ──▶ (no row)     gone from the bucket: deleted from Milvus first, then from here
+     │  ▼
+     └─ returned                 back before that was done: what was deleted is deleted first all the same
 
-Rows of ``pending`` and ``deleting`` are the work that is left, whoever recorded them: a sync that dies is
-finished by the next one.
+Rows of ``pending``, ``deleting`` and ``returned`` are the work that is left, whoever recorded them: a sync
+that dies is finished by the next one. A ``pending`` row with a reason could not be indexed in the run that
+wrote it; it goes to quarantine when that run is judged (:meth:`Ledger.judge`).
 """
 
 from __future__ import annotations
 
+import hashlib
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -41,6 +45,11 @@ ROWS_AT_ONCE = 500
 def now() -> int:
     """Return the time in ms since 1970."""
     return int(time.time() * 1000)
+
+
+def digest(ids: Iterable[str]) -> str:
+    """Return the hash of a set of chunk ids, 16 hexadecimal digits: what an audit compares Milvus with."""
+    return hashlib.sha256("\n".join(sorted(ids)).encode()).hexdigest()[:16]
 
 
 class Ledger:
@@ -132,8 +141,12 @@ class Ledger:
             for ref in refs
         ]  # fmt: skip
         insert = self.insert(OBJECTS)
-        kept = {name: insert.excluded[name] for name in (*REF[1:], "state", "updated_at", "flow_run_id")}
-        statement = insert.on_conflict_do_update(index_elements=["collection", "key"], set_=kept)
+        kept = {name: insert.excluded[name] for name in (*REF[1:], "updated_at", "flow_run_id")}
+        gone = OBJECTS.c.state.in_(["deleting", "returned"])
+        state = sa.case((gone, "returned"), else_="pending")
+        statement = insert.on_conflict_do_update(
+            index_elements=["collection", "key"], set_={**kept, "state": state, "reason": None}
+        )
         with self.transaction() as connection:
             for start in range(0, len(wanted), ROWS_AT_ONCE):
                 connection.execute(statement, wanted[start : start + ROWS_AT_ONCE])
@@ -142,30 +155,72 @@ class Ledger:
         """Record that these objects are gone, before anything of them is deleted."""
         self._update(collection, keys, state="deleting", updated_at=now(), flow_run_id=flow_run_id)
 
+    def confirmed(self, collection: str, keys: Sequence[str]) -> dict[str, tuple[str | None, str | None]]:
+        """Return the ETag and the digest of the last version that Milvus confirmed, by key."""
+        query = sa.select(OBJECTS.c.key, OBJECTS.c.indexed_etag, OBJECTS.c.digest).where(
+            OBJECTS.c.collection == collection, OBJECTS.c.key.in_(list(keys))
+        )
+        with self.transaction() as connection:
+            return {key: (etag, mark) for key, etag, mark in connection.execute(query).tuples()}
+
+    def lose(self, collection: str, keys: Sequence[str]) -> None:
+        """Record that no whole version of these objects is left in Milvus."""
+        if keys:
+            self._update(collection, keys, indexed_etag=None, chunks=0, digest=None)
+
+    def doubt(self, collection: str, keys: Iterable[str], flow_run_id: str) -> None:
+        """Record that what the generation holds of these keys is not to be relied on.
+
+        The next sync reads those that are in the bucket again, and deletes the others, row or no row.
+        """
+        self.intend(collection, [ObjectRef(key, "", 0, 0) for key in keys], flow_run_id)
+
     def confirm(
-        self, collection: str, chunks: Mapping[ObjectRef, int], failures: Sequence[Failure], flow_run_id: str
+        self,
+        collection: str,
+        chunks: Mapping[ObjectRef, Sequence[str]],
+        failures: Sequence[Failure],
+        flow_run_id: str,
     ) -> None:
-        """Record, in one transaction, what Milvus now holds of a batch and what was quarantined."""
+        """Record, in one transaction, the ids that Milvus now holds of a batch, and why others are not indexed."""
         stamp = {"updated_at": now(), "flow_run_id": flow_run_id}
         with self.transaction() as connection:
-            for ref, count in chunks.items():
-                done = {"state": "indexed", "indexed_etag": ref.etag, "chunks": count, "reason": None}
-                connection.execute(self._of(collection, ref), {**done, "attempts": 0, "since": None, **stamp})
+            for ref, ids in chunks.items():
+                done = {"state": "indexed", "indexed_etag": ref.etag, "chunks": len(ids), "digest": digest(ids)}
+                settled = {"reason": None, "attempts": 0, "since": None}
+                connection.execute(self._of(collection, ref), {**done, **settled, **stamp})
             for failure in failures:
-                since = sa.func.coalesce(OBJECTS.c.since, stamp["updated_at"])
-                update = self._of(collection, failure.ref).values(since=since, attempts=OBJECTS.c.attempts + 1)
-                connection.execute(update, {"state": "quarantined", "reason": failure.reason, **stamp})
+                connection.execute(self._of(collection, failure.ref), {"reason": failure.reason, **stamp})
+
+    def judge(self, collection: str, flow_run_id: str) -> int:
+        """Send to quarantine what a run could not index; returns how many objects."""
+        failed = (
+            OBJECTS.c.collection == collection,
+            OBJECTS.c.state == "pending",
+            OBJECTS.c.flow_run_id == flow_run_id,
+            OBJECTS.c.reason.is_not(None),
+        )
+        stamp = now()
+        statement = (
+            sa.update(OBJECTS)
+            .where(*failed)
+            .values(
+                state="quarantined",
+                since=sa.func.coalesce(OBJECTS.c.since, stamp),
+                attempts=OBJECTS.c.attempts + 1,
+                updated_at=stamp,
+            )
+        )
+        with self.transaction() as connection:
+            return int(connection.execute(statement).rowcount)
 
     def forget(self, collection: str, keys: Sequence[str]) -> None:
-        """Remove the rows of objects whose chunks are deleted."""
+        """Remove the rows of objects whose chunks are deleted; what has returned meanwhile is pending, as if new."""
+        of_these = (OBJECTS.c.collection == collection, OBJECTS.c.key.in_(list(keys)))
+        as_new = {"state": "pending", "indexed_etag": None, "chunks": 0, "digest": None}
         with self.transaction() as connection:
-            connection.execute(
-                sa.delete(OBJECTS).where(
-                    OBJECTS.c.collection == collection,
-                    OBJECTS.c.key.in_(list(keys)),
-                    OBJECTS.c.state == "deleting",
-                )
-            )
+            connection.execute(sa.delete(OBJECTS).where(*of_these, OBJECTS.c.state == "deleting"))
+            connection.execute(sa.update(OBJECTS).where(*of_these, OBJECTS.c.state == "returned").values(as_new))
 
     def totals(self, collection: str) -> dict[str, int]:
         """Return how many objects are in each state, and ``chunks``, the number of confirmed chunks."""
@@ -178,17 +233,46 @@ class Ledger:
             rows = connection.execute(query).all()
         return {"chunks": sum(int(row[2] or 0) for row in rows), **{row[0]: int(row[1]) for row in rows}}
 
-    def quarantined(self, collection: str, limit: int = 100) -> list[dict[str, Any]]:
+    def quarantined(self, collection: str, limit: int | None = 100) -> list[dict[str, Any]]:
         """Return the objects in quarantine, newest first: key, reason, attempts, since, indexed_etag."""
-        names = ("key", "reason", "attempts", "since", "indexed_etag")
-        query = (
-            sa.select(*(OBJECTS.c[name] for name in names))
-            .where(OBJECTS.c.collection == collection, OBJECTS.c.state == "quarantined")
-            .order_by(OBJECTS.c.since.desc(), OBJECTS.c.key)
-            .limit(limit)
-        )
+        query = self._with_reason(collection, OBJECTS.c.state == "quarantined").limit(limit)
         with self.transaction() as connection:
             return [dict(row) for row in connection.execute(query).mappings()]
+
+    def failed(self, collection: str, flow_run_id: str, limit: int = 100) -> list[dict[str, Any]]:
+        """Return what a run could not index and nobody has judged yet, as :meth:`quarantined` does."""
+        pending = (OBJECTS.c.state == "pending", OBJECTS.c.flow_run_id == flow_run_id, OBJECTS.c.reason.is_not(None))
+        with self.transaction() as connection:
+            return [
+                dict(row) for row in connection.execute(self._with_reason(collection, *pending).limit(limit)).mappings()
+            ]
+
+    @staticmethod
+    def _with_reason(collection: str, *chosen: Any) -> Any:
+        names = ("key", "reason", "attempts", "since", "indexed_etag")
+        return (
+            sa.select(*(OBJECTS.c[name] for name in names))
+            .where(OBJECTS.c.collection == collection, *chosen)
+            .order_by(OBJECTS.c.since.desc(), OBJECTS.c.key)
+        )
+
+    def retry(self, collection: str, keys: Sequence[str] | None = None) -> list[str]:
+        """Take objects out of quarantine, all or some keys, for the next sync to try again; returns the keys."""
+        chosen = [OBJECTS.c.collection == collection, OBJECTS.c.state == "quarantined"]
+        if keys is not None:
+            chosen.append(OBJECTS.c.key.in_(list(keys)))
+        with self.transaction() as connection:
+            found = list(connection.execute(sa.select(OBJECTS.c.key).where(*chosen).order_by(OBJECTS.c.key)).scalars())
+            connection.execute(sa.update(OBJECTS).where(*chosen).values(state="pending", reason=None, updated_at=now()))
+        return found
+
+    def outdated(self, collection: str, keys: Sequence[str]) -> set[str]:
+        """Return those keys whose newest version is in quarantine, so that an older one answers."""
+        query = sa.select(OBJECTS.c.key).where(
+            OBJECTS.c.collection == collection, OBJECTS.c.key.in_(list(keys)), OBJECTS.c.state == "quarantined"
+        )
+        with self.transaction() as connection:
+            return set(connection.execute(query).scalars())
 
     def _update(self, collection: str, keys: Sequence[str], **values: Any) -> None:
         with self.transaction() as connection:

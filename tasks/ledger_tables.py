@@ -31,9 +31,10 @@ OBJECTS = sa.Table(
     sa.Column("etag", sa.String(255), nullable=False),
     sa.Column("size", sa.BigInteger, nullable=False),
     sa.Column("last_modified", sa.BigInteger, nullable=False),
-    # The version whose chunks Milvus confirmed, if any, and how many they are.
+    # The version whose chunks Milvus confirmed, if any, how many they are, and the hash of their ids.
     sa.Column("indexed_etag", sa.String(255)),
     sa.Column("chunks", sa.Integer, nullable=False),
+    sa.Column("digest", sa.String(16)),
     # Quarantine: why, how often tried, since when (ms since 1970).
     sa.Column("reason", sa.Text),
     sa.Column("attempts", sa.Integer, nullable=False),

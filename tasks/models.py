@@ -85,10 +85,14 @@ class CutDocument:
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """An object that cannot be indexed as it is, and why, in a sentence for people."""
+    """An object that cannot be indexed as it is, and why, in a sentence for people.
+
+    ``unsuitable`` objects (empty, too large, of a type that is not read) are no sign of an outage.
+    """
 
     ref: ObjectRef
     reason: str
+    unsuitable: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +130,10 @@ class Embedded:
 
 @dataclass(frozen=True, slots=True)
 class Hit:
-    """A chunk found for a question. ``score`` is its cosine similarity, or its rank score in other modes."""
+    """A chunk found for a question. ``score`` is its cosine similarity, or its rank score in other modes.
+
+    ``outdated`` when it is of an older version of its object, whose newest one is in quarantine.
+    """
 
     chunk_id: str
     key: str
@@ -135,11 +142,15 @@ class Hit:
     heading: str
     page: int | None
     text_hash: str = ""
+    outdated: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Citation:
-    """A passage that the answer rests on: ``quote`` stands word for word in the chunk ``chunk_id``."""
+    """A passage that the answer rests on: ``quote`` stands word for word in the chunk ``chunk_id``.
+
+    ``outdated`` as for a hit.
+    """
 
     n: int
     key: str
@@ -147,6 +158,7 @@ class Citation:
     page: int | None
     quote: str
     chunk_id: str
+    outdated: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from prefect import task
 
-from tasks.errors import PermanentError
+from tasks.errors import PermanentError, UnsuitableError
 from tasks.fetch import fetch
 from tasks.isolate import Isolated
 from tasks.models import Document, Element, Failure, Fetched, ObjectRef, Parsed
@@ -31,7 +31,9 @@ def too_large(ref: ObjectRef, source: S3Source) -> Failure | None:
     """Return why an object is not even read, if it is larger than the source's limit."""
     if ref.size <= source.max_bytes:
         return None
-    return Failure(ref, f"it has {ref.size:,} bytes, more than the limit of {source.max_bytes:,} (max_bytes)")
+    return Failure(
+        ref, f"it has {ref.size:,} bytes, more than the limit of {source.max_bytes:,} (max_bytes)", unsuitable=True
+    )
 
 
 def parse_batch(refs: Sequence[ObjectRef], client: S3Client, source: S3Source, isolated: Isolated) -> Parsed:
@@ -57,7 +59,7 @@ def parse_batch(refs: Sequence[ObjectRef], client: S3Client, source: S3Source, i
             try:
                 elements: list[Element] = isolated.result(handle)
             except PermanentError as error:
-                failures.append(Failure(one.ref, str(error)))
+                failures.append(Failure(one.ref, str(error), isinstance(error, UnsuitableError)))
             else:
                 documents.append(Document(one.ref, tuple(elements), one.metadata))
     return Parsed(tuple(documents), tuple(failures), tuple(moved_on))

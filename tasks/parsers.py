@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from tasks.decode import decode
-from tasks.errors import PermanentError
+from tasks.errors import PermanentError, UnsuitableError
 from tasks.formats import Format, detect
 from tasks.models import Element
 from tasks.tables import html_rows, row_lines
@@ -50,7 +50,7 @@ def parse(path: Path, key: str, content_type: str = "") -> list[Element]:
     except Exception as error:
         raise PermanentError(f"the {found} file cannot be read: {_first_line(error)}") from error
     if not any(element.text.strip() for element in elements):
-        raise PermanentError(f"the {found} file holds no text" + (" (a scan?)" if found == "pdf" else ""))
+        raise UnsuitableError(f"the {found} file holds no text" + (" (a scan?)" if found == "pdf" else ""))
     return [replace(element, text=storable(element.text)) for element in elements]
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import pandas as pd
 from prefect import task
 
+from tasks.between import between
 from tasks.listing import pages
 from tasks.models import ObjectRef
 from tasks.retries import RETRIED
@@ -84,10 +85,12 @@ def make_plan(
                 counts[str(action)] += int(number)
             todo = set(compared.loc[compared["action"] != "unchanged", "key"])
             ledger.intend(collection, [ref for ref in refs if ref.key in todo], flow_run_id)
+            between("wanted recorded")
             seen.add([ref.key for ref in refs])
             say(sum(counts.values()))
         for keys in seen.missing(collection):
             ledger.intend_deletion(collection, keys, flow_run_id)
+            between("deletions recorded")
             deleted += len(keys)
     return Plan(**counts, deleted=deleted)
 

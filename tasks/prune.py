@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from prefect import task
 
+from tasks.between import between
+from tasks.ledger import digest
 from tasks.models import Embedded, Failure, ObjectRef
 from tasks.retries import RETRIED
+from tasks.store import KEYS_AT_ONCE
 
 if TYPE_CHECKING:
     from tasks.tools import Tools
@@ -38,18 +41,60 @@ def prune(batch: Embedded, tools: Tools, collection: str, number: int) -> int:  
     """
     tools.check_writer()
     keep = {chunk.id for chunk in batch.cut.chunks}
-    return tools.store.prune(collection, [document.ref.key for document in batch.cut.documents], keep)
+    deleted = tools.store.prune(collection, [document.ref.key for document in batch.cut.documents], keep)
+    deleted += prune_failed(tools, collection, [failure.ref.key for failure in batch.cut.failures])
+    between("batch pruned")
+    return deleted
+
+
+def prune_failed(tools: Tools, collection: str, keys: Sequence[str]) -> int:
+    """Leave of objects that cannot be indexed just the last version that was confirmed, if it is whole.
+
+    A run that died may have written a part of a version that nobody can read again; returns the chunks deleted.
+    """
+    deleted = 0
+    for start in range(0, len(keys), KEYS_AT_ONCE):
+        some = keys[start : start + KEYS_AT_ONCE]
+        rows = tools.store.rows_of(collection, some, ["id", "key", "etag"])
+        confirmed = tools.ledger.confirmed(collection, some)
+        ids, lost = leftovers(rows, confirmed)
+        if ids:
+            tools.store.delete(collection, ids)
+            deleted += len(ids)
+        tools.ledger.lose(collection, lost)
+    return deleted
+
+
+def leftovers(
+    rows: Sequence[Mapping[str, str]], confirmed: Mapping[str, tuple[str | None, str | None]]
+) -> tuple[list[str], list[str]]:
+    """Return the ids that no confirmed version has, and the keys of which no whole version is left.
+
+    ``rows`` are Milvus' (id, key, etag); ``confirmed`` gives the ETag and the digest of the last confirmed
+    version by key.
+    """
+    delete: list[str] = []
+    lost: list[str] = []
+    for key, (etag, mark) in confirmed.items():
+        held = [row for row in rows if row["key"] == key]
+        of_version = [row["id"] for row in held if row["etag"] == etag]
+        whole = etag is not None and digest(of_version) == mark
+        delete += [row["id"] for row in held if not whole or row["etag"] != etag]
+        if etag is not None and not whole:
+            lost.append(key)
+    return delete, lost
 
 
 @task(task_run_name="record batch {number}", **RETRIED)
 def record(batch: Embedded, deleted: int, tools: Tools, collection: str, number: int) -> Outcome:  # noqa: ARG001
     """Record in the ledger what Milvus confirmed; returns the batch in numbers."""
     tools.check_writer()
-    chunks = {document.ref: len(document.chunks) for document in batch.cut.documents}
+    chunks = {document.ref: [chunk.id for chunk in document.chunks] for document in batch.cut.documents}
     tools.ledger.confirm(collection, chunks, batch.cut.failures, tools.flow_run_id)
+    between("batch recorded")
     tools.progress.advanced(len(chunks) + len(batch.cut.failures) + len(batch.cut.moved_on))
     return Outcome(
-        done=tuple((ref.key, count) for ref, count in chunks.items()),
+        done=tuple((ref.key, len(ids)) for ref, ids in chunks.items()),
         chunks_embedded=batch.embedded,
         chunks_reused=batch.reused,
         chunks_deleted=deleted,
@@ -60,10 +105,12 @@ def record(batch: Embedded, deleted: int, tools: Tools, collection: str, number:
 
 @task(task_run_name="delete batch {number}", **RETRIED)
 def delete(refs: Sequence[ObjectRef], tools: Tools, collection: str, number: int) -> Outcome:  # noqa: ARG001
-    """Delete all chunks of objects that are gone; the ledger forgets them when Milvus confirms."""
+    """Delete all chunks of objects that are, or were, gone; the ledger forgets them when Milvus confirms."""
     tools.check_writer()
     keys = [ref.key for ref in refs]
     deleted = tools.store.prune(collection, keys, keep=set())
+    between("gone deleted")
     tools.ledger.forget(collection, keys)
+    between("gone forgotten")
     tools.progress.advanced(len(keys))
     return Outcome(done=tuple((key, 0) for key in keys), chunks_deleted=deleted)

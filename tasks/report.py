@@ -7,9 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from blocks.settings import Settings
+    from tasks.audit import Findings
     from tasks.models import Answer, SyncReport
 
-QUARANTINE_SHOWN = 50
+AUDIT_SHOWN = 200
+KINDS = ("missing", "orphaned", "stale", "duplicated")
 
 
 def cell(value: object) -> str:
@@ -76,11 +78,58 @@ def quarantine_table(quarantined: Sequence[dict[str, Any]]) -> str:
     return table(["key", "reason", "attempts", "an older version answers"], rows)
 
 
+def failures_markdown(collection: str, failed: Sequence[dict[str, Any]]) -> str:
+    """Return what a sync that was stopped could not index: the first of them, with their reasons."""
+    rows = [[row["key"], row["reason"]] for row in failed]
+    return "\n\n".join(
+        [
+            f"# {collection}: stopped, too much failed",
+            "So many objects could not be indexed that something is down rather than so many files bad. They are not "
+            "in quarantine: the next sync tries them again.",
+            table(["key", "reason"], rows),
+        ]
+    )
+
+
+def findings(found: Findings) -> str:
+    """Return what an audit found, in a few words."""
+    said = [f"{found.counts[kind]:,} {kind}" for kind in KINDS if found.counts[kind]]
+    if found.fingerprint:
+        said.append("wrong fingerprint")
+    return ", ".join(said) or "consistent"
+
+
+def audit_markdown(found: Findings, repaired: int) -> str:
+    """Return an audit's report: the numbers, and a line for each key that is not as it should be."""
+    verdict = "consistent" if found.consistent else "NOT consistent"
+    parts = [f"# {found.collection}: {verdict}", f"{found.objects:,} objects and {found.chunks:,} chunks compared."]
+    if repaired:
+        parts.append(f"{repaired:,} objects were repaired.")
+    if found.fingerprint:
+        parts.append(f"> {found.fingerprint}")
+    parts.append(table(["finding", "objects"], [[kind, f"{number:,}"] for kind, number in found.counts.items()]))
+    rows = [[kind, key, found.details.get(key, "")] for kind in KINDS for key in found.keys[kind]]
+    if rows:
+        parts += ["## Objects", table(["finding", "key", ""], rows[:AUDIT_SHOWN])]
+    if len(rows) > AUDIT_SHOWN:
+        parts.append(f"… and {len(rows) - AUDIT_SHOWN:,} more.")
+    return "\n\n".join(parts)
+
+
 def answer_markdown(answer: Answer, links: dict[str, str]) -> str:
     """Return an answer's report: question, answer, citations with links, timings and tokens."""
     parts = [f"# {answer.question}", answer.answer, f"*mode: {answer.mode} · from {answer.collection}*"]
     if answer.citations:
-        rows = [[c.n, f"[{c.key}]({links.get(c.key, '')})", c.heading, c.page or "", c.quote] for c in answer.citations]
+        rows = [
+            [
+                c.n,
+                f"[{c.key}]({links.get(c.key, '')})" + " (an older version)" * c.outdated,
+                c.heading,
+                c.page or "",
+                c.quote,
+            ]
+            for c in answer.citations
+        ]
         parts += ["## Citations", table(["", "object", "heading", "page", "quote"], rows)]
     parts += [f"> {note}" for note in answer.notes]
     timings = [[stage, f"{seconds:.3f}"] for stage, seconds in answer.seconds.items()]

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from tasks.between import between
 from tasks.errors import PartError, TransientError
 from tasks.milvus_errors import translated
 from tasks.models import Embedded, Hit
@@ -113,6 +114,7 @@ class Store:
                     properties={FINGERPRINT: fingerprint},
                     consistency_level="Bounded",
                 )
+                between("collection made")
             # A process that died here left it without indexes. An empty collection's are there at once;
             # waiting for them as pymilvus does sleeps half a second for each.
             if not self.client.list_indexes(collection):
@@ -186,18 +188,29 @@ class Store:
 
     def ids_of(self, collection: str, keys: Sequence[str]) -> list[str]:
         """Return the ids of all chunks of some objects."""
+        return [row["id"] for row in self.rows_of(collection, keys, ["id"])]
+
+    def rows_of(self, collection: str, keys: Sequence[str], output: list[str]) -> list[dict[str, Any]]:
+        """Return the rows of all chunks of some objects, few enough for one call."""
         if not keys:
             return []
         self.load(collection)
         with self._call() as options:
-            rows = self.client.query(
+            found = self.client.query(
                 collection,
                 filter=f"key in {literal(keys)}",
-                output_fields=["id"],
+                output_fields=output,
                 consistency_level="Strong",
                 **options,
             )
-            return [row["id"] for row in rows]
+            return [dict(row) for row in found]
+
+    def delete(self, collection: str, ids: Sequence[str]) -> None:
+        """Delete chunks by id."""
+        for start in range(0, len(ids), READ_AT_ONCE):
+            with self._writing, self._call() as options:
+                self.client.delete(collection, ids=list(ids[start : start + READ_AT_ONCE]), **options)
+            between("some chunks deleted")
 
     def rows(self, collection: str, output: list[str]) -> Iterator[dict[str, Any]]:
         """Yield all rows of a collection, read in bounded pieces."""
@@ -231,6 +244,7 @@ class Store:
         for start in range(0, len(rows), ROWS_AT_ONCE):
             with self._writing, self._call() as options:
                 self.client.upsert(collection, rows[start : start + ROWS_AT_ONCE], **options)
+            between("some rows written")
         return len(rows)
 
     def prune(self, collection: str, keys: Sequence[str], keep: set[str]) -> int:
@@ -250,9 +264,7 @@ class Store:
             if not stale:
                 return len(deleted)
             deleted.update(stale)
-            for start in range(0, len(stale), READ_AT_ONCE):
-                with self._writing, self._call() as options:
-                    self.client.delete(collection, ids=stale[start : start + READ_AT_ONCE], **options)
+            self.delete(collection, stale)
         raise TransientError(f"Milvus: {self.block.uri} still has deleted chunks of {collection}.")
 
     # Searching

@@ -1,10 +1,13 @@
-"""Add up what the batches of a sync came to, in bounded memory."""
+"""Add up what the batches of a sync came to, in bounded memory, and stop it when too much fails."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from tasks.errors import OutageError
+
 if TYPE_CHECKING:
+    from blocks.settings import Settings
     from tasks.batches import Stage
     from tasks.prune import Outcome
 
@@ -14,11 +17,15 @@ CHANGES_KEPT = 100
 class Tally:
     """The sums over all batches so far, and the first objects that were written or deleted.
 
-    ``changes`` holds (stage, key, chunks); at most 100, for the report.
+    ``changes`` holds (stage, key, chunks); at most 100, for the report. ``failed`` counts objects that should
+    have been readable, ``wanted`` those to be written in the whole sync.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, wanted: int = 0) -> None:
+        self.wanted = wanted
         self.chunks_embedded = self.chunks_reused = self.chunks_deleted = self.moved_on = self.batches = 0
+        self.failed = 0
+        self.reason = ""
         self.changes: list[tuple[Stage, str, int]] = []
 
     def add(self, stage: Stage, outcome: Outcome) -> None:
@@ -28,5 +35,18 @@ class Tally:
         self.chunks_reused += outcome.chunks_reused
         self.chunks_deleted += outcome.chunks_deleted
         self.moved_on += outcome.moved_on
+        for failure in outcome.failures:
+            self.failed += not failure.unsuitable
+            self.reason = self.reason or ("" if failure.unsuitable else f"'{failure.ref.key}': {failure.reason}")
         room = CHANGES_KEPT - len(self.changes)
         self.changes += [(stage, key, chunks) for key, chunks in outcome.done[:room]]
+
+    def check(self, settings: Settings) -> None:
+        """Raise ``OutageError`` when so many objects failed that they are not to blame."""
+        if self.failed >= settings.max_failed_least and self.failed > settings.max_failed_share * self.wanted:
+            raise OutageError(
+                f"{self.failed} of {self.wanted} objects could not be indexed, more than the allowed share of "
+                f"{settings.max_failed_share:.0%}: something is down rather than so many files bad. The first was "
+                f"{self.reason}. None was put into quarantine, the next sync tries them again. If it is the files, "
+                "set LOCKSTEP_MAX_FAILED_SHARE=1."
+            )

@@ -6,11 +6,14 @@ import threading
 from functools import cached_property
 from typing import TYPE_CHECKING
 
+from prefect import task
+
 from tasks.chunk import Measure, capacity_of
 from tasks.embed import EmbeddingModel, Recent, load_model
 from tasks.isolate import Isolated
 from tasks.ledger import Ledger
 from tasks.progress import Listener, listener
+from tasks.retries import RETRIED
 from tasks.s3_errors import translated
 from tasks.store import Store
 
@@ -82,3 +85,9 @@ class Tools:
         """What a chunk may cost under this model and these settings."""
         counter = self.model.counter
         return Measure(counter, capacity_of(self.settings, counter, self.pipeline.embedder.document_prompt))
+
+
+@task(name="connect", **RETRIED)
+def connect(pipeline: Pipeline, flow_run_id: str) -> Tools:
+    """Connect to the bucket, Milvus and the ledger; a part that is just restarting is waited for."""
+    return Tools(pipeline, pipeline.settings, flow_run_id)

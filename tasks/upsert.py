@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from prefect import task
 
+from tasks.between import between
 from tasks.ledger import now
 from tasks.models import Embedded
 from tasks.retries import RETRIED
@@ -23,4 +24,5 @@ def upsert(batch: Embedded, tools: Tools, collection: str, number: int) -> Embed
     """
     tools.check_writer()
     tools.store.upsert(collection, to_rows(batch, now(), tools.flow_run_id))
+    between("batch written")
     return batch

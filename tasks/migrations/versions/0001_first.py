@@ -33,6 +33,7 @@ def upgrade() -> None:
         sa.Column("last_modified", sa.BigInteger, nullable=False),
         sa.Column("indexed_etag", sa.String(255)),
         sa.Column("chunks", sa.Integer, nullable=False),
+        sa.Column("digest", sa.String(16)),
         sa.Column("reason", sa.Text),
         sa.Column("attempts", sa.Integer, nullable=False),
         sa.Column("since", sa.BigInteger),

@@ -1,0 +1,78 @@
+"""Prove that the index is what the bucket says, or say where it is not, and mend it.
+
+    look ──consistent──▶ report
+      └─ look again while nobody writes ──▶ doubt ──▶ sync ──▶ look again ──▶ report
+
+The first look does not stop writers, so what is being written meanwhile may look wrong; only the second one
+counts. Repairing is recording what is wrong as work in the ledger and syncing: whatever is wrong with an
+object, a sync writes it anew and deletes what does not belong to it.
+"""
+
+from __future__ import annotations
+
+from prefect import flow, get_run_logger
+from prefect.artifacts import create_markdown_artifact
+from prefect.runtime import flow_run
+
+from blocks.pipeline import Pipeline
+from flows.run_names import rename_run
+from flows.sync import sync
+from tasks.audit import Findings, doubt, look
+from tasks.errors import InconsistentError
+from tasks.lease import writing
+from tasks.pipelines import load_pipeline
+from tasks.report import audit_markdown, findings
+from tasks.retrieve import resolve
+from tasks.tools import connect
+
+
+@flow(name="audit", flow_run_name="audit {pipeline}")
+def audit(pipeline: str = "docs", repair: bool = False, sync_first: bool = False) -> Findings:
+    """Compare bucket, ledger and Milvus chunk by chunk and return what was found.
+
+    ``repair`` mends what is wrong and audits again; ``sync_first`` brings the index in step before, so that
+    only what a sync does not see counts as wrong. Raises ``InconsistentError`` when something is (still) wrong.
+    """
+    say = get_run_logger().info
+    if sync_first:
+        sync(pipeline)
+    block = load_pipeline(pipeline)
+    found, doubted = examine(block, repair)
+    repaired = 0
+    while doubted:
+        sync(pipeline)
+        repaired += doubted
+        before = sum(found.counts.values())
+        found, doubted = examine(block, repair)
+        if sum(found.counts.values()) >= before:
+            break  # a sync does not mend it: the fingerprint, or a bucket that changes all the time
+    rename_run(f"audit {found.collection}: {findings(found)}")
+    create_markdown_artifact(
+        audit_markdown(found, repaired), key=f"audit-{pipeline}", description=f"Is the index of {pipeline} right?"
+    )
+    say("%s: %s (%s objects, %s chunks)", found.collection, findings(found), f"{found.objects:,}", f"{found.chunks:,}")
+    if not found.consistent:
+        raise InconsistentError(
+            f"{found.collection} is not what the bucket says: {findings(found)}. "
+            + ("A sync does not mend it." if repair else "`lockstep audit --repair` mends it."),
+            found,
+        )
+    return found
+
+
+def examine(block: Pipeline, repair: bool) -> tuple[Findings, int]:
+    """Look, and if something seems wrong look again while nobody writes.
+
+    Returns what was found and, with ``repair``, how many objects were recorded for the next sync to mend.
+    """
+    say = get_run_logger().info
+    with connect(block, flow_run.id or "") as tools:
+        collection = resolve(tools.store)
+        found = look(tools, collection, say)
+        if found.consistent:
+            return found, 0
+        say("%s: %s; looking again while nothing is written", collection, findings(found))
+        wait = block.settings.wait_for_writer_seconds
+        with writing(tools.ledger, collection, f"an audit ({flow_run.name})", wait, say):
+            found = look(tools, collection, say)
+            return found, doubt(tools, collection, found) if repair and not found.consistent else 0

@@ -1,0 +1,45 @@
+"""The places between two effects, where a run may die and leave one without the other.
+
+Each is named here, once, and marked in the code where it lies. A test kills a real process at each of
+them, runs the sync again and audits; a new effect needs a new name here.
+
+    generation   ledger ▸ collection made ▸ indexed ▸ alias
+    plan         wanted recorded ▸ deletions recorded
+    batch        some rows written ▸ all written ▸ some stale deleted ▸ all deleted ▸ recorded
+    deletion     some stale deleted ▸ gone from Milvus ▸ forgotten
+    end          failures judged
+    repair       doubts recorded
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Literal, get_args
+
+Place = Literal[
+    "generation recorded",
+    "collection made",
+    "generation created",
+    "alias pointed",
+    "wanted recorded",
+    "deletions recorded",
+    "some rows written",
+    "batch written",
+    "some chunks deleted",
+    "batch pruned",
+    "batch recorded",
+    "gone deleted",
+    "gone forgotten",
+    "failures judged",
+    "doubts recorded",
+]
+PLACES: tuple[Place, ...] = get_args(Place)
+
+listeners: list[Callable[[Place], None]] = []
+"""Called at each place; empty but in tests."""
+
+
+def between(place: Place) -> None:
+    """Mark a place between two effects."""
+    for listen in listeners:
+        listen(place)
