@@ -52,7 +52,7 @@ class Settings(BaseModel):
         default=0.2,
         ge=0.0,
         le=1.0,
-        description="A sync stops when more than this share of its objects cannot be indexed: an outage, not bad files.",
+        description="A sync stops when a larger share of its objects cannot be indexed: an outage, not bad files.",
     )
     max_failed_least: int = Field(
         default=5, ge=1, description="Failed objects under which a sync never stops for that."

@@ -74,7 +74,7 @@ def index_wave(stage: Stage, number: int, objects: str, work: Wave) -> None:  # 
     for outcome in found:
         work.done.add(stage, outcome)
         for failure in outcome.failures:
-            get_run_logger().warning("quarantined '%s': %s", failure.ref.key, failure.reason)
+            get_run_logger().warning("cannot index '%s': %s", failure.ref.key, failure.reason)
 
 
 def run_wave(stage: Stage, number: int, work: Wave) -> None:

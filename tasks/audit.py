@@ -175,7 +175,8 @@ def wrong_fingerprint(tools: Tools, collection: str) -> str:
 
 
 def _judge_some(connection: Connection, collection: str, keys: Sequence[str], found: Findings) -> None:
-    listed = dict(connection.execute(sa.select(LISTED.c.key, LISTED.c.etag).where(LISTED.c.key.in_(keys))).tuples())
+    listing = connection.execute(sa.select(LISTED.c.key, LISTED.c.etag).where(LISTED.c.key.in_(keys)))
+    listed = {row.key: row.etag for row in listing}
     columns = [OBJECTS.c[name] for name in ("key", "state", "etag", "indexed_etag", "chunks", "digest")]
     rows = connection.execute(sa.select(*columns).where(OBJECTS.c.collection == collection, OBJECTS.c.key.in_(keys)))
     ledger = {row[0]: Known(*row[1:]) for row in rows}

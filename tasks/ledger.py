@@ -142,7 +142,7 @@ class Ledger:
         ]  # fmt: skip
         insert = self.insert(OBJECTS)
         kept = {name: insert.excluded[name] for name in (*REF[1:], "updated_at", "flow_run_id")}
-        gone = OBJECTS.c.state.in_(["deleting", "returned"])
+        gone = sa.or_(OBJECTS.c.state == "deleting", OBJECTS.c.state == "returned")
         state = sa.case((gone, "returned"), else_="pending")
         statement = insert.on_conflict_do_update(
             index_elements=["collection", "key"], set_={**kept, "state": state, "reason": None}

@@ -37,7 +37,7 @@ def ref(key: str, etag: str = "e1", size: int = 10) -> ObjectRef:
 def plan_and_do(ledger: Ledger, refs: list[ObjectRef]) -> tuple[int, int, int, int]:
     plan = make_plan([refs], ledger, ON, "run")
     for one in list(recorded(ledger, ON, "written")):
-        ledger.confirm(ON, {one: 3}, [], "run")
+        ledger.confirm(ON, {one: ["i1", "i2", "i3"]}, [], "run")
     ledger.forget(ON, [one.key for one in recorded(ledger, ON, "deleted")])
     return plan.new, plan.changed, plan.deleted, plan.unchanged
 
@@ -128,7 +128,7 @@ def test_recorded_work_is_read_in_pieces_while_it_is_confirmed(ledger: Ledger, m
     make_plan([[ref(f"k{n:02d}") for n in range(19)]], ledger, ON, "run")
     done = []
     for group in batched(recorded(ledger, ON, "written"), Settings(batch_objects=3)):
-        ledger.confirm(ON, dict.fromkeys(group, 1), [], "run")
+        ledger.confirm(ON, dict.fromkeys(group, ["i1"]), [], "run")
         done += group
     assert [one.key for one in done] == [f"k{n:02d}" for n in range(19)]
 
@@ -136,24 +136,63 @@ def test_recorded_work_is_read_in_pieces_while_it_is_confirmed(ledger: Ledger, m
 def test_quarantine_keeps_reason_attempts_and_since_when(ledger: Ledger) -> None:
     make_plan([[ref("bad")]], ledger, ON, "run")
     ledger.confirm(ON, {}, [Failure(ref("bad"), "the PDF is damaged")], "run")
+    assert ledger.quarantined(ON) == []
+    assert [row["key"] for row in ledger.failed(ON, "run")] == ["bad"]
+    assert ledger.judge(ON, "another run") == 0
+    assert ledger.judge(ON, "run") == 1
     first = ledger.quarantined(ON)[0]
     assert (first["reason"], first["attempts"], first["indexed_etag"]) == ("the PDF is damaged", 1, None)
     assert make_plan([[ref("bad")]], ledger, ON, "run").unchanged == 1
     time.sleep(0.01)
     make_plan([[ref("bad", "e2")]], ledger, ON, "run")
     ledger.confirm(ON, {}, [Failure(ref("bad", "e2"), "still damaged")], "run")
+    ledger.judge(ON, "run")
     second = ledger.quarantined(ON)[0]
     assert (second["reason"], second["attempts"], second["since"]) == ("still damaged", 2, first["since"])
     make_plan([[ref("bad", "e3")]], ledger, ON, "run")
-    ledger.confirm(ON, {ref("bad", "e3"): 4}, [], "run")
+    ledger.confirm(ON, {ref("bad", "e3"): ["i1", "i2", "i3", "i4"]}, [], "run")
     assert ledger.quarantined(ON) == []
     assert ledger.totals(ON) == {"chunks": 4, "indexed": 1}
+
+
+def test_what_a_run_left_unjudged_is_tried_again(ledger: Ledger) -> None:
+    make_plan([[ref("bad")]], ledger, ON, "stopped")
+    ledger.confirm(ON, {}, [Failure(ref("bad"), "the parser is down")], "stopped")
+    make_plan([[ref("bad")]], ledger, ON, "run")
+    assert [one.key for one in recorded(ledger, ON, "written")] == ["bad"]
+    assert ledger.judge(ON, "run") == 0
+
+
+def test_a_retried_object_leaves_the_quarantine_for_the_next_plan(ledger: Ledger) -> None:
+    make_plan([[ref("bad"), ref("worse")]], ledger, ON, "run")
+    ledger.confirm(ON, {}, [Failure(ref(key), "damaged") for key in ("bad", "worse")], "run")
+    ledger.judge(ON, "run")
+    assert ledger.outdated(ON, ["bad", "good"]) == {"bad"}
+    assert ledger.retry(ON, ["bad", "unknown"]) == ["bad"]
+    assert make_plan([[ref("bad"), ref("worse")]], ledger, ON, "next").unchanged == 1
+    assert [one.key for one in recorded(ledger, ON, "written")] == ["bad"]
+    assert ledger.retry(ON) == ["worse"]
+
+
+def test_a_deletion_is_done_also_when_the_object_is_back(ledger: Ledger) -> None:
+    plan_and_do(ledger, [ref("a")])
+    make_plan([[]], ledger, ON, "died")
+    for _ in range(2):
+        make_plan([[ref("a", "e2")]], ledger, ON, "run")
+        assert [one.key for one in recorded(ledger, ON, "deleted")] == ["a"]
+        assert list(recorded(ledger, ON, "written")) == []
+    ledger.forget(ON, ["a"])
+    assert list(recorded(ledger, ON, "deleted")) == []
+    assert [one.etag for one in recorded(ledger, ON, "written")] == ["e2"]
+    assert ledger.confirmed(ON, ["a"]) == {"a": (None, None)}
+    make_plan([[ref("a", "e2")], [ref("b")]], ledger, ON, "run")
+    assert [one.key for one in recorded(ledger, ON, "written")] == ["a", "b"]
 
 
 def test_a_version_that_is_no_longer_wanted_is_not_confirmed(ledger: Ledger) -> None:
     make_plan([[ref("a", "e1")]], ledger, ON, "run")
     make_plan([[ref("a", "e2")]], ledger, ON, "run")
-    ledger.confirm(ON, {ref("a", "e1"): 3}, [], "run")
+    ledger.confirm(ON, {ref("a", "e1"): ["i1"]}, [], "run")
     assert [one.etag for one in recorded(ledger, ON, "written")] == ["e2"]
 
 

@@ -52,12 +52,14 @@ def test_the_files_that_the_readme_names_exist() -> None:
 
 
 def test_deployments_are_as_promised() -> None:
-    sync, ask = yaml.safe_load((ROOT / "prefect.yaml").read_text())["deployments"]
+    sync, ask, audit = yaml.safe_load((ROOT / "prefect.yaml").read_text())["deployments"]
     assert sync["schedules"] == [{"slug": "every-5-minutes", "interval": 300, "active": True}]
     assert sync["concurrency_limit"] == {"limit": 1, "collision_strategy": "ENQUEUE"}
     assert sync["triggers"][0]["expect"] == ["s3.object.*"]
     assert sync["triggers"][0]["within"] == sync["triggers"][0]["schedule_after"]
-    assert [one["entrypoint"] for one in (sync, ask)] == ["flows.sync.sync", "flows.ask.ask"]
+    assert [one["entrypoint"] for one in (sync, ask, audit)] == ["flows.sync.sync", "flows.ask.ask", "flows.audit.audit"]
+    assert audit["schedules"] == [{"slug": "nightly", "cron": "0 3 * * *", "active": True}]
+    assert audit["parameters"]["sync_first"] is True
 
 
 def test_every_dependency_is_bounded_and_pinned() -> None:

@@ -21,7 +21,8 @@ from tasks.fingerprint import check, differences, fingerprint, ingredients
 SETTINGS_IN = {"chunk_tokens": 128, "embed_heading": False}
 SETTINGS_OUT = {
     "batch_objects": 7, "batch_bytes": 7, "wave_batches": 7, "parse_processes": 7, "parse_seconds": 7.0,
-    "parse_memory_mb": 777, "wait_for_writer_seconds": 7.0, "mode": "hybrid", "top_k": 7, "min_score": 0.7,
+    "parse_memory_mb": 777, "wait_for_writer_seconds": 7.0,
+    "max_failed_share": 0.7, "max_failed_least": 7, "mode": "hybrid", "top_k": 7, "min_score": 0.7,
     "extract_sentences": 7, "temperature": 0.7, "max_answer_tokens": 77, "context_tokens": 777,
 }  # fmt: skip
 EMBEDDER_IN = {
