@@ -1,0 +1,169 @@
+"""A sync that is killed between any two effects is finished by the next one: nothing missing, doubled or left over."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+
+from blocks.settings import Settings
+from flows.audit import audit
+from flows.sync import sync
+from tasks.between import PLACES, Place
+from tasks.ledger import Ledger
+from tasks.ledger_tables import WRITERS
+from tasks.pipelines import load_pipeline
+from tasks.store import Store
+from tests.conftest import ROOT, Bucket, Server, pipeline_maker, sqlite_url
+
+FIRST: tuple[Place, ...] = ("generation recorded", "collection made", "generation created", "alias pointed")
+"""Places that only a first sync comes to."""
+REPAIR: tuple[Place, ...] = ("doubts recorded",)
+"""Places of an audit's repair."""
+
+
+@pytest.fixture(params=["milvus-lite, sqlite", "milvus-2.3.5, postgresql"], scope="module")
+def parts(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture
+def make(
+    parts: str, prefect_api: None, s3_server: Server, bucket: Bucket, tmp_path: Path, request: pytest.FixtureRequest
+) -> Callable[..., str]:
+    lite = parts.startswith("milvus-lite")
+    milvus = request.getfixturevalue("milvus_lite" if lite else "milvus_server")
+    ledger = sqlite_url(tmp_path) if lite else request.getfixturevalue("postgres_url")
+    return pipeline_maker(bucket, s3_server.url, milvus.url, ledger)
+
+
+@pytest.fixture(scope="module")
+def victim(prefect_api: None) -> Iterator[subprocess.Popen[str]]:
+    from prefect.settings import PREFECT_API_URL
+
+    env = {**os.environ, "PREFECT_API_URL": str(PREFECT_API_URL.value()), "PREFECT_LOGGING_TO_API_ENABLED": "false"}
+    process = subprocess.Popen(
+        [sys.executable, "-m", "tests.faults.victim"], cwd=ROOT, env=env, text=True,
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+    yield process
+    process.kill()
+    process.wait()
+
+
+def kill(victim: subprocess.Popen[str], pipeline: str, place: str, time: int = 1) -> int:
+    assert victim.stdin is not None
+    assert victim.stdout is not None
+    victim.stdin.write(json.dumps({"pipeline": pipeline, "place": place, "time": time}) + "\n")
+    victim.stdin.flush()
+    return int(victim.stdout.readline())
+
+
+def free_the_way(pipeline: str) -> None:
+    """Do not wait until the lease of the dead writer ends; that it does is shown in the ledger's contract."""
+    with Ledger(load_pipeline(pipeline).ledger).transaction() as connection:
+        connection.execute(sa.delete(WRITERS))
+
+
+def text_of(key: str, version: int) -> str:
+    return f"# {key}\n\n## First\n\nThe first part of {key}, version {version}.\n\n## Second\n\nNever changes in {key}.\n"
+
+
+def held(pipeline: str) -> list[tuple[str, str]]:
+    block = load_pipeline(pipeline)
+    store = Store(block.store, block.alias)
+    collection = store.live()
+    assert collection is not None
+    return sorted((row["key"], row["text"]) for row in store.rows(collection, ["key", "text"]))
+
+
+def expected(versions: dict[str, int]) -> list[tuple[str, str]]:
+    first = [(key, f"The first part of {key}, version {version}.") for key, version in versions.items()]
+    return sorted(first + [(key, f"Never changes in {key}.") for key in versions])
+
+
+def put(bucket: Bucket, versions: dict[str, int]) -> None:
+    for key, version in versions.items():
+        bucket.put(key, text_of(key, version))
+
+
+def test_every_place_is_marked_where_it_lies() -> None:
+    marked = "".join(path.read_text() for path in (ROOT / "tasks").glob("*.py") if path.name != "between.py")
+    for place in PLACES:
+        assert marked.count(f'between("{place}")') == 1, place
+
+
+@pytest.mark.parametrize("place", FIRST)
+def test_a_first_sync_that_dies_is_finished(
+    make: Callable[..., str], bucket: Bucket, victim: subprocess.Popen[str], place: Place
+) -> None:
+    put(bucket, {"a.md": 1, "b.md": 1})
+    name = make()
+    assert kill(victim, name, place) == -signal.SIGKILL
+    free_the_way(name)
+    sync(name)
+    assert held(name) == expected({"a.md": 1, "b.md": 1})
+    assert audit(name).consistent
+
+
+@pytest.mark.parametrize("place", [place for place in PLACES if place not in FIRST + REPAIR])
+def test_a_sync_that_dies_is_finished_by_the_next(
+    make: Callable[..., str], bucket: Bucket, victim: subprocess.Popen[str], place: Place
+) -> None:
+    put(bucket, {"changed.md": 1, "gone.md": 1, "kept.md": 1, "old-name.md": 1, "spoiled.md": 1})
+    name = make(batch_objects=2, parse_processes=1)
+    sync(name)
+
+    put(bucket, {"changed.md": 2, "new.md": 1})
+    bucket.put("new-name.md", text_of("old-name.md", 1))
+    bucket.put("spoiled.md", b"\x00\x01\x02\x03" * 100)
+    bucket.delete("gone.md")
+    bucket.delete("old-name.md")
+    assert kill(victim, name, place) == -signal.SIGKILL
+
+    # The world goes on while the run lies dead: what was to be deleted comes back, what was new goes.
+    free_the_way(name)
+    put(bucket, {"gone.md": 2})
+    bucket.delete("new.md")
+    report = sync(name)
+    renamed = [("new-name.md", text) for _, text in expected({"old-name.md": 1})]
+    whole = expected({"changed.md": 2, "gone.md": 2, "kept.md": 1, "spoiled.md": 1})
+    assert held(name) == sorted(whole + renamed)
+    found = audit(name)
+    assert found.consistent
+    assert found.keys["quarantined"] == ["spoiled.md"]
+    assert report.chunks_embedded <= 3  # changed.md 1, gone.md 1 or 2: nothing that was written before is embedded again
+    assert sync(name).chunks_embedded == 0
+
+
+def test_a_repair_that_dies_is_finished_by_the_next_sync(make: Callable[..., str], bucket: Bucket) -> None:
+    from tasks.between import listeners
+
+    class DiedError(Exception):
+        pass
+
+    def die(place: str) -> None:
+        if place == "doubts recorded":
+            raise DiedError
+
+    put(bucket, {"a.md": 1, "b.md": 1})
+    name = make()
+    sync(name)
+    block = load_pipeline(name)
+    store = Store(block.store, block.alias)
+    store.prune(f"{name}_g0001", ["a.md"], set())
+    listeners.append(die)
+    try:
+        with pytest.raises(DiedError):
+            audit(name, repair=True)
+    finally:
+        listeners.remove(die)
+    sync(name, settings=Settings())
+    assert audit(name).consistent
