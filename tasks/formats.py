@@ -55,7 +55,7 @@ def office_format(path: Path) -> Format:
     for member, found in ZIPPED.items():
         if member in names:
             return found
-    raise PermanentError("the file is a zip, but not a Word, PowerPoint or Excel document")
+    raise UnsuitableError("the file is a zip, but not a Word, PowerPoint or Excel document")
 
 
 def detect(path: Path, key: str, content_type: str = "") -> Format:

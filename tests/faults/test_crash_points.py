@@ -73,7 +73,9 @@ def free_the_way(pipeline: str) -> None:
 
 
 def text_of(key: str, version: int) -> str:
-    return f"# {key}\n\n## First\n\nThe first part of {key}, version {version}.\n\n## Second\n\nNever changes in {key}.\n"
+    return (
+        f"# {key}\n\n## First\n\nThe first part of {key}, version {version}.\n\n## Second\n\nNever changes in {key}.\n"
+    )
 
 
 def held(pipeline: str) -> list[tuple[str, str]]:
@@ -139,7 +141,9 @@ def test_a_sync_that_dies_is_finished_by_the_next(
     found = audit(name)
     assert found.consistent
     assert found.keys["quarantined"] == ["spoiled.md"]
-    assert report.chunks_embedded <= 3  # changed.md 1, gone.md 1 or 2: nothing that was written before is embedded again
+    assert (
+        report.chunks_embedded <= 3
+    )  # changed.md 1, gone.md 1 or 2: nothing that was written before is embedded again
     assert sync(name).chunks_embedded == 0
 
 

@@ -164,9 +164,7 @@ def test_a_wrong_fingerprint_is_found_and_no_sync_mends_it(pipeline: str) -> Non
     assert collection in caught.value.found.fingerprint
 
 
-def test_what_is_in_quarantine_is_told_and_no_inconsistency(
-    make_pipeline: Callable[..., str], bucket: Bucket
-) -> None:
+def test_what_is_in_quarantine_is_told_and_no_inconsistency(make_pipeline: Callable[..., str], bucket: Bucket) -> None:
     bucket.put("good.txt", "A text that can be read by everybody.")
     bucket.put("bad.pdf", b"%PDF-1.4 and nothing more")
     name = make_pipeline()

@@ -128,7 +128,7 @@ def test_recorded_work_is_read_in_pieces_while_it_is_confirmed(ledger: Ledger, m
     make_plan([[ref(f"k{n:02d}") for n in range(19)]], ledger, ON, "run")
     done = []
     for group in batched(recorded(ledger, ON, "written"), Settings(batch_objects=3)):
-        ledger.confirm(ON, dict.fromkeys(group, ["i1"]), [], "run")
+        ledger.confirm(ON, {key: ["i1"] for key in group}, [], "run")
         done += group
     assert [one.key for one in done] == [f"k{n:02d}" for n in range(19)]
 

@@ -57,7 +57,11 @@ def test_deployments_are_as_promised() -> None:
     assert sync["concurrency_limit"] == {"limit": 1, "collision_strategy": "ENQUEUE"}
     assert sync["triggers"][0]["expect"] == ["s3.object.*"]
     assert sync["triggers"][0]["within"] == sync["triggers"][0]["schedule_after"]
-    assert [one["entrypoint"] for one in (sync, ask, audit)] == ["flows.sync.sync", "flows.ask.ask", "flows.audit.audit"]
+    assert [one["entrypoint"] for one in (sync, ask, audit)] == [
+        "flows.sync.sync",
+        "flows.ask.ask",
+        "flows.audit.audit",
+    ]
     assert audit["schedules"] == [{"slug": "nightly", "cron": "0 3 * * *", "active": True}]
     assert audit["parameters"]["sync_first"] is True
 

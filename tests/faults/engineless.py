@@ -1,0 +1,82 @@
+"""The sync of flows/sync.py with its tasks as plain functions: the same code, without Prefect's second a run."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from flows import audit, index_wave, sync
+from tasks import tools
+
+if TYPE_CHECKING:
+    from blocks.pipeline import Pipeline
+    from flows.index_wave import Wave
+    from tasks.batches import Stage
+    from tasks.models import SyncReport
+
+
+def plain_wave(stage: Stage, _number: int, work: Wave) -> None:
+    """Do what `index_wave` maps, one batch after the other."""
+    on, with_tools = work.collection, work.tools
+    for number, refs in enumerate(work.batches, start=work.first):
+        if stage == "deleted":
+            outcome = index_wave.delete.fn(refs, with_tools, on, number)
+        else:
+            cut = index_wave.chunk.fn(index_wave.parse.fn(refs, with_tools, number), with_tools, number)
+            upserted = index_wave.upsert.fn(index_wave.embed.fn(cut, with_tools, on, number), with_tools, on, number)
+            pruned = index_wave.prune.fn(upserted, with_tools, on, number)
+            outcome = index_wave.record.fn(upserted, pruned, with_tools, on, number)
+        work.done.add(stage, outcome)
+
+
+class InProcess:
+    """A stand-in for the parsing processes, for files that are known to be harmless."""
+
+    def __init__(self, *_: Any) -> None:
+        from tasks.parsers import use_plain_tokenizer
+
+        use_plain_tokenizer()
+
+    def __exit__(self, *_: object) -> None:
+        """Nothing to end."""
+
+    def start(self, function: Any, *args: Any) -> Any:
+        """Run it at once."""
+        try:
+            return function(*args), None
+        except Exception as error:
+            return None, error
+
+    def result(self, handle: Any) -> Any:
+        """Return or raise what it came to."""
+        value, error = handle
+        if error:
+            raise error
+        return value
+
+
+@contextmanager
+def engineless(pipeline: Pipeline) -> Iterator[None]:
+    """Take Prefect out of `sync` and `audit`, and let them find this pipeline."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(tools, "Isolated", InProcess)
+        for module in (sync, audit):
+            patch.setattr(module, "load_pipeline", lambda _name: pipeline)
+            patch.setattr(module, "create_markdown_artifact", lambda *_, **__: None)
+            patch.setattr(module, "get_run_logger", lambda: logging.getLogger("engineless"))
+            for name in ("connect", "generation", "plan", "judge", "totals", "look", "doubt"):
+                if hasattr(module, name):
+                    patch.setattr(module, name, getattr(module, name).fn)
+        patch.setattr(sync, "run_wave", plain_wave)
+        patch.setattr(audit, "sync", sync.sync.fn)
+        yield
+
+
+def plain_sync() -> SyncReport:
+    """Sync, inside of :func:`engineless`."""
+    report: SyncReport = sync.sync.fn("any")
+    return report

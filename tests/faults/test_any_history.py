@@ -1,0 +1,232 @@
+"""Whatever happened before, one clean sync makes the index equal to the bucket: random histories against a plain model.
+
+`LOCKSTEP_HISTORIES=2000 python -m pytest tests/faults/test_any_history.py` tries more of them.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import uuid
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, rule, run_state_machine_as_test
+from prefect_aws import AwsCredentials
+from pydantic import SecretStr
+
+from blocks.embedder import Embedder
+from blocks.ledger import Ledger as LedgerBlock
+from blocks.milvus_store import MilvusStore
+from blocks.pipeline import Pipeline
+from blocks.s3_source import S3Source
+from blocks.settings import Settings
+from flows.audit import audit
+from tasks.between import PLACES, listeners
+from tasks.store import Store
+from tests.conftest import ACCESS_KEY, SECRET_KEY, Bucket, Server, new_bucket, sqlite_url
+from tests.faults.engineless import engineless, plain_sync
+
+HISTORIES = int(os.environ.get("LOCKSTEP_HISTORIES", "200"))
+KEYS = ["a.md", "b.md", "dir/c.md", 'q".md', "ü 日.md"]
+WORDS = ["ash", "birch", "cedar", "elm", "fir", "oak"]
+BROKEN = b"\x00\x01\x02\x03" * 50
+
+
+class DiedError(BaseException):
+    """The run is dead, as far as the code under test can tell."""
+
+
+@dataclass
+class World:
+    """What the histories run on."""
+
+    s3: Server
+    milvus: str
+    ledger: Any
+    folder: Path = field(default_factory=Path)
+
+
+def content(words: list[str]) -> bytes:
+    """A document of a section a word: one chunk each."""
+    return "\n\n".join(
+        ["# Trees", *(f"## About {word}\n\nThe {word} is a tree of its own kind." for word in words)]
+    ).encode()
+
+
+def texts(words: list[str]) -> list[str]:
+    return sorted(f"The {word} is a tree of its own kind." for word in words)
+
+
+class Histories(RuleBasedStateMachine):
+    """Puts, deletions, renames, broken files, syncs that die, syncs at once; then a clean sync and the proof."""
+
+    world: World
+
+    @initialize()
+    def begin(self) -> None:
+        self.bucket: Bucket = new_bucket(self.world.s3)
+        self.there: dict[str, list[str] | None] = {}
+        self.good: dict[str, list[str]] = {}
+        self.tried: dict[str, list[list[str]]] = {}
+        self.uncertain = False
+        credentials = AwsCredentials(
+            aws_access_key_id=ACCESS_KEY, aws_secret_access_key=SecretStr(SECRET_KEY), region_name="us-east-1"
+        )
+        self.pipeline = Pipeline(
+            alias=f"h{uuid.uuid4().hex[:12]}",
+            source=S3Source(bucket=self.bucket.name, endpoint_url=self.world.s3.url, credentials=credentials),
+            store=MilvusStore(uri=self.world.milvus),
+            embedder=Embedder(),
+            ledger=LedgerBlock(url=SecretStr(self.world.ledger(self.world.folder))),
+            settings=Settings(batch_objects=2, wave_batches=2, wait_for_writer_seconds=60),
+        )
+
+    @rule(key=st.sampled_from(KEYS), words=st.lists(st.sampled_from(WORDS), min_size=1, max_size=4, unique=True))
+    def put(self, key: str, words: list[str]) -> None:
+        self.bucket.put(key, content(words))
+        self.write(key, words)
+
+    @rule(key=st.sampled_from(KEYS))
+    def put_broken(self, key: str) -> None:
+        self.bucket.put(key, BROKEN)
+        self.there[key] = None
+
+    @rule(key=st.sampled_from(KEYS))
+    def put_the_same_again(self, key: str) -> None:
+        if words := self.there.get(key):
+            self.bucket.put(key, content(words))
+
+    @rule(key=st.sampled_from(KEYS))
+    def delete(self, key: str) -> None:
+        if key in self.there:
+            self.bucket.delete(key)
+            del self.there[key]
+
+    @rule(old=st.sampled_from(KEYS), new=st.sampled_from(KEYS))
+    def rename(self, old: str, new: str) -> None:
+        words = self.there.get(old)
+        if words and old != new:
+            self.bucket.put(new, content(words))
+            self.write(new, words)
+            self.bucket.delete(old)
+            del self.there[old]
+
+    @rule(place=st.sampled_from(PLACES), time=st.integers(1, 3))
+    def sync_that_dies(self, place: str, time: int) -> None:
+        left = [time]
+
+        def die(reached: str) -> None:
+            left[0] -= reached == place
+            if left[0] == 0:
+                left[0] = -1
+                raise DiedError
+
+        listeners.append(die)
+        try:
+            with engineless(self.pipeline):
+                plain_sync()
+        except DiedError:
+            self.uncertain = True
+        else:
+            self.settle()
+        finally:
+            listeners.remove(die)
+
+    @rule()
+    def sync(self) -> None:
+        with engineless(self.pipeline):
+            plain_sync()
+        self.prove()
+
+    @rule()
+    def two_syncs_at_once(self) -> None:
+        failed: list[BaseException] = []
+
+        def run() -> None:
+            try:
+                plain_sync()
+            except BaseException as error:
+                failed.append(error)
+
+        with engineless(self.pipeline):
+            both = [threading.Thread(target=run) for _ in range(2)]
+            for thread in both:
+                thread.start()
+            for thread in both:
+                thread.join()
+        assert not failed
+        self.prove()
+
+    def write(self, key: str, words: list[str]) -> None:
+        """Note a version that the bucket has now, and that a sync may or may not come to see."""
+        self.there[key] = words
+        self.tried.setdefault(key, []).append(words)
+
+    def settle(self) -> None:
+        """A sync has come through: what it could read is what was last good."""
+        self.good = {key: words if words is not None else self.good.get(key, []) for key, words in self.there.items()}
+
+    def prove(self) -> None:
+        """The index equals the model, and the audit agrees."""
+        store = Store(self.pipeline.store, self.pipeline.alias)
+        collection = store.live()
+        assert collection is not None
+        held: dict[str, list[str]] = {}
+        for row in store.rows(collection, ["key", "text"]):
+            held.setdefault(row["key"], []).append(row["text"])
+        store.client.close()
+        self.settle()
+        for key in held.keys() | self.there.keys():
+            found = sorted(held.get(key, []))
+            broken = key in self.there and self.there[key] is None
+            if broken and self.uncertain:
+                # A run that died may have confirmed a version in between, or have seen the object deleted; but
+                # what is held is one version, whole.
+                possible = [[], self.good.get(key, []), *self.tried.get(key, [])]
+                self.good[key] = next((words for words in possible if texts(words) == found), self.good.get(key, []))
+            assert found == texts(self.good.get(key, [])), key
+        self.uncertain = False
+        self.tried = {}
+        with engineless(self.pipeline):
+            found = audit.fn("any")
+        assert found.keys["quarantined"] == sorted(key for key, words in self.there.items() if words is None)
+
+    def teardown(self) -> None:
+        """Whatever the history was: one clean sync, and the proof. Then clear up."""
+        if not hasattr(self, "pipeline"):
+            return
+        try:
+            with engineless(self.pipeline):
+                plain_sync()
+            self.prove()
+        finally:
+            store = Store(self.pipeline.store, self.pipeline.alias)
+            if live := store.live():
+                store.client.drop_alias(self.pipeline.alias)
+                store.client.drop_collection(live)
+            store.client.close()
+
+
+@pytest.fixture
+def world(s3_server: Server, milvus_lite: Server, tmp_path: Path) -> Iterator[World]:
+    return World(s3_server, milvus_lite.url, sqlite_url, tmp_path)
+
+
+def test_one_clean_sync_makes_the_index_equal_to_the_bucket(world: World) -> None:
+    Histories.world = world
+    run_state_machine_as_test(
+        Histories,
+        settings=settings(
+            max_examples=HISTORIES,
+            stateful_step_count=10,
+            deadline=None,
+            suppress_health_check=list(HealthCheck),
+            derandomize=os.environ.get("CI") == "true",
+        ),
+    )
