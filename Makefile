@@ -1,5 +1,5 @@
 # make demo      bucket → index → two answered questions, everything recorded in the Prefect UI
-# make test      the test suite (make test-acceptance: the whole from outside)
+# make test      the test suite (make test-acceptance: the whole from outside; make test-faults: crashes and worse)
 # make lint      ruff, mypy --strict, import-linter
 # make bench     cold sync against its limits (BENCH_FOLDER=… for your own files)
 # make up | down the local stack           make clean     remove the environment and all local data
@@ -9,17 +9,21 @@ VENV := .venv
 BIN := $(VENV)/bin
 BENCH_FOLDER ?= docs
 
-.PHONY: demo test test-acceptance lint format bench up down clean install milvus-server constraints
+.PHONY: demo test test-acceptance test-faults lint format bench up down clean install milvus-server constraints
 
 demo: install
 	@$(BIN)/python -m deployments.demo
 
 test: install
-	$(BIN)/python -m pytest --ignore=tests/acceptance
+	$(BIN)/python -m pytest --ignore=tests/acceptance --ignore=tests/faults
 
 # The whole thing from outside: the command, the worker, a bucket that changes (some minutes more).
 test-acceptance: install
 	$(BIN)/python -m pytest tests/acceptance
+
+# Crashes, faults, hostile files and random histories (some minutes more).
+test-faults: install
+	$(BIN)/python -m pytest tests/faults
 
 lint: install
 	$(BIN)/ruff check .

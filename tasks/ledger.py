@@ -98,6 +98,10 @@ class Ledger:
             "readonly",
             "not a database",
         )
+        if "is full" in words or "no space left" in words:
+            return PartError(
+                f"Ledger: the disk of the ledger is full ({self.where}). Free some space; nothing is lost."
+            )
         if any(word in words for word in lasting):
             return PartError(f"Ledger: {self.where} cannot be used ({error.orig}). Check LEDGER_URL.")
         return TransientError(f"Ledger: {self.where} does not answer ({error.orig}). Is it up, is LEDGER_URL right?")

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any
 
-from tasks.errors import PartError
+from tasks.errors import PartError, TransientError
 from tasks.models import ObjectRef
 from tasks.s3_errors import MovedOnError, translated, where
 
@@ -41,18 +41,19 @@ def pages(client: S3Client, source: S3Source) -> Iterator[list[ObjectRef]]:
     Raises ``PartError`` when the bucket or the credentials are wrong, ``TransientError`` when the server
     does not answer.
     """
-    strange = PartError(f"S3: {where(source)} does not answer like an S3 server. Check AWS_ENDPOINT_URL and BUCKET.")
+    strange = f"S3: {where(source)} does not answer like an S3 server. Check AWS_ENDPOINT_URL and BUCKET."
     try:
         yield from _pages(client, source, strange)
     except MovedOnError as error:
-        raise strange from error
+        raise PartError(strange) from error
 
 
-def _pages(client: S3Client, source: S3Source, strange: PartError) -> Iterator[list[ObjectRef]]:
+def _pages(client: S3Client, source: S3Source, strange: str) -> Iterator[list[ObjectRef]]:
     with translated(source):
         paginator = client.get_paginator("list_objects_v2")
         for page in paginator.paginate(Bucket=source.bucket, Prefix=source.prefix):
             if "Name" not in page:
-                raise strange  # some web page: an empty listing would delete the whole index
+                # Some web page, or an answer that broke off: as an empty listing it would delete the whole index.
+                raise TransientError(strange)
             refs = (to_ref(entry) for entry in page.get("Contents", []))
             yield [ref for ref in refs if selected(ref.key, source.include, source.exclude)]

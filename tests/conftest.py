@@ -278,7 +278,7 @@ def make_pipeline(
 @pytest.fixture(autouse=True)
 def no_waiting(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Take the waiting out of retries, so that tests of them do not sleep."""
-    if "prefect_api" not in request.fixturenames:
+    if "prefect_api" not in request.fixturenames or request.node.get_closest_marker("waits"):
         return
     from prefect import Task
 

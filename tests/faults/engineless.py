@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from blocks.s3_source import S3Source
 from flows import audit, index_wave, sync
 from tasks import tools
 
@@ -60,10 +61,12 @@ class InProcess:
 
 
 @contextmanager
-def engineless(pipeline: Pipeline) -> Iterator[None]:
-    """Take Prefect out of `sync` and `audit`, and let them find this pipeline."""
+def engineless(pipeline: Pipeline, s3: Any) -> Iterator[None]:
+    """Take Prefect out of `sync` and `audit`, and let them find this pipeline and use this S3 client."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(tools, "Isolated", InProcess)
+        patch.setattr(S3Source, "get_client", lambda _source: s3)  # making one takes a quarter of a second
+        patch.setattr(s3, "close", lambda: None)
         for module in (sync, audit):
             patch.setattr(module, "load_pipeline", lambda _name: pipeline)
             patch.setattr(module, "create_markdown_artifact", lambda *_, **__: None)

@@ -8,8 +8,7 @@ from __future__ import annotations
 import os
 import threading
 import uuid
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +28,7 @@ from blocks.settings import Settings
 from flows.audit import audit
 from tasks.between import PLACES, listeners
 from tasks.store import Store
-from tests.conftest import ACCESS_KEY, SECRET_KEY, Bucket, Server, new_bucket, sqlite_url
+from tests.conftest import ACCESS_KEY, SECRET_KEY, Bucket, Server, s3_client, sqlite_url
 from tests.faults.engineless import engineless, plain_sync
 
 HISTORIES = int(os.environ.get("LOCKSTEP_HISTORIES", "200"))
@@ -42,14 +41,14 @@ class DiedError(BaseException):
     """The run is dead, as far as the code under test can tell."""
 
 
-@dataclass
+@dataclass(frozen=True)
 class World:
-    """What the histories run on."""
+    """What the histories run on, and how many there are."""
 
-    s3: Server
+    s3: Any
     milvus: str
-    ledger: Any
-    folder: Path = field(default_factory=Path)
+    ledger: str
+    histories: int
 
 
 def content(words: list[str]) -> bytes:
@@ -70,7 +69,8 @@ class Histories(RuleBasedStateMachine):
 
     @initialize()
     def begin(self) -> None:
-        self.bucket: Bucket = new_bucket(self.world.s3)
+        self.bucket = Bucket(self.world.s3, f"h-{uuid.uuid4().hex[:12]}")
+        self.world.s3.create_bucket(Bucket=self.bucket.name)
         self.there: dict[str, list[str] | None] = {}
         self.good: dict[str, list[str]] = {}
         self.tried: dict[str, list[list[str]]] = {}
@@ -80,10 +80,10 @@ class Histories(RuleBasedStateMachine):
         )
         self.pipeline = Pipeline(
             alias=f"h{uuid.uuid4().hex[:12]}",
-            source=S3Source(bucket=self.bucket.name, endpoint_url=self.world.s3.url, credentials=credentials),
+            source=S3Source(bucket=self.bucket.name, credentials=credentials),
             store=MilvusStore(uri=self.world.milvus),
             embedder=Embedder(),
-            ledger=LedgerBlock(url=SecretStr(self.world.ledger(self.world.folder))),
+            ledger=LedgerBlock(url=SecretStr(self.world.ledger)),
             settings=Settings(batch_objects=2, wave_batches=2, wait_for_writer_seconds=60),
         )
 
@@ -129,7 +129,7 @@ class Histories(RuleBasedStateMachine):
 
         listeners.append(die)
         try:
-            with engineless(self.pipeline):
+            with engineless(self.pipeline, self.bucket.client):
                 plain_sync()
         except DiedError:
             self.uncertain = True
@@ -140,7 +140,7 @@ class Histories(RuleBasedStateMachine):
 
     @rule()
     def sync(self) -> None:
-        with engineless(self.pipeline):
+        with engineless(self.pipeline, self.bucket.client):
             plain_sync()
         self.prove()
 
@@ -154,7 +154,7 @@ class Histories(RuleBasedStateMachine):
             except BaseException as error:
                 failed.append(error)
 
-        with engineless(self.pipeline):
+        with engineless(self.pipeline, self.bucket.client):
             both = [threading.Thread(target=run) for _ in range(2)]
             for thread in both:
                 thread.start()
@@ -193,7 +193,7 @@ class Histories(RuleBasedStateMachine):
             assert found == texts(self.good.get(key, [])), key
         self.uncertain = False
         self.tried = {}
-        with engineless(self.pipeline):
+        with engineless(self.pipeline, self.bucket.client):
             found = audit.fn("any")
         assert found.keys["quarantined"] == sorted(key for key, words in self.there.items() if words is None)
 
@@ -202,7 +202,7 @@ class Histories(RuleBasedStateMachine):
         if not hasattr(self, "pipeline"):
             return
         try:
-            with engineless(self.pipeline):
+            with engineless(self.pipeline, self.bucket.client):
                 plain_sync()
             self.prove()
         finally:
@@ -213,17 +213,23 @@ class Histories(RuleBasedStateMachine):
             store.client.close()
 
 
-@pytest.fixture
-def world(s3_server: Server, milvus_lite: Server, tmp_path: Path) -> Iterator[World]:
-    return World(s3_server, milvus_lite.url, sqlite_url, tmp_path)
+@pytest.fixture(params=["milvus-lite, sqlite", "milvus-2.3.5, postgresql"])
+def world(request: pytest.FixtureRequest, s3_server: Server, tmp_path: Path) -> World:
+    if request.param == "milvus-lite, sqlite":
+        milvus, ledger, histories = "milvus_lite", sqlite_url(tmp_path), HISTORIES
+    else:
+        # Making a collection takes seconds there: fewer histories.
+        milvus, ledger, histories = "milvus_server", request.getfixturevalue("postgres_url"), HISTORIES // 10
+    return World(s3_client(s3_server.url), request.getfixturevalue(milvus).url, ledger, histories)
 
 
+@pytest.mark.timeout(0)  # hypothesis would take the signal for a finding and shrink it
 def test_one_clean_sync_makes_the_index_equal_to_the_bucket(world: World) -> None:
     Histories.world = world
     run_state_machine_as_test(
         Histories,
         settings=settings(
-            max_examples=HISTORIES,
+            max_examples=world.histories,
             stateful_step_count=10,
             deadline=None,
             suppress_health_check=list(HealthCheck),

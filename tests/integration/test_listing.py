@@ -9,12 +9,15 @@ import pytest
 from prefect_aws import AwsCredentials
 
 from blocks.s3_source import S3Source
-from tasks.errors import PartError
+from tasks.errors import PartError, TransientError
 from tasks.listing import pages
 
 
-@pytest.mark.parametrize(("status", "body"), [(200, b"<html></html>"), (404, b"not here")])
-def test_a_web_page_is_refused(status: int, body: bytes) -> None:
+@pytest.mark.parametrize(
+    ("status", "body", "expected"),
+    [(200, b"<html></html>", TransientError), (200, b"", TransientError), (404, b"not here", PartError)],
+)
+def test_a_web_page_is_refused(status: int, body: bytes, expected: type[Exception]) -> None:
     class Page(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             self.send_response(status)
@@ -30,7 +33,7 @@ def test_a_web_page_is_refused(status: int, body: bytes) -> None:
     credentials = AwsCredentials(aws_access_key_id="some", aws_secret_access_key="secret", region_name="us-east-1")
     source = S3Source(bucket="b", endpoint_url=f"http://127.0.0.1:{server.server_port}", credentials=credentials)
     try:
-        with pytest.raises(PartError, match="AWS_ENDPOINT_URL"):
+        with pytest.raises(expected, match="AWS_ENDPOINT_URL"):
             list(pages(source.get_client(), source))
     finally:
         server.shutdown()

@@ -1,0 +1,305 @@
+"""Parts that refuse, delay, reset, truncate: what passes is waited for, what lasts fails the run and loses nothing."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+
+from flows.audit import audit
+from flows.sync import sync
+from tasks.between import listeners
+from tasks.errors import OutageError, PartError, TransientError
+from tasks.ledger import Ledger
+from tasks.pipelines import load_pipeline
+from tasks.store import Store
+from tests.conftest import ROOT, Bucket, Server, milvus_lite_server, pipeline_maker, sqlite_url
+from tests.faults.proxy import Proxy, Trouble
+
+TEXTS = {f"t/{number:02d}.txt": f"Text number {number} speaks of topic {number * 7919}." for number in range(12)}
+
+
+@pytest.fixture
+def s3_proxy(s3_server: Server) -> Iterator[Proxy]:
+    proxy = Proxy(s3_server.url)
+    yield proxy
+    proxy.close()
+
+
+@pytest.fixture
+def milvus_proxy(milvus_lite: Server) -> Iterator[Proxy]:
+    proxy = Proxy(milvus_lite.url)
+    yield proxy
+    proxy.close()
+
+
+@pytest.fixture
+def pipeline(
+    prefect_api: None, bucket: Bucket, s3_proxy: Proxy, milvus_proxy: Proxy, tmp_path: Path
+) -> Callable[..., str]:
+    """A pipeline behind both proxies, over a dozen objects."""
+    for key, text in TEXTS.items():
+        bucket.put(key, text)
+    return pipeline_maker(bucket, s3_proxy.url, milvus_proxy.url, sqlite_url(tmp_path))
+
+
+def keys(name: str) -> set[str]:
+    block = load_pipeline(name)
+    store = Store(block.store, block.alias)
+    collection = store.live()
+    assert collection is not None
+    return {row["key"] for row in store.rows(collection, ["key"])}
+
+
+def states(name: str) -> dict[str, int]:
+    block = load_pipeline(name)
+    found = Ledger(block.ledger).totals(f"{block.alias}_g0001")
+    del found["chunks"]
+    return found
+
+
+@pytest.mark.parametrize("trouble", ["refuse", "delay", "reset", "truncate"])
+def test_a_bucket_that_stumbles_is_asked_again(pipeline: Callable[..., str], s3_proxy: Proxy, trouble: Trouble) -> None:
+    name = pipeline(source={"timeout_seconds": 3.0}, batch_objects=4)
+    s3_proxy.make(trouble, after=300, times=2)
+    report = sync(name)
+    assert s3_proxy.troubled == 2
+    assert report.new == len(TEXTS)
+    assert keys(name) == TEXTS.keys()
+    assert audit(name).consistent
+
+
+def test_an_answer_that_ends_in_the_middle_is_not_taken_for_the_file(
+    pipeline: Callable[..., str], bucket: Bucket, s3_proxy: Proxy
+) -> None:
+    whole = " ".join(f"Sentence number {number} of a long text." for number in range(3000))
+    bucket.put("long.txt", whole)
+    name = pipeline()
+    s3_proxy.make("truncate", after=30_000, times=1)
+    sync(name)
+    block = load_pipeline(name)
+    rows = Store(block.store, block.alias).rows(f"{block.alias}_g0001", ["key", "text"])
+    assert any("Sentence number 2999 of" in row["text"] for row in rows if row["key"] == "long.txt")
+
+
+def test_a_bucket_that_stays_away_fails_the_run_and_deletes_nothing(
+    pipeline: Callable[..., str], bucket: Bucket, s3_proxy: Proxy
+) -> None:
+    name = pipeline(source={"timeout_seconds": 3.0})
+    sync(name)
+    bucket.delete("t/03.txt")
+    s3_proxy.make("refuse")
+    with pytest.raises(TransientError, match="does not answer"):
+        sync(name)
+    assert states(name) == {"indexed": len(TEXTS)}
+    assert keys(name) == TEXTS.keys()
+    s3_proxy.make("none")
+    assert sync(name).deleted == 1
+    assert audit(name).consistent
+
+
+@pytest.mark.waits
+@pytest.mark.parametrize("trouble", ["delay", "reset", "refuse"])
+def test_a_milvus_that_stumbles_is_asked_again(
+    pipeline: Callable[..., str], milvus_proxy: Proxy, trouble: Trouble
+) -> None:
+    name = pipeline(batch_objects=4)
+    left = [3]
+
+    def stumble(place: str) -> None:
+        left[0] -= place == "batch written"
+        if left[0] == 2:
+            milvus_proxy.make(trouble, after=200, times=1)
+
+    listeners.append(stumble)
+    try:
+        sync(name)
+    finally:
+        listeners.remove(stumble)
+    assert keys(name) == TEXTS.keys()
+    assert audit(name).consistent
+
+
+def test_a_milvus_that_stays_away_fails_the_run_and_the_ledger_waits(
+    pipeline: Callable[..., str], bucket: Bucket, milvus_proxy: Proxy
+) -> None:
+    name = pipeline(batch_objects=4)
+    sync(name)
+    bucket.put("t/00.txt", "Text number 0 has been rewritten from the first word to the last.")
+    bucket.delete("t/11.txt")
+
+    def go_away(place: str) -> None:
+        if place == "deletions recorded":
+            milvus_proxy.make("refuse")
+
+    listeners.append(go_away)
+    try:
+        with pytest.raises(TransientError, match="MILVUS_URI"):
+            sync(name)
+    finally:
+        listeners.remove(go_away)
+    assert states(name) == {"indexed": len(TEXTS) - 2, "pending": 1, "deleting": 1}
+    milvus_proxy.make("none")
+    sync(name)
+    assert keys(name) == TEXTS.keys() - {"t/11.txt"}
+    assert audit(name).consistent
+
+
+@pytest.mark.waits
+def test_a_milvus_that_is_killed_and_restarted_in_the_middle_of_a_sync(
+    make_pipeline: Callable[..., str], bucket: Bucket, tmp_path: Path
+) -> None:
+    server = milvus_lite_server(tmp_path).start()
+    for key, text in TEXTS.items():
+        bucket.put(key, text)
+    name = make_pipeline(milvus=server.url, batch_objects=4)
+    killed: list[str] = []
+
+    def kill(place: str) -> None:
+        if place == "batch written" and not killed:
+            killed.append(place)
+            assert server.process
+            server.process.kill()
+            server.process.wait()
+            threading.Thread(target=server.start).start()
+
+    listeners.append(kill)
+    try:
+        sync(name)
+        assert killed
+        assert keys(name) == TEXTS.keys()
+        assert audit(name).consistent
+    finally:
+        listeners.remove(kill)
+        server.stop()
+
+
+def test_a_full_disk_under_the_ledger_is_named_and_nothing_is_lost(
+    make_pipeline: Callable[..., str], bucket: Bucket
+) -> None:
+    bucket.put("first.txt", "The first object, indexed while there was room.")
+    name = make_pipeline()
+    sync(name)
+    full = [True]
+
+    def limit(connection: Any, _record: Any) -> None:
+        pages = connection.execute("pragma page_count").fetchone()[0]
+        connection.execute(f"pragma max_page_count = {pages if full[0] else 1_000_000}")
+
+    sa.event.listen(sa.engine.Engine, "connect", limit)
+    try:
+        for number in range(300):
+            bucket.put(f"{'long-name-' * 20}{number:03d}.txt", f"Object number {number} with a long key.")
+        with pytest.raises(PartError, match="disk of the ledger is full"):
+            sync(name)
+    finally:
+        full[0] = False
+        sa.event.remove(sa.engine.Engine, "connect", limit)
+    assert keys(name) == {"first.txt"}
+    report = sync(name)
+    assert report.new + report.changed == 300
+    assert audit(name).consistent
+
+
+def test_when_too_much_fails_the_run_stops_and_quarantines_nothing(
+    make_pipeline: Callable[..., str], bucket: Bucket
+) -> None:
+    for key, text in TEXTS.items():
+        bucket.put(key, text)
+    for number in range(5):
+        bucket.put(f"bad/{number}.pdf", b"%PDF-1.4 and nothing else")
+    name = make_pipeline()
+    with pytest.raises(OutageError, match=r"5 of 17 objects.*LOCKSTEP_MAX_FAILED_SHARE"):
+        sync(name)
+    assert states(name) == {"indexed": len(TEXTS), "pending": 5}
+    name = make_pipeline(max_failed_share=1.0)
+    assert sync(name).quarantined == 5
+    assert audit(name).consistent
+
+
+def test_a_text_that_the_model_cannot_embed_takes_only_its_document_along(
+    make_pipeline: Callable[..., str], bucket: Bucket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from tasks.embed import EmbeddingModel
+
+    for key, text in TEXTS.items():
+        bucket.put(key, text)
+    bucket.put("poison.txt", "This text is poison for the model and for nobody else.")
+    encode = EmbeddingModel.encode
+
+    def choke(self: EmbeddingModel, texts: Any, prompt: str = "") -> Any:
+        if any("poison" in text for text in texts):
+            raise RuntimeError("index out of range in self")
+        return encode(self, texts, prompt)
+
+    monkeypatch.setattr(EmbeddingModel, "encode", choke)
+    name = make_pipeline()
+    report = sync(name)
+    assert (report.new, report.quarantined) == (13, 1)
+    assert keys(name) == TEXTS.keys()
+    row = Ledger(load_pipeline(name).ledger).quarantined(report.collection)[0]
+    assert row["key"] == "poison.txt"
+    assert "index out of range" in row["reason"]
+
+
+def test_the_same_bytes_under_a_new_etag_embed_nothing(make_pipeline: Callable[..., str], bucket: Bucket) -> None:
+    """As after a multipart upload. The S3 server here names all objects by their MD5, so the ledger is changed."""
+    from tasks.ledger_tables import OBJECTS
+
+    bucket.put("a.txt", TEXTS["t/00.txt"])
+    name = make_pipeline()
+    first = sync(name)
+    ledger = Ledger(load_pipeline(name).ledger)
+    with ledger.transaction() as connection:
+        connection.execute(sa.update(OBJECTS).values(etag="0123-2", indexed_etag="0123-2"))
+    again = sync(name)
+    assert (again.changed, again.chunks_embedded, again.chunks_reused) == (1, 0, 1)
+    assert first.chunks_embedded == 1
+    assert audit(name).consistent
+
+
+def test_an_object_that_changes_or_goes_while_it_is_read_is_left_for_the_next_sync(
+    make_pipeline: Callable[..., str], bucket: Bucket
+) -> None:
+    bucket.put("changes.txt", "The first version, listed and then overwritten.")
+    bucket.put("goes.txt", "This object is listed and then deleted.")
+    bucket.put("stays.txt", "This object stays as it is.")
+
+    def meddle(place: str) -> None:
+        if place == "wanted recorded":
+            bucket.put("changes.txt", "The second version, written before it could be read.")
+            bucket.delete("goes.txt")
+
+    name = make_pipeline()
+    listeners.append(meddle)
+    try:
+        report = sync(name)
+    finally:
+        listeners.remove(meddle)
+    assert report.moved_on == 2
+    assert keys(name) == {"stays.txt"}
+    sync(name)
+    assert keys(name) == {"stays.txt", "changes.txt"}
+    assert audit(name).consistent
+
+
+@pytest.mark.timeout(300)
+def test_the_prefect_api_may_restart_while_a_flow_runs(
+    bucket: Bucket, s3_server: Server, milvus_lite: Server, tmp_path: Path
+) -> None:
+    for key, text in TEXTS.items():
+        bucket.put(key, text)
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.faults.api_restarts", bucket.name, s3_server.url, milvus_lite.url, str(tmp_path)],
+        cwd=ROOT, env={**os.environ, "PREFECT_HOME": str(tmp_path / "prefect")}, capture_output=True, text=True,
+        timeout=280, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert done.stdout.splitlines()[-2:] == ["the API was restarted", "12 new, Completed"]
