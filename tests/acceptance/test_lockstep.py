@@ -198,6 +198,35 @@ def test_many_questions_in_one_process(stack: Stack, bucket: Any, tmp_path: Path
     assert "line 2" in stack.run("search", "--queries-file", str(questions), code=2).stderr
 
 
+def test_an_audit_and_the_quarantine(stack: Stack, bucket: Any) -> None:
+    bucket.put_object(Bucket="documents", Key="manual.txt", Body=b"The manual says that the pump runs at noon.")
+    stack.run("sync")
+    bucket.put_object(Bucket="documents", Key="manual.txt", Body=b"\x00\x01\x02\x03" * 50)
+    unsynced = json.loads(stack.run("audit", "--json", code=1).stdout)
+    assert (unsynced["consistent"], unsynced["stale"]) == (False, ["manual.txt"])
+    assert stack.json("sync")["quarantined"] == 1
+    found = stack.json("audit")
+    assert found.keys() == {
+        "consistent", "objects", "chunks", "missing", "orphaned", "stale", "duplicated", "quarantined"
+    }  # fmt: skip
+    assert (found["consistent"], found["quarantined"]) == (True, ["manual.txt"])
+
+    (row,) = stack.json("quarantine")["quarantined"]
+    assert row.keys() == {"key", "reason", "attempts", "since", "older_version_answers"}
+    assert (row["key"], row["attempts"], row["older_version_answers"]) == ("manual.txt", 1, True)
+    answer = stack.json("ask", "When does the pump run?")
+    assert answer["citations"][0]["outdated"] is True
+
+    assert "no-such-key" in stack.run("quarantine", "retry", "no-such-key", code=2).stderr
+    assert stack.json("quarantine", "retry", "manual.txt")["retried"] == ["manual.txt"]
+    assert stack.json("quarantine")["quarantined"] == []
+    assert stack.json("sync")["quarantined"] == 1
+    assert stack.json("quarantine", "list")["quarantined"][0]["attempts"] == 2
+    bucket.delete_object(Bucket="documents", Key="manual.txt")
+    assert stack.json("audit", "--repair")["consistent"] is True
+    assert stack.json("quarantine")["quarantined"] == []
+
+
 @pytest.mark.parametrize(
     ("arguments", "variables", "code", "words"),
     [
@@ -206,6 +235,8 @@ def test_many_questions_in_one_process(stack: Stack, bucket: Any, tmp_path: Path
         (("sync",), {"LOCKSTEP_CHUNK_TOKENS": "100"}, 2, "chunk_tokens: unset → 100"),
         (("sync", "--pipeline", "nobody"), {}, 2, "nobody"),
         (("search",), {}, 2, "question"),
+        (("quarantine", "retry"), {}, 2, "--all"),
+        (("audit",), {"COLLECTION_NAME": "never_synced"}, 1, "lockstep sync"),
         (("sync",), {"MILVUS_URI": "http://127.0.0.1:9", "COLLECTION_NAME": "nomilvus"}, 1, "MILVUS_URI"),
         (("sync",), {"PREFECT_API_URL": "http://127.0.0.1:9/api"}, 1, "PREFECT_API_URL"),
         (("up",), {"VLLM_BASE_URL": "http://127.0.0.1:9/v1"}, 1, "but vllm"),

@@ -2,26 +2,20 @@
 
 from __future__ import annotations
 
-import json
-import os
 import signal
-import subprocess
-import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-import sqlalchemy as sa
 
 from blocks.settings import Settings
 from flows.audit import audit
 from flows.sync import sync
 from tasks.between import PLACES, Place
-from tasks.ledger import Ledger
-from tasks.ledger_tables import WRITERS
 from tasks.pipelines import load_pipeline
 from tasks.store import Store
 from tests.conftest import ROOT, Bucket, Server, pipeline_maker, sqlite_url
+from tests.faults.conftest import Victim
 
 FIRST: tuple[Place, ...] = ("generation recorded", "collection made", "generation created", "alias pointed")
 """Places that only a first sync comes to."""
@@ -42,34 +36,6 @@ def make(
     milvus = request.getfixturevalue("milvus_lite" if lite else "milvus_server")
     ledger = sqlite_url(tmp_path) if lite else request.getfixturevalue("postgres_url")
     return pipeline_maker(bucket, s3_server.url, milvus.url, ledger)
-
-
-@pytest.fixture(scope="module")
-def victim(prefect_api: None) -> Iterator[subprocess.Popen[str]]:
-    from prefect.settings import PREFECT_API_URL
-
-    env = {**os.environ, "PREFECT_API_URL": str(PREFECT_API_URL.value()), "PREFECT_LOGGING_TO_API_ENABLED": "false"}
-    process = subprocess.Popen(
-        [sys.executable, "-m", "tests.faults.victim"], cwd=ROOT, env=env, text=True,
-        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
-    )  # fmt: skip
-    yield process
-    process.kill()
-    process.wait()
-
-
-def kill(victim: subprocess.Popen[str], pipeline: str, place: str, time: int = 1) -> int:
-    assert victim.stdin is not None
-    assert victim.stdout is not None
-    victim.stdin.write(json.dumps({"pipeline": pipeline, "place": place, "time": time}) + "\n")
-    victim.stdin.flush()
-    return int(victim.stdout.readline())
-
-
-def free_the_way(pipeline: str) -> None:
-    """Do not wait until the lease of the dead writer ends; that it does is shown in the ledger's contract."""
-    with Ledger(load_pipeline(pipeline).ledger).transaction() as connection:
-        connection.execute(sa.delete(WRITERS))
 
 
 def text_of(key: str, version: int) -> str:
@@ -104,12 +70,11 @@ def test_every_place_is_marked_where_it_lies() -> None:
 
 @pytest.mark.parametrize("place", FIRST)
 def test_a_first_sync_that_dies_is_finished(
-    make: Callable[..., str], bucket: Bucket, victim: subprocess.Popen[str], place: Place
+    make: Callable[..., str], bucket: Bucket, victim: Victim, place: Place
 ) -> None:
     put(bucket, {"a.md": 1, "b.md": 1})
     name = make()
-    assert kill(victim, name, place) == -signal.SIGKILL
-    free_the_way(name)
+    assert victim.sync(name, place=place) == -signal.SIGKILL
     sync(name)
     assert held(name) == expected({"a.md": 1, "b.md": 1})
     assert audit(name).consistent
@@ -117,7 +82,7 @@ def test_a_first_sync_that_dies_is_finished(
 
 @pytest.mark.parametrize("place", [place for place in PLACES if place not in FIRST + REPAIR])
 def test_a_sync_that_dies_is_finished_by_the_next(
-    make: Callable[..., str], bucket: Bucket, victim: subprocess.Popen[str], place: Place
+    make: Callable[..., str], bucket: Bucket, victim: Victim, place: Place
 ) -> None:
     put(bucket, {"changed.md": 1, "gone.md": 1, "kept.md": 1, "old-name.md": 1, "spoiled.md": 1})
     name = make(batch_objects=2, parse_processes=1)
@@ -128,10 +93,9 @@ def test_a_sync_that_dies_is_finished_by_the_next(
     bucket.put("spoiled.md", b"\x00\x01\x02\x03" * 100)
     bucket.delete("gone.md")
     bucket.delete("old-name.md")
-    assert kill(victim, name, place) == -signal.SIGKILL
+    assert victim.sync(name, place=place) == -signal.SIGKILL
 
     # The world goes on while the run lies dead: what was to be deleted comes back, what was new goes.
-    free_the_way(name)
     put(bucket, {"gone.md": 2})
     bucket.delete("new.md")
     report = sync(name)

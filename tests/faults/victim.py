@@ -1,23 +1,29 @@
 """Run syncs that are killed: `python -m tests.faults.victim`, one JSON order a line, one exit status a line back.
 
 Each order is carried out by a fork of this process, which has imported everything and started nothing, so
-that a victim costs a second and not ten. A fork kills itself, as `kill -9` would, when it comes to the
-place between two effects that the order names, for the n-th time.
+that a victim costs a second and not ten. A fork kills itself, as `kill -9` would, when it comes for the first
+time to the place between two effects that the order names, or after so many seconds. The texts that it embeds
+are noted in a file, a hash a line.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import signal
 import sys
+import threading
+import time
+from pathlib import Path
+from typing import Any
 
 
 def main() -> None:
     """Carry out orders until stdin ends."""
     import sentence_transformers  # noqa: F401 - imported before the fork, as are the next two
 
-    import flows.sync
+    import flows.sync  # noqa: F401
     from blocks.pymilvus_import import load_pymilvus
 
     load_pymilvus()
@@ -26,7 +32,7 @@ def main() -> None:
         child = os.fork()
         if child == 0:
             try:
-                obey(flows.sync.sync, **order)
+                obey(**order)
             finally:
                 os._exit(3)
         _, status = os.waitpid(child, 0)
@@ -34,20 +40,37 @@ def main() -> None:
         sys.stdout.flush()
 
 
-def obey(sync: object, pipeline: str, place: str, time: int) -> None:
-    """Sync, and die at the place; exits with 0 when it never comes there."""
+def die() -> None:
+    """Die as by `kill -9`."""
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def obey(pipeline: str, place: str = "", seconds: float = 0, notes: str = "") -> None:
+    """Sync, and die at the place or after some seconds; exits with 0 when the sync is done before."""
+    from flows.sync import sync
     from tasks.between import listeners
 
-    left = [time]
-
-    def die(reached: str) -> None:
-        left[0] -= reached == place
-        if left[0] == 0:
-            os.kill(os.getpid(), signal.SIGKILL)
-
-    listeners.append(die)  # type: ignore[arg-type]
-    sync(pipeline)  # type: ignore[operator]
+    listeners.append(lambda reached: die() if reached == place else None)
+    if seconds:
+        threading.Thread(target=lambda: (time.sleep(seconds), die()), daemon=True).start()
+    if notes:
+        note_what_is_embedded(Path(notes))
+    sync(pipeline)
     os._exit(0)
+
+
+def note_what_is_embedded(notes: Path) -> None:
+    """Append the hash of each text that goes through the model to a file."""
+    from tasks.embed import EmbeddingModel
+
+    encode = EmbeddingModel.encode
+
+    def noting(self: EmbeddingModel, texts: Any, prompt: str = "") -> Any:
+        with notes.open("a") as file:
+            file.writelines(hashlib.sha256(text.encode()).hexdigest() + "\n" for text in texts)
+        return encode(self, texts, prompt)
+
+    EmbeddingModel.encode = noting  # type: ignore[method-assign]
 
 
 if __name__ == "__main__":

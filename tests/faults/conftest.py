@@ -1,0 +1,53 @@
+"""A process that runs syncs which are killed."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+
+from tasks.ledger import Ledger
+from tasks.ledger_tables import WRITERS
+from tasks.pipelines import load_pipeline
+from tests.conftest import ROOT
+
+
+class Victim:
+    """Runs syncs that kill themselves at a place or after some seconds; see `tests/faults/victim.py`."""
+
+    def __init__(self, process: subprocess.Popen[str]) -> None:
+        self._process = process
+
+    def sync(self, pipeline: str, **when: Any) -> int:
+        """Sync and die; returns the exit status, -9 when it was killed. Then free the way for the next writer.
+
+        That the lease of a dead writer ends by itself is shown in the ledger's contract; here it would take 30 s.
+        """
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._process.stdin.write(json.dumps({"pipeline": pipeline, **when}) + "\n")
+        self._process.stdin.flush()
+        status = int(self._process.stdout.readline())
+        with Ledger(load_pipeline(pipeline).ledger).transaction() as connection:
+            connection.execute(sa.delete(WRITERS))
+        return status
+
+
+@pytest.fixture(scope="module")
+def victim(prefect_api: None) -> Iterator[Victim]:
+    from prefect.settings import PREFECT_API_URL
+
+    env = {**os.environ, "PREFECT_API_URL": str(PREFECT_API_URL.value()), "PREFECT_LOGGING_TO_API_ENABLED": "false"}
+    process = subprocess.Popen(
+        [sys.executable, "-m", "tests.faults.victim"], cwd=ROOT, env=env, text=True,
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+    yield Victim(process)
+    process.kill()
+    process.wait()

@@ -1,0 +1,69 @@
+"""Syncs killed at random moments while the bucket changes: one clean sync later all is right and little embedded twice.
+
+`LOCKSTEP_KILLS=20 LOCKSTEP_CORPUS=FOLDER python -m pytest -s tests/faults/test_kills.py` does it with others.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from flows.audit import audit
+from flows.sync import sync
+from tests.conftest import ROOT, Bucket
+from tests.faults.conftest import Victim
+
+KILLS = int(os.environ.get("LOCKSTEP_KILLS", "5"))
+CORPUS = Path(os.environ.get("LOCKSTEP_CORPUS", ROOT / "docs"))
+LONGEST_SECONDS = float(os.environ.get("LOCKSTEP_KILL_WITHIN", "12"))
+BATCH = 16
+
+
+def change(bucket: Bucket, files: dict[str, bytes], chance: random.Random, turn: int) -> None:
+    """Change, rename and delete some objects."""
+    for key in chance.sample(sorted(files), k=min(3, len(files) // 4)):
+        files[key] += f"\n\nA paragraph that was added in turn {turn} to this very file.\n".encode()
+        bucket.put(key, files[key])
+    old, gone = chance.sample(sorted(files), k=2)
+    files[f"renamed-{turn}/{Path(old).name}"] = files[old]
+    bucket.put(f"renamed-{turn}/{Path(old).name}", files[old])
+    for key in (old, gone):
+        bucket.delete(key)
+        del files[key]
+
+
+@pytest.mark.timeout(3600)
+def test_killed_at_random_moments(
+    make_pipeline: Callable[..., str], bucket: Bucket, victim: Victim, tmp_path: Path
+) -> None:
+    chance = random.Random(7)
+    suffixes = {".md", ".txt", ".csv"}
+    files = {
+        str(path.relative_to(CORPUS)): path.read_bytes()
+        for path in sorted(CORPUS.rglob("*"))
+        if path.is_file() and path.suffix in suffixes
+    }
+    for key, body in files.items():
+        bucket.put(key, body)
+    name, notes = make_pipeline(batch_objects=BATCH), tmp_path / "notes"
+    killed = 0
+    for turn in range(KILLS):
+        seconds = chance.uniform(0.5, LONGEST_SECONDS)
+        killed += victim.sync(name, seconds=seconds, notes=str(notes)) == -signal.SIGKILL
+        change(bucket, files, chance, turn)
+    Counter(notes.read_text().split()) if notes.exists() else Counter()
+    assert victim.sync(name, notes=str(notes)) == 0
+    found = audit(name)
+    assert found.consistent
+    assert found.objects == len(files)
+    embedded = Counter(notes.read_text().split())
+    again = sum(count - 1 for count in embedded.values())
+    # A killed run loses what it had embedded and not yet written: at most the two batches in flight.
+    assert again <= killed * 2 * BATCH * max(found.chunks // len(files), 1) * 3
+    assert sync(name).chunks_embedded == 0
