@@ -111,7 +111,10 @@ def _partition_text(text: str, found: Format) -> Iterable[Any]:
         from unstructured.partition.html import partition_html
 
         text = opened(text)
-        return partition_html(text=text, languages=[""]) if text.strip() else []
+        if not text.strip():
+            return []
+        refuse_if_too_deep(text)
+        return partition_html(text=text, languages=[""])
     from unstructured.partition.text import partition_text
 
     return partition_text(text=text, languages=[""])  # type: ignore[no-any-return]
@@ -120,6 +123,16 @@ def _partition_text(text: str, found: Format) -> Iterable[Any]:
 def opened(html: str) -> str:
     """Return HTML with the blocks that unstructured leaves out, such as <details>, as blocks that it reads."""
     return CAPTION.sub(r"<p>\2</p>\1", CLOSED_BLOCK.sub(r"<\1div>", COMMENT.sub("", html)))
+
+
+def refuse_if_too_deep(html: str) -> None:
+    """Raise ``PermanentError`` for HTML nested so deeply that libxml2 would leave out the rest without a word."""
+    from lxml import etree
+
+    parser = etree.HTMLParser()
+    etree.fromstring(html.encode(), parser)
+    if any(entry.type_name == "ERR_RESOURCE_LIMIT" for entry in parser.error_log):
+        raise PermanentError("the HTML is nested more than 255 levels deep; what lies deeper would be left out")
 
 
 def _partition_mail(data: bytes) -> Iterable[Any]:

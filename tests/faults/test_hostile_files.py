@@ -91,7 +91,7 @@ def hostile(sample_files: dict[str, bytes]) -> dict[str, tuple[bytes, str]]:
         "truncated.pdf": (next(body for key, body in sample_files.items() if key.endswith(".pdf"))[:400], "PDF"),
         "encrypted.pdf": (pdf(encrypt=True), "encrypted"),
         "looping.pdf": (looping_pdf(), "pdf"),
-        "deep.html": (b"<div>" * 200_000 + b"at the bottom" + b"</div>" * 200_000, "html"),
+        "deep.html": (b"<div>" * 200_000 + b"at the bottom" + b"</div>" * 200_000, "255 levels"),
         "deep.json": (b"[" * 500_000 + b"]" * 500_000, "json"),
         "nul.txt": (b"A text with a NUL \x00 in its middle is still a text.", ""),
         "nuls.txt": (b"\x00" * 100_000, "empty"),

@@ -354,3 +354,12 @@ def test_a_library_that_fails_is_quoted_in_one_line(read: Read) -> None:
 @pytest.mark.parametrize("key", ["a.md", "a.html", "a.txt"])
 def test_reading_twice_gives_the_same(read: Read, key: str) -> None:
     assert read(key, MARKDOWN) == read(key, MARKDOWN)
+
+
+def test_html_that_is_nested_too_deeply_is_refused_and_not_cut(read: Read) -> None:
+    def nested(levels: int) -> bytes:
+        return b"<p>Above all.</p>" + b"<div>" * levels + b"<p>At the bottom.</p>" + b"</div>" * levels
+
+    assert [element.text for element in read("deep.html", nested(200))] == ["Above all.", "At the bottom."]
+    with pytest.raises(PermanentError, match="255 levels"):
+        read("deeper.html", nested(300))
