@@ -79,6 +79,7 @@ def check_milvus(endpoints: Endpoints, _state: State) -> str:
             token=_plain(endpoints.milvus_token) or "",
             db_name=endpoints.milvus_db or "",
             timeout=SECONDS,
+            dedicated=True,
         )
         with closing(client):
             client.list_collections()

@@ -114,7 +114,7 @@ def _partition_text(text: str, found: Format) -> Iterable[Any]:
         if not text.strip():
             return []
         refuse_if_too_deep(text)
-        return partition_html(text=text, languages=[""])
+        return partition_html(text=text, languages=[""])  # type: ignore[no-any-return]
     from unstructured.partition.text import partition_text
 
     return partition_text(text=text, languages=[""])  # type: ignore[no-any-return]

@@ -139,9 +139,9 @@ def bucket(s3_server: Server) -> Bucket:
 
 def milvus_answers(url: str) -> Callable[[], Any]:
     def answers() -> None:
-        from blocks.pymilvus_import import load_pymilvus
+        from blocks.milvus_store import MilvusStore
 
-        client = load_pymilvus().MilvusClient(uri=url, timeout=3)
+        client = MilvusStore(uri=url, timeout_seconds=3).get_client()
         client.list_collections()
         client.close()
 

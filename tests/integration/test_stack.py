@@ -16,8 +16,8 @@ from pathlib import Path
 import boto3
 import psutil
 import pytest
-from pymilvus import MilvusClient
 
+from blocks.milvus_store import MilvusStore
 from deployments import processes, stack
 from deployments import state as memory
 from deployments.environment import Environment, load
@@ -126,7 +126,9 @@ def test_the_endpoints_work(env: Environment) -> None:
     client.put_object(Bucket=here.bucket, Key="hello.txt", Body=b"hello")
     # An object is a file at once, and a file put into the folder is an object.
     assert (env.home / "s3" / here.bucket / "hello.txt").read_bytes() == b"hello"
-    assert MilvusClient(here.milvus_uri).list_collections() == []
+    client = MilvusStore(uri=here.milvus_uri).get_client()
+    assert client.list_collections() == []
+    client.close()
 
 
 def test_secrets_stay_with_their_owner(env: Environment) -> None:
