@@ -137,6 +137,8 @@ def search(
 
     block = load_pipeline(session.pipeline)
     for found in search_all(block, questions, _settings(block.settings, top_k, mode)):
+        for note in found.notes:
+            show.say(note)
         if as_json or queries_file:
             line = show.hits_json(found.collection, found.hits, found.seconds)
             show.as_json({"id": found.id, **line} if queries_file else line)
@@ -165,7 +167,12 @@ def ask(
     settings = _settings(load_pipeline(session.pipeline).settings, top_k, mode)
     with without_heartbeat():
         answer = run(question, session.pipeline, settings)
-    show.as_json(show.answer_json(answer)) if as_json else show.answer_text(answer)
+    if as_json:
+        show.as_json(show.answer_json(answer))
+        for note in answer.notes:
+            show.say(note)
+    else:
+        show.answer_text(answer)
 
 
 @app.command()
@@ -203,6 +210,8 @@ def quarantine_default(context: typer.Context, pipeline: PipelineName = None, as
     """List what is in quarantine (as `quarantine list` does)."""
     if context.invoked_subcommand is None:
         quarantine_list(pipeline, as_json)
+    elif pipeline or as_json:
+        raise MisuseError(f"put the options behind: lockstep quarantine {context.invoked_subcommand} --json …")
 
 
 @quarantine.command("list")

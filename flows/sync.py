@@ -48,7 +48,7 @@ def sync(pipeline: str = "docs", settings: Settings | None = None) -> SyncReport
         collection = generation(tools, block.alias, say)
         described = f"sync of '{pipeline}' ({flow_run.name})"
         with writing(tools.ledger, collection, described, block.settings.wait_for_writer_seconds, say) as check:
-            tools.check_writer = check
+            tools.check_writer = tools.store.check_writer = check
             todo = plan(tools, collection)
             rename_run(f"sync {collection}: {todo}")
             tools.progress.planned(todo.todo)

@@ -14,7 +14,7 @@ import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import sqlalchemy as sa
 from prefect import task
@@ -104,7 +104,8 @@ class Findings:
         self.counts[kind] += 1
         if len(self.keys[kind]) < KEYS_KEPT:
             self.keys[kind].append(key)
-            self.details[key] = detail
+            if detail:
+                self.details[key] = detail
 
 
 def judge(etag: str | None, known: Known | None, held: Sequence[Held]) -> tuple[Kind, str] | None:
@@ -147,15 +148,17 @@ def _chunks(known: Known, held: Sequence[Held]) -> tuple[Kind, str] | None:
 def gather(tools: Tools, collection: str, say: Callable[[str], None]) -> Findings:
     """Audit a generation, as things stand now; changes nothing."""
     found = Findings(collection, fingerprint=wrong_fingerprint(tools, collection))
+    listed = tools.ledger.insert(LISTED).on_conflict_do_nothing()
     with _tables(tools.ledger) as connection:
         for refs in pages(tools.s3, tools.source):
-            _insert(connection, LISTED, [{"key": ref.key, "etag": ref.etag} for ref in refs])
+            # A server may list a key twice, on the border of two pages.
+            _insert(connection, listed, [{"key": ref.key, "etag": ref.etag} for ref in refs])
             found.objects += len(refs)
         say(f"{found.objects:,} objects listed")
         rows = tools.store.rows(collection, ["id", "key", "etag", "chunk_index"])
         held = ({**{name: row[name] for name in ("id", "key", "etag")}, "position": row["chunk_index"]} for row in rows)
         while piece := list(itertools.islice(held, ROWS_AT_ONCE)):
-            _insert(connection, HELD, piece)
+            _insert(connection, sa.insert(HELD), piece)
             found.chunks += len(piece)
         say(f"{found.chunks:,} chunks read")
         for keys in _all_keys(connection, collection):
@@ -197,7 +200,13 @@ def _all_keys(connection: Connection, collection: str) -> Iterator[list[str]]:
     last = ""
     while True:
         sides = [
-            sa.select(table.c.key).where(table.c.key > last, *more)
+            sa.select(table.c.key)
+            .distinct()
+            .where(table.c.key > last, *more)
+            .order_by(table.c.key)
+            .limit(KEYS_AT_ONCE)
+            .subquery()
+            .select()
             for table, more in ((LISTED, ()), (HELD, ()), (OBJECTS, (OBJECTS.c.collection == collection,)))
         ]
         every = sa.union(*sides).subquery()
@@ -222,10 +231,10 @@ def _tables(ledger: Ledger) -> Iterator[Connection]:
                 _TEMPORARY.drop_all(connection, checkfirst=False)
 
 
-def _insert(connection: Connection, table: sa.Table, rows: Sequence[Mapping[str, object]]) -> None:
+def _insert(connection: Connection, statement: Any, rows: Sequence[Mapping[str, object]]) -> None:
     if rows:
         with connection.begin():
-            connection.execute(sa.insert(table), rows)
+            connection.execute(statement, rows)
 
 
 @task(name="look", task_run_name="look at {collection}", **RETRIED)

@@ -63,11 +63,13 @@ def recorded(ledger: Ledger, collection: str, stage: Stage) -> Iterator[ObjectRe
 
 
 def _page(ledger: Ledger, collection: str, stage: Stage, after: str) -> list[ObjectRef]:
-    states = ["deleting", "returned"] if stage == "deleted" else ["pending"]
+    if stage == "deleted":
+        chosen: list[sa.ColumnElement[bool]] = [OBJECTS.c.state.in_(["deleting", "returned"])]
+    else:
+        # One with a reason has failed in this run already, as a renamed one.
+        chosen = [OBJECTS.c.state == "pending", OBJECTS.c.reason.is_(None)]
     columns = [OBJECTS.c[name] for name in ("key", "etag", "size", "last_modified")]
-    query = sa.select(*columns).where(
-        OBJECTS.c.collection == collection, OBJECTS.c.state.in_(states), OBJECTS.c.key > after
-    )
+    query = sa.select(*columns).where(OBJECTS.c.collection == collection, OBJECTS.c.key > after, *chosen)
     if stage == "renamed":
         going = OBJECTS.alias()
         same_bytes = (

@@ -7,7 +7,7 @@ them, runs the sync again and audits; a new effect needs a new name here.
     plan         wanted recorded ▸ deletions recorded
     batch        some rows written ▸ all written ▸ some stale deleted ▸ all deleted ▸ recorded
     deletion     some stale deleted ▸ gone from Milvus ▸ forgotten
-    end          failures judged
+    end          leftovers deleted ▸ failures judged
     repair       doubts recorded
 """
 
@@ -30,6 +30,7 @@ Place = Literal[
     "batch recorded",
     "gone deleted",
     "gone forgotten",
+    "leftovers deleted",
     "failures judged",
     "doubts recorded",
 ]

@@ -95,6 +95,9 @@ def unknown(chunks: Sequence[Chunk], known: Mapping[str, object]) -> dict[str, s
     return {chunk.text_hash: chunk.embedded for chunk in chunks if chunk.text_hash not in known}
 
 
+PLAIN_SENTENCE = "The weather is fine today."
+
+
 class Recent:
     """The vectors of one wave by ``text_hash``: embedded, and perhaps not in Milvus yet."""
 
@@ -139,11 +142,11 @@ def encode_what_can(
 ) -> tuple[dict[str, NDArray[np.float32]], dict[str, str]]:
     """Return the vectors of texts given by hash, and why others have none.
 
-    A batch that fails is halved until the culprit is alone. Raises ``PartError`` when none of several texts
-    can be embedded: then it is the model.
+    A batch that fails is halved until the culprit is alone. Raises ``PartError`` when none can be embedded, nor
+    a plain sentence: then it is the model.
     """
     vectors, reasons = _halved(model, dict(texts))
-    if len(reasons) == len(texts) > 1:
+    if len(reasons) == len(texts) and _halved(model, {"": PLAIN_SENTENCE})[1]:
         raise PartError(
             f"Embedder: '{model.embedder.model_name}' can embed none of {len(texts)} texts: "
             f"{next(iter(reasons.values()))}. Try another dtype, or check EMBED_MODEL_NAME."

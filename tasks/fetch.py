@@ -25,7 +25,7 @@ def fetch(client: S3Client, source: S3Source, ref: ObjectRef, spool: Path) -> Fe
     the server does not answer or the bytes break off. The ETag of the answer is compared as well, since
     not every server honours If-Match.
     """
-    with translated(source):
+    with translated(source, one_object=True):
         answer = client.get_object(Bucket=source.bucket, Key=ref.key, IfMatch=f'"{ref.etag}"')
         if answer["ETag"].strip('"') != ref.etag:
             raise MovedOnError(f"'{ref.key}' changed while it was being read")

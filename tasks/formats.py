@@ -50,7 +50,7 @@ def office_format(path: Path) -> Format:
     try:
         with zipfile.ZipFile(path) as archive:
             names = set(archive.namelist())
-    except (zipfile.BadZipFile, OSError) as error:
+    except (zipfile.BadZipFile, NotImplementedError, ValueError, OSError) as error:
         raise PermanentError(f"the file is a damaged or truncated zip ({error})") from error
     for member, found in ZIPPED.items():
         if member in names:

@@ -33,7 +33,9 @@ def take(ledger: Ledger, collection: str, holder: str, described: str) -> str | 
         connection.execute(sa.update(WRITERS).where(WRITERS.c.collection == collection, free).values(mine))
         connection.execute(ledger.insert(WRITERS).on_conflict_do_nothing(), {"collection": collection, **mine})
         query = sa.select(WRITERS.c.holder, WRITERS.c.described).where(WRITERS.c.collection == collection)
-        writer = connection.execute(query).one()
+        writer = connection.execute(query).one_or_none()
+    if writer is None:  # it left just now: ask again
+        return "another run that is just ending"
     return None if writer.holder == holder else str(writer.described)
 
 
@@ -56,6 +58,7 @@ def writing(
     holder = uuid.uuid4().hex
     deadline = time.monotonic() + wait_seconds
     waiting = False
+    asked = time.time() * 1000
     while other := take(ledger, collection, holder, described):
         if time.monotonic() >= deadline:
             raise TransientError(
@@ -65,7 +68,8 @@ def writing(
             say(f"{collection} is being written by {other}; waiting up to {wait_seconds:g} s")
             waiting = True
         time.sleep(ASKED_EVERY_SECONDS)
-    done, held_until = threading.Event(), [time.time() * 1000 + LASTS_MS]
+        asked = time.time() * 1000
+    done, held_until = threading.Event(), [asked + LASTS_MS]
 
     def check() -> None:
         if time.time() * 1000 > held_until[0]:

@@ -40,6 +40,9 @@ if TYPE_CHECKING:
 
 REF = ["key", "etag", "size", "last_modified"]
 ROWS_AT_ONCE = 500
+REASON_LENGTH = 1000
+RUNS_OF_DOUBT = 2
+"""An object that failed in so many runs that were stopped is no sign of an outage in the next."""
 
 
 def now() -> int:
@@ -83,6 +86,8 @@ class Ledger:
         try:
             with self.engine.connect() as connection:
                 yield connection
+        except sa.exc.TimeoutError as error:
+            raise TransientError(f"Ledger: {self.where} has no connection free ({error}).") from error
         except sa.exc.OperationalError as error:
             raise self._explained(error) from error
         except sa.exc.DBAPIError as error:
@@ -147,10 +152,15 @@ class Ledger:
         insert = self.insert(OBJECTS)
         kept = {name: insert.excluded[name] for name in (*REF[1:], "updated_at", "flow_run_id")}
         gone = sa.or_(OBJECTS.c.state == "deleting", OBJECTS.c.state == "returned")
-        state = sa.case((gone, "returned"), else_="pending")
-        statement = insert.on_conflict_do_update(
-            index_elements=["collection", "key"], set_={**kept, "state": state, "reason": None}
-        )
+        same = OBJECTS.c.etag == insert.excluded.etag
+        updated = {
+            **kept,
+            "state": sa.case((gone, "returned"), else_="pending"),
+            "reason": None,
+            "attempts": sa.case((same, OBJECTS.c.attempts), else_=0),
+            "since": sa.case((same, OBJECTS.c.since), else_=None),
+        }
+        statement = insert.on_conflict_do_update(index_elements=["collection", "key"], set_=updated)
         with self.transaction() as connection:
             for start in range(0, len(wanted), ROWS_AT_ONCE):
                 connection.execute(statement, wanted[start : start + ROWS_AT_ONCE])
@@ -166,6 +176,16 @@ class Ledger:
         )
         with self.transaction() as connection:
             return {key: (etag, mark) for key, etag, mark in connection.execute(query).tuples()}
+
+    def known_bad(self, collection: str, keys: Sequence[str]) -> set[str]:
+        """Return those keys whose version was in quarantine before, or has failed in two runs already."""
+        query = sa.select(OBJECTS.c.key).where(
+            OBJECTS.c.collection == collection,
+            OBJECTS.c.key.in_(list(keys)),
+            sa.or_(OBJECTS.c.since.is_not(None), OBJECTS.c.attempts >= RUNS_OF_DOUBT),
+        )
+        with self.transaction() as connection:
+            return set(connection.execute(query).scalars())
 
     def lose(self, collection: str, keys: Sequence[str]) -> None:
         """Record that no whole version of these objects is left in Milvus."""
@@ -194,7 +214,9 @@ class Ledger:
                 settled = {"reason": None, "attempts": 0, "since": None}
                 connection.execute(self._of(collection, ref), {**done, **settled, **stamp})
             for failure in failures:
-                connection.execute(self._of(collection, failure.ref), {"reason": failure.reason, **stamp})
+                reason = failure.reason.encode("utf-8", "replace").decode().replace("\x00", "")[:REASON_LENGTH]
+                update = self._of(collection, failure.ref).values(attempts=OBJECTS.c.attempts + 1)
+                connection.execute(update, {"reason": reason, **stamp})
 
     def judge(self, collection: str, flow_run_id: str) -> int:
         """Send to quarantine what a run could not index; returns how many objects."""
@@ -211,7 +233,6 @@ class Ledger:
             .values(
                 state="quarantined",
                 since=sa.func.coalesce(OBJECTS.c.since, stamp),
-                attempts=OBJECTS.c.attempts + 1,
                 updated_at=stamp,
             )
         )
@@ -243,7 +264,7 @@ class Ledger:
         with self.transaction() as connection:
             return [dict(row) for row in connection.execute(query).mappings()]
 
-    def failed(self, collection: str, flow_run_id: str, limit: int = 100) -> list[dict[str, Any]]:
+    def failed(self, collection: str, flow_run_id: str, limit: int | None = 100) -> list[dict[str, Any]]:
         """Return what a run could not index and nobody has judged yet, as :meth:`quarantined` does."""
         pending = (OBJECTS.c.state == "pending", OBJECTS.c.flow_run_id == flow_run_id, OBJECTS.c.reason.is_not(None))
         with self.transaction() as connection:
@@ -271,9 +292,14 @@ class Ledger:
         return found
 
     def outdated(self, collection: str, keys: Sequence[str]) -> set[str]:
-        """Return those keys whose newest version is in quarantine, so that an older one answers."""
+        """Return those keys whose newest version cannot be indexed, so that an older one answers.
+
+        In quarantine, or failed and not judged or tried again yet.
+        """
+        failed = sa.or_(OBJECTS.c.state == "quarantined", OBJECTS.c.attempts > 0)
+        older = sa.func.coalesce(OBJECTS.c.indexed_etag, "") != OBJECTS.c.etag
         query = sa.select(OBJECTS.c.key).where(
-            OBJECTS.c.collection == collection, OBJECTS.c.key.in_(list(keys)), OBJECTS.c.state == "quarantined"
+            OBJECTS.c.collection == collection, OBJECTS.c.key.in_(list(keys)), failed, older
         )
         with self.transaction() as connection:
             return set(connection.execute(query).scalars())

@@ -40,8 +40,9 @@ def parse(path: Path, key: str, content_type: str = "") -> list[Element]:
     Raises ``PermanentError``, with a reason for people, when there is nothing to read in it or it
     cannot be read.
     """
-    found = detect(path, key, content_type)
+    found: Format | str = "unknown"
     try:
+        found = detect(path, key, content_type)
         elements = _read(path, found)
     except PermanentError:
         raise

@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 class Outcome:
     """What became of one batch: the keys that were written or deleted with their chunks, and the numbers.
 
-    ``failures`` went to quarantine, ``moved_on`` waits for the next sync.
+    ``failures`` are for the quarantine, ``suspicious`` those of them that may be the sign of an outage;
+    ``moved_on`` waits for the next sync.
     """
 
     done: tuple[tuple[str, int], ...] = ()
@@ -30,6 +31,7 @@ class Outcome:
     chunks_reused: int = 0
     chunks_deleted: int = 0
     failures: tuple[Failure, ...] = ()
+    suspicious: tuple[Failure, ...] = ()
     moved_on: int = 0
 
 
@@ -42,7 +44,6 @@ def prune(batch: Embedded, tools: Tools, collection: str, number: int) -> int:  
     tools.check_writer()
     keep = {chunk.id for chunk in batch.cut.chunks}
     deleted = tools.store.prune(collection, [document.ref.key for document in batch.cut.documents], keep)
-    deleted += prune_failed(tools, collection, [failure.ref.key for failure in batch.cut.failures])
     between("batch pruned")
     return deleted
 
@@ -90,15 +91,18 @@ def record(batch: Embedded, deleted: int, tools: Tools, collection: str, number:
     """Record in the ledger what Milvus confirmed; returns the batch in numbers."""
     tools.check_writer()
     chunks = {document.ref: [chunk.id for chunk in document.chunks] for document in batch.cut.documents}
-    tools.ledger.confirm(collection, chunks, batch.cut.failures, tools.flow_run_id)
+    failures = batch.cut.failures
+    bad = tools.ledger.known_bad(collection, [failure.ref.key for failure in failures]) if failures else set()
+    tools.ledger.confirm(collection, chunks, failures, tools.flow_run_id)
     between("batch recorded")
-    tools.progress.advanced(len(chunks) + len(batch.cut.failures) + len(batch.cut.moved_on))
+    tools.progress.advanced(len(chunks) + len(failures) + len(batch.cut.moved_on))
     return Outcome(
         done=tuple((ref.key, len(ids)) for ref, ids in chunks.items()),
         chunks_embedded=batch.embedded,
         chunks_reused=batch.reused,
         chunks_deleted=deleted,
-        failures=batch.cut.failures,
+        failures=failures,
+        suspicious=tuple(one for one in failures if not one.unsuitable and one.ref.key not in bad),
         moved_on=len(batch.cut.moved_on),
     )
 

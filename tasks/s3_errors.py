@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from botocore import exceptions as boto
+from botocore.parsers import ResponseParserError
 
 from tasks.errors import LockstepError, PartError, PermanentError, TransientError
 
@@ -22,6 +23,11 @@ DENIED = {
 THROTTLED = {"SlowDown", "Throttling", "ThrottlingException", "RequestTimeout", "TooManyRequests", "429"}
 
 
+WITHHELD = {"InvalidObjectState"}
+WITHHELD_ALONE = {"AccessDenied", "InvalidRequest", "Forbidden", "403"}
+"""Of an object whose neighbours can be read: a policy or an encryption key of its own."""
+
+
 class MovedOnError(LockstepError):
     """The object changed or vanished between the listing and the reading."""
 
@@ -31,13 +37,13 @@ def where(source: S3Source) -> str:
     return f"bucket '{source.bucket}' at {source.endpoint_url or 'AWS'}"
 
 
-def explain(error: boto.ClientError, source: S3Source) -> LockstepError:
-    """Return our error for an error answer of the server."""
+def explain(error: boto.ClientError, source: S3Source, one_object: bool = False) -> LockstepError:
+    """Return our error for an error answer of the server; ``one_object`` when one object is read, of many."""
     code = str(error.response.get("Error", {}).get("Code", ""))
     status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
     if code in MISSING | CHANGED:
         return MovedOnError(str(error))
-    if code == "InvalidObjectState" or code.startswith("KMS."):
+    if code in WITHHELD or code.startswith("KMS.") or (one_object and code in WITHHELD_ALONE):
         return PermanentError(f"the bucket will not hand it out ({code}): an archive to restore, or a key to allow")
     if code == "NoSuchBucket":
         return PartError(f"S3: there is no {where(source)}. Create it, or set BUCKET to one that exists.")
@@ -52,19 +58,19 @@ def explain(error: boto.ClientError, source: S3Source) -> LockstepError:
 
 
 @contextmanager
-def translated(source: S3Source) -> Iterator[None]:
+def translated(source: S3Source, one_object: bool = False) -> Iterator[None]:
     """Raise our errors instead of botocore's."""
     try:
         yield
     except boto.ClientError as error:
-        raise explain(error, source) from error
+        raise explain(error, source, one_object) from error
     except (boto.NoCredentialsError, boto.PartialCredentialsError) as error:
         raise PartError(
             f"S3: no credentials for {where(source)}. Set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY."
         ) from error
     except boto.ParamValidationError as error:
         raise PartError(f"S3: '{source.bucket}' cannot be a bucket's name. Check BUCKET.") from error
-    except (boto.BotoCoreError, ConnectionError, TimeoutError) as error:
+    except (boto.BotoCoreError, ResponseParserError, ConnectionError, TimeoutError) as error:
         raise TransientError(
             f"S3: {where(source)} does not answer ({type(error).__name__}). "
             "Is the server up, and is AWS_ENDPOINT_URL right?"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -74,6 +74,8 @@ class Store:
         self.alias = alias
         self._writing = threading.Lock()
         self._loaded: set[str] = set()
+        self.check_writer: Callable[[], None] = lambda: None
+        """Called before each write; raises when another writer has taken over."""
         with self._call():
             self.client: MilvusClient = block.get_client()
             self.abilities: Abilities = abilities(self.client.get_server_version())
@@ -209,6 +211,7 @@ class Store:
         """Delete chunks by id."""
         for start in range(0, len(ids), READ_AT_ONCE):
             with self._writing, self._call() as options:
+                self.check_writer()
                 self.client.delete(collection, ids=list(ids[start : start + READ_AT_ONCE]), **options)
             between("some chunks deleted")
 
@@ -243,6 +246,7 @@ class Store:
         rows = [dict(row) for row in rows]
         for start in range(0, len(rows), ROWS_AT_ONCE):
             with self._writing, self._call() as options:
+                self.check_writer()
                 self.client.upsert(collection, rows[start : start + ROWS_AT_ONCE], **options)
             between("some rows written")
         return len(rows)

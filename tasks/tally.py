@@ -17,8 +17,8 @@ CHANGES_KEPT = 100
 class Tally:
     """The sums over all batches so far, and the first objects that were written or deleted.
 
-    ``changes`` holds (stage, key, chunks); at most 100, for the report. ``failed`` counts objects that should
-    have been readable, ``wanted`` those to be written in the whole sync.
+    ``changes`` holds (stage, key, chunks); at most 100, for the report. ``failed`` counts objects that may
+    have failed because of an outage, ``wanted`` those to be written in the whole sync.
     """
 
     def __init__(self, wanted: int = 0) -> None:
@@ -35,9 +35,9 @@ class Tally:
         self.chunks_reused += outcome.chunks_reused
         self.chunks_deleted += outcome.chunks_deleted
         self.moved_on += outcome.moved_on
-        for failure in outcome.failures:
-            self.failed += not failure.unsuitable
-            self.reason = self.reason or ("" if failure.unsuitable else f"'{failure.ref.key}': {failure.reason}")
+        self.failed += len(outcome.suspicious)
+        for failure in outcome.suspicious[:1]:
+            self.reason = self.reason or f"'{failure.ref.key}': {failure.reason}"
         room = CHANGES_KEPT - len(self.changes)
         self.changes += [(stage, key, chunks) for key, chunks in outcome.done[:room]]
 
@@ -47,6 +47,6 @@ class Tally:
             raise OutageError(
                 f"{self.failed} of {self.wanted} objects could not be indexed, more than the allowed share of "
                 f"{settings.max_failed_share:.0%}: something is down rather than so many files bad. The first was "
-                f"{self.reason}. None was put into quarantine, the next sync tries them again. If it is the files, "
-                "set LOCKSTEP_MAX_FAILED_SHARE=1."
+                f"{self.reason}. None was put into quarantine, the next syncs try them again; what fails in a third "
+                "one is. If it is the files, LOCKSTEP_MAX_FAILED_SHARE=1 puts them there now."
             )

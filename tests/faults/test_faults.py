@@ -219,9 +219,14 @@ def test_when_too_much_fails_the_run_stops_and_quarantines_nothing(
     with pytest.raises(OutageError, match=r"5 of 17 objects.*LOCKSTEP_MAX_FAILED_SHARE"):
         sync(name)
     assert states(name) == {"indexed": len(TEXTS), "pending": 5}
-    name = make_pipeline(max_failed_share=1.0)
+    with pytest.raises(OutageError):
+        sync(name)
+    # Nobody did anything about it: what fails in a third run is put into quarantine, and the way is free again.
     assert sync(name).quarantined == 5
     assert audit(name).consistent
+    block = load_pipeline(name)
+    assert len(Ledger(block.ledger).retry(f"{block.alias}_g0001")) == 5
+    assert sync(name).quarantined == 5
 
 
 def test_a_text_that_the_model_cannot_embed_takes_only_its_document_along(
@@ -247,6 +252,32 @@ def test_a_text_that_the_model_cannot_embed_takes_only_its_document_along(
     row = Ledger(load_pipeline(name).ledger).quarantined(report.collection)[0]
     assert row["key"] == "poison.txt"
     assert "index out of range" in row["reason"]
+
+
+def test_a_document_of_nothing_but_poison_fails_alone_and_a_broken_model_fails_the_run(
+    make_pipeline: Callable[..., str], bucket: Bucket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from tasks.embed import EmbeddingModel
+
+    encode = EmbeddingModel.encode
+    broken = [False]
+
+    def choke(self: EmbeddingModel, texts: Any, prompt: str = "") -> Any:
+        if broken[0] or any("poison" in text for text in texts):
+            raise RuntimeError("index out of range in self")
+        return encode(self, texts, prompt)
+
+    monkeypatch.setattr(EmbeddingModel, "encode", choke)
+    bucket.put("a.md", "# A\n\nSome poison.\n\n# B\n\nMore poison of another kind.\n")
+    name = make_pipeline()
+    assert sync(name).quarantined == 1
+    broken[0] = True
+    bucket.put("fine.txt", "A text that nothing is wrong with.")
+    with pytest.raises(PartError, match="EMBED_MODEL_NAME"):
+        sync(name)
+    broken[0] = False
+    assert sync(name).new == 1
+    assert keys(name) == {"fine.txt"}
 
 
 def test_the_same_bytes_under_a_new_etag_embed_nothing(make_pipeline: Callable[..., str], bucket: Bucket) -> None:

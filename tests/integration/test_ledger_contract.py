@@ -148,7 +148,14 @@ def test_quarantine_keeps_reason_attempts_and_since_when(ledger: Ledger) -> None
     ledger.confirm(ON, {}, [Failure(ref("bad", "e2"), "still damaged")], "run")
     ledger.judge(ON, "run")
     second = ledger.quarantined(ON)[0]
-    assert (second["reason"], second["attempts"], second["since"]) == ("still damaged", 2, first["since"])
+    assert (second["reason"], second["attempts"]) == ("still damaged", 1)
+    assert second["since"] > first["since"]  # of another version
+    ledger.retry(ON)
+    make_plan([[ref("bad", "e2")]], ledger, ON, "run")
+    ledger.confirm(ON, {}, [Failure(ref("bad", "e2"), "half a \ud800 surrogate and a \x00")], "run")
+    ledger.judge(ON, "run")
+    third = ledger.quarantined(ON)[0]
+    assert (third["attempts"], third["since"]) == (2, second["since"])
     make_plan([[ref("bad", "e3")]], ledger, ON, "run")
     ledger.confirm(ON, {ref("bad", "e3"): ["i1", "i2", "i3", "i4"]}, [], "run")
     assert ledger.quarantined(ON) == []
@@ -161,6 +168,22 @@ def test_what_a_run_left_unjudged_is_tried_again(ledger: Ledger) -> None:
     make_plan([[ref("bad")]], ledger, ON, "run")
     assert [one.key for one in recorded(ledger, ON, "written")] == ["bad"]
     assert ledger.judge(ON, "run") == 0
+
+
+def test_what_failed_is_not_read_again_in_the_same_run(ledger: Ledger) -> None:
+    plan_and_do(ledger, [ref("old", "same")])
+    make_plan([[ref("moved", "same")]], ledger, ON, "run")
+    ledger.confirm(ON, {}, [Failure(ref("moved", "same"), "damaged")], "run")
+    assert list(recorded(ledger, ON, "written")) == []
+
+
+def test_what_fails_in_a_third_run_is_no_sign_of_an_outage(ledger: Ledger) -> None:
+    for run, known in (("one", set()), ("two", set()), ("three", {"bad"})):
+        make_plan([[ref("bad")]], ledger, ON, run)
+        assert ledger.known_bad(ON, ["bad"]) == known
+        ledger.confirm(ON, {}, [Failure(ref("bad"), "damaged")], run)
+    make_plan([[ref("bad", "e2")]], ledger, ON, "four")
+    assert ledger.known_bad(ON, ["bad"]) == set()
 
 
 def test_a_retried_object_leaves_the_quarantine_for_the_next_plan(ledger: Ledger) -> None:

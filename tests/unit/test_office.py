@@ -161,3 +161,12 @@ def test_a_file_with_nothing_in_it_is_refused(tmp_path: Path, name: str, make: C
     make(tmp_path / name)
     with pytest.raises(PermanentError, match=f"the {name[2:]} file holds no text"):
         parse(tmp_path / name, name)
+
+
+def test_a_zip_of_a_version_that_nobody_knows_is_refused(word: Path) -> None:
+    whole = bytearray(word.read_bytes())
+    at = whole.index(b"PK\x01\x02")
+    whole[at + 6 : at + 8] = b"\xe1\x00"  # the version needed to extract
+    word.write_bytes(bytes(whole))
+    with pytest.raises(PermanentError, match="zip"):
+        parse(word, "a.docx")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 from botocore import exceptions as boto
+from botocore.parsers import ResponseParserError
 
 from blocks.s3_source import S3Source
 from tasks.errors import LockstepError, PartError, PermanentError, TransientError
@@ -89,3 +90,14 @@ def test_a_full_disk_is_not_blamed_on_the_server() -> None:
     with pytest.raises(Exception, match="No space left") as caught, translated(SOURCE):
         raise OSError(28, "No space left on device")
     assert "does not answer" not in str(caught.value)
+
+
+@pytest.mark.parametrize(("code", "status"), [("AccessDenied", 403), ("InvalidRequest", 400)])
+def test_one_object_that_is_withheld_stops_no_other(code: str, status: int) -> None:
+    assert isinstance(explain(answer(code, status), SOURCE, one_object=True), PermanentError)
+    assert isinstance(explain(answer(code, status), SOURCE), PartError)
+
+
+def test_an_answer_that_cannot_be_parsed_may_pass() -> None:
+    with pytest.raises(TransientError), translated(SOURCE):
+        raise ResponseParserError("cut off")
