@@ -1,4 +1,4 @@
-"""A small TCP proxy that does to a connection what networks do: refuse, delay, reset, truncate."""
+"""A small TCP proxy that does to a connection what networks do: refuse, drop, delay, reset, truncate."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from contextlib import suppress
 from typing import Literal
 from urllib.parse import urlsplit
 
-Trouble = Literal["none", "refuse", "delay", "reset", "truncate"]
+Trouble = Literal["none", "refuse", "drop", "delay", "reset", "truncate"]
 
 
 class Proxy:
     """Passes bytes on to a server on this machine, and makes trouble when told to.
 
-    ``trouble`` says what happens to connections from now on: ``refuse`` closes them at once, ``delay`` lets each
-    piece wait, ``reset`` breaks them off with a RST after ``after`` bytes of answer, ``truncate`` ends them in
-    good order there.
+    ``trouble`` says what happens to connections from now on: ``refuse`` closes them at once, ``drop`` takes what
+    is sent and never answers, ``delay`` lets each piece wait, ``reset`` breaks them off with a RST after ``after``
+    bytes of answer, ``truncate`` ends them in good order there.
     """
 
     def __init__(self, url: str) -> None:
@@ -59,6 +59,12 @@ class Proxy:
             self.troubled += 1
         if trouble == "refuse":
             _reset(client)
+            return
+        if trouble == "drop":
+            self._open.add(client)
+            with suppress(OSError):
+                while client.recv(65536):
+                    pass
             return
         with suppress(OSError):
             server = socket.create_connection(self.target, 5)

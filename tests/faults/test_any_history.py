@@ -74,6 +74,7 @@ class Histories(RuleBasedStateMachine):
         self.there: dict[str, list[str] | None] = {}
         self.good: dict[str, list[str]] = {}
         self.tried: dict[str, list[list[str]]] = {}
+        self.gone: set[str] = set()
         self.uncertain = False
         credentials = AwsCredentials(
             aws_access_key_id=ACCESS_KEY, aws_secret_access_key=SecretStr(SECRET_KEY), region_name="us-east-1"
@@ -106,6 +107,7 @@ class Histories(RuleBasedStateMachine):
     def delete(self, key: str) -> None:
         if key in self.there:
             self.bucket.delete(key)
+            self.gone.add(key)
             del self.there[key]
 
     @rule(old=st.sampled_from(KEYS), new=st.sampled_from(KEYS))
@@ -115,6 +117,7 @@ class Histories(RuleBasedStateMachine):
             self.bucket.put(new, content(words))
             self.write(new, words)
             self.bucket.delete(old)
+            self.gone.add(old)
             del self.there[old]
 
     @rule(place=st.sampled_from(PLACES), time=st.integers(1, 3))
@@ -186,13 +189,15 @@ class Histories(RuleBasedStateMachine):
             found = sorted(held.get(key, []))
             broken = key in self.there and self.there[key] is None
             if broken and self.uncertain:
-                # A run that died may have confirmed a version in between, or have seen the object deleted; but
-                # what is held is one version, whole.
-                possible = [[], self.good.get(key, []), *self.tried.get(key, [])]
+                # A run that died may have confirmed a version in between, or written a part of it, or have seen the
+                # object deleted; but what is held is one version, whole, or nothing.
+                nothing = [[]] if key in self.gone or key in self.tried else []
+                possible = [*nothing, self.good.get(key, []), *self.tried.get(key, [])]
                 self.good[key] = next((words for words in possible if texts(words) == found), self.good.get(key, []))
             assert found == texts(self.good.get(key, [])), key
         self.uncertain = False
         self.tried = {}
+        self.gone = set()
         with engineless(self.pipeline, self.bucket.client):
             found = audit.fn("any")
         assert found.keys["quarantined"] == sorted(key for key, words in self.there.items() if words is None)

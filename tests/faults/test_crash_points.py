@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 
-from blocks.settings import Settings
 from flows.audit import audit
 from flows.sync import sync
 from tasks.between import PLACES, Place
@@ -111,27 +110,16 @@ def test_a_sync_that_dies_is_finished_by_the_next(
     assert sync(name).chunks_embedded == 0
 
 
-def test_a_repair_that_dies_is_finished_by_the_next_sync(make: Callable[..., str], bucket: Bucket) -> None:
-    from tasks.between import listeners
-
-    class DiedError(Exception):
-        pass
-
-    def die(place: str) -> None:
-        if place == "doubts recorded":
-            raise DiedError
-
+def test_a_repair_that_dies_is_finished_by_the_next_sync(
+    make: Callable[..., str], bucket: Bucket, victim: Victim
+) -> None:
     put(bucket, {"a.md": 1, "b.md": 1})
     name = make()
     sync(name)
     block = load_pipeline(name)
-    store = Store(block.store, block.alias)
-    store.prune(f"{name}_g0001", ["a.md"], set())
-    listeners.append(die)
-    try:
-        with pytest.raises(DiedError):
-            audit(name, repair=True)
-    finally:
-        listeners.remove(die)
-    sync(name, settings=Settings())
+    Store(block.store, block.alias).prune(f"{name}_g0001", ["a.md"], set())
+    (place,) = REPAIR
+    assert victim.sync(name, place=place, repair=True) == -signal.SIGKILL
+    sync(name)
+    assert held(name) == expected({"a.md": 1, "b.md": 1})
     assert audit(name).consistent

@@ -65,7 +65,7 @@ def states(name: str) -> dict[str, int]:
     return found
 
 
-@pytest.mark.parametrize("trouble", ["refuse", "delay", "reset", "truncate"])
+@pytest.mark.parametrize("trouble", ["refuse", "drop", "delay", "reset", "truncate"])
 def test_a_bucket_that_stumbles_is_asked_again(pipeline: Callable[..., str], s3_proxy: Proxy, trouble: Trouble) -> None:
     name = pipeline(source={"timeout_seconds": 3.0}, batch_objects=4)
     s3_proxy.make(trouble, after=300, times=2)

@@ -23,7 +23,7 @@ def main() -> None:
     """Carry out orders until stdin ends."""
     import sentence_transformers  # noqa: F401 - imported before the fork, as are the next two
 
-    import flows.sync  # noqa: F401
+    import flows.audit  # noqa: F401
     from blocks.pymilvus_import import load_pymilvus
 
     load_pymilvus()
@@ -45,8 +45,9 @@ def die() -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
-def obey(pipeline: str, place: str = "", seconds: float = 0, notes: str = "") -> None:
-    """Sync, and die at the place or after some seconds; exits with 0 when the sync is done before."""
+def obey(pipeline: str, place: str = "", seconds: float = 0, notes: str = "", repair: bool = False) -> None:
+    """Sync or repair, and die at the place or after some seconds; exits with 0 when it is done before."""
+    from flows.audit import audit
     from flows.sync import sync
     from tasks.between import listeners
 
@@ -55,7 +56,7 @@ def obey(pipeline: str, place: str = "", seconds: float = 0, notes: str = "") ->
         threading.Thread(target=lambda: (time.sleep(seconds), die()), daemon=True).start()
     if notes:
         note_what_is_embedded(Path(notes))
-    sync(pipeline)
+    audit(pipeline, repair=True) if repair else sync(pipeline)
     os._exit(0)
 
 
