@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from tasks.tools import Tools
 
 
-@task(name="judge failures", **RETRIED)
+@task(name="judge failures", task_run_name="judge failures of {collection}", **RETRIED)
 def judge(tools: Tools, collection: str) -> int:
     """Quarantine the failures of this run; returns how many."""
     tools.check_writer()

@@ -87,7 +87,7 @@ class Tools:
         return Measure(counter, capacity_of(self.settings, counter, self.pipeline.embedder.document_prompt))
 
 
-@task(name="connect", **RETRIED)
+@task(task_run_name="connect", **RETRIED)
 def connect(pipeline: Pipeline, flow_run_id: str) -> Tools:
     """Connect to the bucket, Milvus and the ledger; a part that is just restarting is waited for."""
     return Tools(pipeline, pipeline.settings, flow_run_id)
