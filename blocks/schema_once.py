@@ -11,7 +11,7 @@ class SchemaOnce:
     """A base of blocks, before Prefect's own, that remembers the JSON schema of its class.
 
     Prefect asks for it dozens of times whenever a block is saved, loaded or dumped, and makes it anew each
-    time, with those of all nested blocks: 4 s for one pipeline.
+    time, with those of all nested blocks: most of the time that saving a pipeline took.
     """
 
     @classmethod

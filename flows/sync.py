@@ -20,6 +20,7 @@ from flows.run_names import rename_run
 from flows.without_heartbeat import without_heartbeat
 from tasks.batches import Stage, batched, recorded, waves
 from tasks.errors import OutageError
+from tasks.failures import failed
 from tasks.generation import generation
 from tasks.judge import judge
 from tasks.lease import writing
@@ -31,6 +32,7 @@ from tasks.tally import Tally
 from tasks.tools import Tools, connect
 from tasks.totals import Totals, totals
 
+FAILURES_SHOWN = 100
 STAGES: tuple[Stage, ...] = ("renamed", "deleted", "written")
 
 
@@ -101,7 +103,7 @@ def summary(collection: str, todo: Plan, done: Tally, held: Totals, seconds: flo
 def show_failures(pipeline: str, tools: Tools, collection: str) -> None:
     """Leave an artifact of what could not be indexed, for the person who looks why the run stopped."""
     create_markdown_artifact(
-        failures_markdown(collection, tools.ledger.failed(collection, tools.flow_run_id)),
+        failures_markdown(collection, failed(tools.ledger, collection, tools.flow_run_id, FAILURES_SHOWN)),
         key=f"sync-{pipeline}",
         description=f"Why this sync of {pipeline} stopped",
     )

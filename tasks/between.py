@@ -4,6 +4,7 @@ Each is named here, once, and marked in the code where it lies. A test kills a r
 them, runs the sync again and audits; a new effect needs a new name here.
 
     generation   ledger ▸ collection made ▸ indexed ▸ alias
+    adoption     found keys doubted ▸ ledger
     plan         wanted recorded ▸ deletions recorded
     batch        some rows written ▸ all written ▸ some stale deleted ▸ all deleted ▸ recorded
     deletion     some stale deleted ▸ gone from Milvus ▸ forgotten
@@ -21,6 +22,7 @@ Place = Literal[
     "collection made",
     "generation created",
     "alias pointed",
+    "found keys doubted",
     "wanted recorded",
     "deletions recorded",
     "some rows written",

@@ -78,6 +78,7 @@ def _adopt(tools: Tools, collection: str, parts: dict[str, object], say: Callabl
     keys = (row["key"] for row in tools.store.rows(collection, ["key"]))
     while some := set(itertools.islice(keys, KEYS_AT_ONCE)):
         tools.ledger.doubt(collection, some, tools.flow_run_id)
+        between("found keys doubted")
     tools.ledger.record_generation(collection, tools.store.alias, fingerprint(parts), parts)
 
 

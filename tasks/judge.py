@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from prefect import task
 
 from tasks.between import between
+from tasks.failures import failed_keys, send_to_quarantine
 from tasks.prune import prune_failed
 from tasks.retries import RETRIED
 
@@ -18,8 +19,9 @@ if TYPE_CHECKING:
 def judge(tools: Tools, collection: str) -> int:
     """Quarantine the failures of this run; returns how many."""
     tools.check_writer()
-    prune_failed(tools, collection, [row["key"] for row in tools.ledger.failed(collection, tools.flow_run_id, None)])
+    for keys in failed_keys(tools.ledger, collection, tools.flow_run_id):
+        prune_failed(tools, collection, keys)
     between("leftovers deleted")
-    quarantined = tools.ledger.judge(collection, tools.flow_run_id)
+    quarantined = send_to_quarantine(tools.ledger, collection, tools.flow_run_id)
     between("failures judged")
     return quarantined

@@ -11,18 +11,16 @@ An object's row goes through these states:
 
 Rows of ``pending``, ``deleting`` and ``returned`` are the work that is left, whoever recorded them: a sync
 that dies is finished by the next one. A ``pending`` row with a reason could not be indexed in the run that
-wrote it; it goes to quarantine when that run is judged (:meth:`Ledger.judge`).
+wrote it; it goes to quarantine when that run is judged (:mod:`tasks.failures`).
 """
 
 from __future__ import annotations
 
 import hashlib
-import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
@@ -30,7 +28,8 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 
 from tasks.errors import PartError, TransientError
-from tasks.ledger_tables import GENERATIONS, NEWEST, OBJECTS
+from tasks.ledger_tables import GENERATIONS, OBJECTS
+from tasks.migrate import migrate
 from tasks.models import Failure, ObjectRef
 
 if TYPE_CHECKING:
@@ -41,8 +40,6 @@ if TYPE_CHECKING:
 REF = ["key", "etag", "size", "last_modified"]
 ROWS_AT_ONCE = 500
 REASON_LENGTH = 1000
-RUNS_OF_DOUBT = 2
-"""An object that failed in so many runs that were stopped is no sign of an outage in the next."""
 
 
 def now() -> int:
@@ -177,16 +174,6 @@ class Ledger:
         with self.transaction() as connection:
             return {key: (etag, mark) for key, etag, mark in connection.execute(query).tuples()}
 
-    def known_bad(self, collection: str, keys: Sequence[str]) -> set[str]:
-        """Return those keys whose version was in quarantine before, or has failed in two runs already."""
-        query = sa.select(OBJECTS.c.key).where(
-            OBJECTS.c.collection == collection,
-            OBJECTS.c.key.in_(list(keys)),
-            sa.or_(OBJECTS.c.since.is_not(None), OBJECTS.c.attempts >= RUNS_OF_DOUBT),
-        )
-        with self.transaction() as connection:
-            return set(connection.execute(query).scalars())
-
     def lose(self, collection: str, keys: Sequence[str]) -> None:
         """Record that no whole version of these objects is left in Milvus."""
         if keys:
@@ -218,27 +205,6 @@ class Ledger:
                 update = self._of(collection, failure.ref).values(attempts=OBJECTS.c.attempts + 1)
                 connection.execute(update, {"reason": reason, **stamp})
 
-    def judge(self, collection: str, flow_run_id: str) -> int:
-        """Send to quarantine what a run could not index; returns how many objects."""
-        failed = (
-            OBJECTS.c.collection == collection,
-            OBJECTS.c.state == "pending",
-            OBJECTS.c.flow_run_id == flow_run_id,
-            OBJECTS.c.reason.is_not(None),
-        )
-        stamp = now()
-        statement = (
-            sa.update(OBJECTS)
-            .where(*failed)
-            .values(
-                state="quarantined",
-                since=sa.func.coalesce(OBJECTS.c.since, stamp),
-                updated_at=stamp,
-            )
-        )
-        with self.transaction() as connection:
-            return int(connection.execute(statement).rowcount)
-
     def forget(self, collection: str, keys: Sequence[str]) -> None:
         """Remove the rows of objects whose chunks are deleted; what has returned meanwhile is pending, as if new."""
         of_these = (OBJECTS.c.collection == collection, OBJECTS.c.key.in_(list(keys)))
@@ -258,52 +224,6 @@ class Ledger:
             rows = connection.execute(query).all()
         return {"chunks": sum(int(row[2] or 0) for row in rows), **{row[0]: int(row[1]) for row in rows}}
 
-    def quarantined(self, collection: str, limit: int | None = 100) -> list[dict[str, Any]]:
-        """Return the objects in quarantine, newest first: key, reason, attempts, since, indexed_etag."""
-        query = self._with_reason(collection, OBJECTS.c.state == "quarantined").limit(limit)
-        with self.transaction() as connection:
-            return [dict(row) for row in connection.execute(query).mappings()]
-
-    def failed(self, collection: str, flow_run_id: str, limit: int | None = 100) -> list[dict[str, Any]]:
-        """Return what a run could not index and nobody has judged yet, as :meth:`quarantined` does."""
-        pending = (OBJECTS.c.state == "pending", OBJECTS.c.flow_run_id == flow_run_id, OBJECTS.c.reason.is_not(None))
-        with self.transaction() as connection:
-            return [
-                dict(row) for row in connection.execute(self._with_reason(collection, *pending).limit(limit)).mappings()
-            ]
-
-    @staticmethod
-    def _with_reason(collection: str, *chosen: Any) -> Any:
-        names = ("key", "reason", "attempts", "since", "indexed_etag")
-        return (
-            sa.select(*(OBJECTS.c[name] for name in names))
-            .where(OBJECTS.c.collection == collection, *chosen)
-            .order_by(OBJECTS.c.since.desc(), OBJECTS.c.key)
-        )
-
-    def retry(self, collection: str, keys: Sequence[str] | None = None) -> list[str]:
-        """Take objects out of quarantine, all or some keys, for the next sync to try again; returns the keys."""
-        chosen = [OBJECTS.c.collection == collection, OBJECTS.c.state == "quarantined"]
-        if keys is not None:
-            chosen.append(OBJECTS.c.key.in_(list(keys)))
-        with self.transaction() as connection:
-            found = list(connection.execute(sa.select(OBJECTS.c.key).where(*chosen).order_by(OBJECTS.c.key)).scalars())
-            connection.execute(sa.update(OBJECTS).where(*chosen).values(state="pending", reason=None, updated_at=now()))
-        return found
-
-    def outdated(self, collection: str, keys: Sequence[str]) -> set[str]:
-        """Return those keys whose newest version cannot be indexed, so that an older one answers.
-
-        In quarantine, or failed and not judged or tried again yet.
-        """
-        failed = sa.or_(OBJECTS.c.state == "quarantined", OBJECTS.c.attempts > 0)
-        older = sa.func.coalesce(OBJECTS.c.indexed_etag, "") != OBJECTS.c.etag
-        query = sa.select(OBJECTS.c.key).where(
-            OBJECTS.c.collection == collection, OBJECTS.c.key.in_(list(keys)), failed, older
-        )
-        with self.transaction() as connection:
-            return set(connection.execute(query).scalars())
-
     def _update(self, collection: str, keys: Sequence[str], **values: Any) -> None:
         with self.transaction() as connection:
             for start in range(0, len(keys), ROWS_AT_ONCE):
@@ -321,37 +241,3 @@ class Ledger:
         """Return an insert statement in the database's dialect, for its ON CONFLICT."""
         dialect = postgresql if self.engine.dialect.name == "postgresql" else sqlite
         return dialect.insert(table)
-
-
-_migrating = threading.Lock()
-"""Alembic keeps what it is working on in module variables."""
-
-
-def migrate(ledger: Ledger) -> None:
-    """Bring the schema up to date; costs one query when it is. Several processes may do it at once.
-
-    Raises ``PartError`` when the database was written by a newer Lockstep.
-    """
-    with ledger.transaction() as connection:
-        if _is_newest(connection, ledger.where):
-            return
-    from alembic import command
-    from alembic.config import Config
-
-    config = Config()
-    config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
-    with _migrating, ledger.transaction() as connection:
-        postgres = connection.dialect.name == "postgresql"
-        connection.exec_driver_sql("select pg_advisory_xact_lock(706173)" if postgres else "begin immediate")
-        if not _is_newest(connection, ledger.where):
-            config.attributes["connection"] = connection
-            command.upgrade(config, "head")
-
-
-def _is_newest(connection: Connection, where: str) -> bool:
-    if not sa.inspect(connection).has_table("lockstep_version"):
-        return False
-    version = str(connection.execute(sa.text("select version_num from lockstep_version")).scalar())
-    if version > NEWEST:
-        raise PartError(f"Ledger: {where} has schema {version}, this Lockstep knows up to {NEWEST}. Upgrade Lockstep.")
-    return version == NEWEST

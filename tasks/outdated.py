@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from tasks.errors import LockstepError
+from tasks.failures import outdated
 from tasks.ledger import Ledger
 
 if TYPE_CHECKING:
@@ -23,7 +24,7 @@ def mark_outdated(found: Retrieved, pipeline: Pipeline) -> Retrieved:
     try:
         ledger = Ledger(pipeline.ledger)
         try:
-            old = ledger.outdated(found.collection, sorted({hit.key for hit in found.hits}))
+            old = outdated(ledger, found.collection, sorted({hit.key for hit in found.hits}))
         finally:
             ledger.engine.dispose()
     except LockstepError as error:

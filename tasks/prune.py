@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from prefect import task
 
 from tasks.between import between
+from tasks.failures import known_bad
 from tasks.ledger import digest
 from tasks.models import Embedded, Failure, ObjectRef
 from tasks.retries import RETRIED
@@ -92,7 +93,7 @@ def record(batch: Embedded, deleted: int, tools: Tools, collection: str, number:
     tools.check_writer()
     chunks = {document.ref: [chunk.id for chunk in document.chunks] for document in batch.cut.documents}
     failures = batch.cut.failures
-    bad = tools.ledger.known_bad(collection, [failure.ref.key for failure in failures]) if failures else set()
+    bad = known_bad(tools.ledger, collection, [failure.ref.key for failure in failures]) if failures else set()
     tools.ledger.confirm(collection, chunks, failures, tools.flow_run_id)
     between("batch recorded")
     tools.progress.advanced(len(chunks) + len(failures) + len(batch.cut.moved_on))

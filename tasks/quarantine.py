@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from tasks.errors import MisuseError
+from tasks.failures import quarantined, retry
 from tasks.ledger import Ledger
 from tasks.pipelines import load_pipeline
 from tasks.retrieve import resolve
@@ -30,7 +31,7 @@ def _opened(pipeline: str) -> Iterator[tuple[Ledger, str]]:
 def contents(pipeline: str) -> list[dict[str, Any]]:
     """Return what is in quarantine, newest first: key, reason, attempts, since (ISO 8601), older_version_answers."""
     with _opened(pipeline) as (ledger, collection):
-        rows = ledger.quarantined(collection, limit=None)
+        rows = quarantined(ledger, collection)
     return [
         {
             "key": row["key"],
@@ -50,7 +51,7 @@ def release(pipeline: str, keys: Sequence[str] | None = None) -> list[str]:
     """
     with _opened(pipeline) as (ledger, collection):
         if keys is not None:
-            there = {row["key"] for row in ledger.quarantined(collection, limit=None)}
+            there = {row["key"] for row in quarantined(ledger, collection)}
             if strangers := [key for key in keys if key not in there]:
                 raise MisuseError(f"not in quarantine: {', '.join(strangers)}. `lockstep quarantine` lists what is.")
-        return ledger.retry(collection, keys)
+        return retry(ledger, collection, keys)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from prefect import task
 
+from tasks.failures import quarantined
 from tasks.retries import RETRIED
 
 if TYPE_CHECKING:
@@ -26,4 +27,4 @@ class Totals:
 @task(task_run_name="count {collection}", **RETRIED)
 def totals(tools: Tools, collection: str) -> Totals:
     """Return what the ledger holds of a generation."""
-    return Totals(tools.ledger.totals(collection), tools.ledger.quarantined(collection, QUARANTINE_SHOWN))
+    return Totals(tools.ledger.totals(collection), quarantined(tools.ledger, collection, QUARANTINE_SHOWN))

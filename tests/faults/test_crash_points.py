@@ -7,10 +7,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import sqlalchemy as sa
 
 from flows.audit import audit
 from flows.sync import sync
 from tasks.between import PLACES, Place
+from tasks.ledger import Ledger
+from tasks.ledger_tables import GENERATIONS, OBJECTS
 from tasks.pipelines import load_pipeline
 from tasks.store import Store
 from tests.conftest import ROOT, Bucket, Server, pipeline_maker, sqlite_url
@@ -18,6 +21,8 @@ from tests.faults.conftest import Victim
 
 FIRST: tuple[Place, ...] = ("generation recorded", "collection made", "generation created", "alias pointed")
 """Places that only a first sync comes to."""
+ADOPTION: tuple[Place, ...] = ("found keys doubted",)
+"""Places that only a sync comes to whose ledger was lost."""
 REPAIR: tuple[Place, ...] = ("doubts recorded",)
 """Places of an audit's repair."""
 
@@ -79,7 +84,7 @@ def test_a_first_sync_that_dies_is_finished(
     assert audit(name).consistent
 
 
-@pytest.mark.parametrize("place", [place for place in PLACES if place not in FIRST + REPAIR])
+@pytest.mark.parametrize("place", [place for place in PLACES if place not in FIRST + ADOPTION + REPAIR])
 def test_a_sync_that_dies_is_finished_by_the_next(
     make: Callable[..., str], bucket: Bucket, victim: Victim, place: Place
 ) -> None:
@@ -122,4 +127,21 @@ def test_a_repair_that_dies_is_finished_by_the_next_sync(
     assert victim.sync(name, place=place, repair=True) == -signal.SIGKILL
     sync(name)
     assert held(name) == expected({"a.md": 1, "b.md": 1})
+    assert audit(name).consistent
+
+
+def test_a_sync_that_dies_while_it_adopts_a_generation_is_finished(
+    make: Callable[..., str], bucket: Bucket, victim: Victim
+) -> None:
+    put(bucket, {"a.md": 1, "gone.md": 1})
+    name = make()
+    sync(name)
+    with Ledger(load_pipeline(name).ledger).transaction() as connection:
+        for table in (OBJECTS, GENERATIONS):
+            connection.execute(sa.delete(table))
+    bucket.delete("gone.md")
+    (place,) = ADOPTION
+    assert victim.sync(name, place=place) == -signal.SIGKILL
+    assert sync(name).chunks_embedded == 0
+    assert held(name) == expected({"a.md": 1})
     assert audit(name).consistent

@@ -18,6 +18,7 @@ import pytest
 from deployments import samples
 from flows.audit import audit
 from flows.sync import sync
+from tasks import failures
 from tasks.ledger import Ledger
 from tasks.pipelines import load_pipeline
 from tasks.store import Store
@@ -115,7 +116,7 @@ def outcomes(name: str) -> tuple[set[str], dict[str, str]]:
     collection = store.live()
     assert collection is not None
     held = {row["key"] for row in store.rows(collection, ["key"])}
-    return held, {row["key"]: row["reason"] for row in Ledger(block.ledger).quarantined(collection, limit=None)}
+    return held, {row["key"]: row["reason"] for row in failures.quarantined(Ledger(block.ledger), collection)}
 
 
 @pytest.mark.timeout(400)

@@ -9,13 +9,15 @@ from typing import Any
 import pytest
 from prefect.client.orchestration import get_client
 
+from blocks.s3_source import S3Source
 from flows.sync import sync
+from tasks import failures
 from tasks.errors import FingerprintError, MisuseError, PartError, TransientError
 from tasks.ledger import Ledger
 from tasks.models import SyncReport
 from tasks.pipelines import load_pipeline
 from tasks.store import Store
-from tests.conftest import Bucket, milvus_lite_server
+from tests.conftest import Bucket, Server, milvus_lite_server
 
 GUIDE = """# Guide
 
@@ -125,7 +127,7 @@ def test_what_cannot_be_indexed_is_quarantined_and_stops_nothing(
     assert report.quarantined == len(BAD) + 1
     assert keys(name) == {"good.md"}
     block = load_pipeline(name)
-    reasons = {row["key"]: row["reason"] for row in Ledger(block.ledger).quarantined(report.collection)}
+    reasons = {row["key"]: row["reason"] for row in failures.quarantined(Ledger(block.ledger), report.collection)}
     assert reasons.keys() == BAD.keys() | {"big.txt"}
     assert "5,000 bytes" in reasons["big.txt"]
     for key, (_, word) in BAD.items():
@@ -275,3 +277,23 @@ def test_parts_that_cannot_be_used_are_named(make_pipeline: Callable[..., str]) 
         sync(make_pipeline(embedder={"model_name": "no-such-model"}, name="nomodel", alias="nomodel"))
     with pytest.raises(MisuseError, match="no pipeline 'never-saved'"):
         sync("never-saved")
+
+
+def test_what_was_set_in_the_ui_stays_when_the_pipeline_is_saved_again(make_pipeline: Callable[..., str]) -> None:
+    name = make_pipeline()
+    block = S3Source.load(name)
+    block.max_bytes = 1234
+    block.save(name, overwrite=True)
+    make_pipeline(top_k=3)
+    saved = load_pipeline(name)
+    assert (saved.source.max_bytes, saved.settings.top_k) == (1234, 3)
+
+
+def test_a_server_without_bm25_is_said_to_search_dense_only(
+    make_pipeline: Callable[..., str], milvus_server: Server, bucket: Bucket, caplog: pytest.LogCaptureFixture
+) -> None:
+    bucket.put("a.md", GUIDE)
+    sync(make_pipeline(milvus=milvus_server.url))
+    lines = [line for line in caplog.messages if "dense only" in line]
+    assert len(lines) == 1
+    assert "no BM25" in lines[0]

@@ -12,7 +12,7 @@ from pydantic import SecretStr
 
 from blocks.ledger import Ledger as LedgerBlock
 from blocks.settings import Settings
-from tasks import lease
+from tasks import failures, lease
 from tasks.batches import batched, recorded
 from tasks.errors import LockstepError, PartError, TransientError
 from tasks.ledger import Ledger
@@ -136,29 +136,29 @@ def test_recorded_work_is_read_in_pieces_while_it_is_confirmed(ledger: Ledger, m
 def test_quarantine_keeps_reason_attempts_and_since_when(ledger: Ledger) -> None:
     make_plan([[ref("bad")]], ledger, ON, "run")
     ledger.confirm(ON, {}, [Failure(ref("bad"), "the PDF is damaged")], "run")
-    assert ledger.quarantined(ON) == []
-    assert [row["key"] for row in ledger.failed(ON, "run")] == ["bad"]
-    assert ledger.judge(ON, "another run") == 0
-    assert ledger.judge(ON, "run") == 1
-    first = ledger.quarantined(ON)[0]
+    assert failures.quarantined(ledger, ON) == []
+    assert [row["key"] for row in failures.failed(ledger, ON, "run", 10)] == ["bad"]
+    assert failures.send_to_quarantine(ledger, ON, "another run") == 0
+    assert failures.send_to_quarantine(ledger, ON, "run") == 1
+    first = failures.quarantined(ledger, ON)[0]
     assert (first["reason"], first["attempts"], first["indexed_etag"]) == ("the PDF is damaged", 1, None)
     assert make_plan([[ref("bad")]], ledger, ON, "run").unchanged == 1
     time.sleep(0.01)
     make_plan([[ref("bad", "e2")]], ledger, ON, "run")
     ledger.confirm(ON, {}, [Failure(ref("bad", "e2"), "still damaged")], "run")
-    ledger.judge(ON, "run")
-    second = ledger.quarantined(ON)[0]
+    failures.send_to_quarantine(ledger, ON, "run")
+    second = failures.quarantined(ledger, ON)[0]
     assert (second["reason"], second["attempts"]) == ("still damaged", 1)
     assert second["since"] > first["since"]  # of another version
-    ledger.retry(ON)
+    failures.retry(ledger, ON)
     make_plan([[ref("bad", "e2")]], ledger, ON, "run")
     ledger.confirm(ON, {}, [Failure(ref("bad", "e2"), "half a \ud800 surrogate and a \x00")], "run")
-    ledger.judge(ON, "run")
-    third = ledger.quarantined(ON)[0]
+    failures.send_to_quarantine(ledger, ON, "run")
+    third = failures.quarantined(ledger, ON)[0]
     assert (third["attempts"], third["since"]) == (2, second["since"])
     make_plan([[ref("bad", "e3")]], ledger, ON, "run")
     ledger.confirm(ON, {ref("bad", "e3"): ["i1", "i2", "i3", "i4"]}, [], "run")
-    assert ledger.quarantined(ON) == []
+    assert failures.quarantined(ledger, ON) == []
     assert ledger.totals(ON) == {"chunks": 4, "indexed": 1}
 
 
@@ -167,7 +167,7 @@ def test_what_a_run_left_unjudged_is_tried_again(ledger: Ledger) -> None:
     ledger.confirm(ON, {}, [Failure(ref("bad"), "the parser is down")], "stopped")
     make_plan([[ref("bad")]], ledger, ON, "run")
     assert [one.key for one in recorded(ledger, ON, "written")] == ["bad"]
-    assert ledger.judge(ON, "run") == 0
+    assert failures.send_to_quarantine(ledger, ON, "run") == 0
 
 
 def test_what_failed_is_not_read_again_in_the_same_run(ledger: Ledger) -> None:
@@ -180,21 +180,21 @@ def test_what_failed_is_not_read_again_in_the_same_run(ledger: Ledger) -> None:
 def test_what_fails_in_a_third_run_is_no_sign_of_an_outage(ledger: Ledger) -> None:
     for run, known in (("one", set()), ("two", set()), ("three", {"bad"})):
         make_plan([[ref("bad")]], ledger, ON, run)
-        assert ledger.known_bad(ON, ["bad"]) == known
+        assert failures.known_bad(ledger, ON, ["bad"]) == known
         ledger.confirm(ON, {}, [Failure(ref("bad"), "damaged")], run)
     make_plan([[ref("bad", "e2")]], ledger, ON, "four")
-    assert ledger.known_bad(ON, ["bad"]) == set()
+    assert failures.known_bad(ledger, ON, ["bad"]) == set()
 
 
 def test_a_retried_object_leaves_the_quarantine_for_the_next_plan(ledger: Ledger) -> None:
     make_plan([[ref("bad"), ref("worse")]], ledger, ON, "run")
     ledger.confirm(ON, {}, [Failure(ref(key), "damaged") for key in ("bad", "worse")], "run")
-    ledger.judge(ON, "run")
-    assert ledger.outdated(ON, ["bad", "good"]) == {"bad"}
-    assert ledger.retry(ON, ["bad", "unknown"]) == ["bad"]
+    failures.send_to_quarantine(ledger, ON, "run")
+    assert failures.outdated(ledger, ON, ["bad", "good"]) == {"bad"}
+    assert failures.retry(ledger, ON, ["bad", "unknown"]) == ["bad"]
     assert make_plan([[ref("bad"), ref("worse")]], ledger, ON, "next").unchanged == 1
     assert [one.key for one in recorded(ledger, ON, "written")] == ["bad"]
-    assert ledger.retry(ON) == ["worse"]
+    assert failures.retry(ledger, ON) == ["worse"]
 
 
 def test_a_deletion_is_done_also_when_the_object_is_back(ledger: Ledger) -> None:

@@ -1,0 +1,50 @@
+"""Bring the ledger's schema up to date."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import sqlalchemy as sa
+
+from tasks.errors import PartError
+from tasks.ledger_tables import NEWEST
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection
+
+    from tasks.ledger import Ledger
+
+_migrating = threading.Lock()
+"""Alembic keeps what it is working on in module variables."""
+
+
+def migrate(ledger: Ledger) -> None:
+    """Bring the schema up to date; costs one query when it is. Several processes may do it at once.
+
+    Raises ``PartError`` when the database was written by a newer Lockstep.
+    """
+    with ledger.transaction() as connection:
+        if _is_newest(connection, ledger.where):
+            return
+    from alembic import command
+    from alembic.config import Config
+
+    config = Config()
+    config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
+    with _migrating, ledger.transaction() as connection:
+        postgres = connection.dialect.name == "postgresql"
+        connection.exec_driver_sql("select pg_advisory_xact_lock(706173)" if postgres else "begin immediate")
+        if not _is_newest(connection, ledger.where):
+            config.attributes["connection"] = connection
+            command.upgrade(config, "head")
+
+
+def _is_newest(connection: Connection, where: str) -> bool:
+    if not sa.inspect(connection).has_table("lockstep_version"):
+        return False
+    version = str(connection.execute(sa.text("select version_num from lockstep_version")).scalar())
+    if version > NEWEST:
+        raise PartError(f"Ledger: {where} has schema {version}, this Lockstep knows up to {NEWEST}. Upgrade Lockstep.")
+    return version == NEWEST
