@@ -3,16 +3,17 @@
     parse ──▶ chunk ──▶ embed ──▶ upsert ──▶ prune ──▶ record        mapped over the batches of the wave
                                                                      delete for what is gone
 
-While one batch is embedded the next ones are fetched and parsed. What the tasks return is released when
-the wave ends, so memory does not grow with the bucket.
+While one batch is embedded the next ones are fetched and parsed, and the one before is pruned. What the tasks
+return is released when the wave ends, so memory does not grow with the bucket.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from prefect import flow, get_run_logger, unmapped
-from prefect.futures import PrefectFutureList
+from prefect.futures import PrefectFuture
 from prefect.task_runners import ThreadPoolTaskRunner
 
 from tasks.chunk import chunk
@@ -44,14 +45,26 @@ class Wave:
         self.done = done
 
 
-def outcomes(*steps: PrefectFutureList[Any]) -> list[Any]:
+def write_in_turn(cut: Iterable[Any], work: Wave, numbers: range) -> tuple[list[Any], list[Any]]:
+    """Embed each batch when the one before is written: a run that dies loses the vectors of one batch at the most."""
+    embedded: list[Any] = []
+    upserted: list[Any] = []
+    for batch, number in zip(cut, numbers, strict=True):
+        embedded.append(
+            embed.submit(batch, work.tools, work.collection, number, wait_for=upserted[-1:], return_state=False)
+        )
+        upserted.append(upsert.submit(embedded[-1], work.tools, work.collection, number))
+    return embedded, upserted
+
+
+def outcomes(*steps: Iterable[PrefectFuture[Any]]) -> list[Any]:
     """Wait for mapped steps and return the results of the last; raises the first error, in order of steps."""
     for step in steps:
         for future in step:
             future.wait()
             if future.state.is_failed() or future.state.is_crashed():
                 future.result()
-    return steps[-1].result()
+    return [future.result() for future in steps[-1]]
 
 
 @flow(name="index wave", flow_run_name="{stage} {objects}, wave {number}", validate_parameters=False)
@@ -67,8 +80,7 @@ def index_wave(stage: Stage, number: int, objects: str, work: Wave) -> None:  # 
     else:
         parsed = parse.map(work.batches, tools, numbers)
         cut = chunk.map(parsed, tools, numbers)
-        embedded = embed.map(cut, tools, on, numbers)
-        upserted = upsert.map(embedded, tools, on, numbers)
+        embedded, upserted = write_in_turn(cut, work, numbers)
         pruned = prune.map(upserted, tools, on, numbers)
         found = outcomes(parsed, cut, embedded, upserted, pruned, record.map(upserted, pruned, tools, on, numbers))
     for outcome in found:

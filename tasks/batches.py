@@ -9,6 +9,7 @@ import sqlalchemy as sa
 
 from tasks.ledger_tables import OBJECTS
 from tasks.models import ObjectRef
+from tasks.retries import patiently
 
 if TYPE_CHECKING:
     from blocks.settings import Settings
@@ -62,6 +63,7 @@ def recorded(ledger: Ledger, collection: str, stage: Stage) -> Iterator[ObjectRe
         last = refs[-1].key
 
 
+@patiently
 def _page(ledger: Ledger, collection: str, stage: Stage, after: str) -> list[ObjectRef]:
     if stage == "deleted":
         chosen: list[sa.ColumnElement[bool]] = [OBJECTS.c.state.in_(["deleting", "returned"])]

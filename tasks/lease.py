@@ -14,6 +14,7 @@ import sqlalchemy as sa
 from tasks.errors import LockstepError, TransientError
 from tasks.ledger import now
 from tasks.ledger_tables import WRITERS
+from tasks.retries import patiently
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -59,7 +60,7 @@ def writing(
     deadline = time.monotonic() + wait_seconds
     waiting = False
     asked = time.time() * 1000
-    while other := take(ledger, collection, holder, described):
+    while other := patiently(take)(ledger, collection, holder, described):
         if time.monotonic() >= deadline:
             raise TransientError(
                 f"{collection} is being written by {other}; waited {wait_seconds:g} s. Try again when it is done."
@@ -90,4 +91,5 @@ def writing(
     finally:
         done.set()
         renewal.join()
-        release(ledger, collection, holder)
+        with suppress(TransientError):  # then it ends by itself
+            release(ledger, collection, holder)

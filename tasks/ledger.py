@@ -40,6 +40,8 @@ if TYPE_CHECKING:
 REF = ["key", "etag", "size", "last_modified"]
 ROWS_AT_ONCE = 500
 REASON_LENGTH = 1000
+DISK_FULL = "53100"
+"""PostgreSQL's code, whatever language the server speaks."""
 
 
 def now() -> int:
@@ -100,7 +102,7 @@ class Ledger:
             "readonly",
             "not a database",
         )
-        if "is full" in words or "no space left" in words:
+        if "is full" in words or getattr(error.orig, "sqlstate", "") == DISK_FULL:
             return PartError(
                 f"Ledger: the disk of the ledger is full ({self.where}). Free some space; nothing is lost."
             )

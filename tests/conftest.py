@@ -13,6 +13,7 @@ import uuid
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -55,17 +56,28 @@ def wait_for(answers: Callable[[], Any], process: subprocess.Popen[bytes], secon
 class Server:
     """A server of the tests: can be stopped and started again on the same port and data."""
 
-    def __init__(self, argv: list[str], log: Path, answers: Callable[[], Any], url: str, seconds: float = 60) -> None:
+    def __init__(
+        self, argv: list[str], log: Path, answers: Callable[[], Any], url: str, seconds: float = 60,
+        env: dict[str, str] | None = None,
+    ) -> None:  # fmt: skip
         self.argv, self.log, self.answers, self.url, self.seconds = argv, log, answers, url, seconds
+        self.env = env
         self.process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> Server:
         with self.log.open("ab") as output:
             self.process = subprocess.Popen(
-                self.argv, stdout=output, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, start_new_session=True
-            )
+                self.argv, stdout=output, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, start_new_session=True,
+                env=self.env,
+            )  # fmt: skip
         wait_for(self.answers, self.process, self.seconds, self.log)
         return self
+
+    def kill(self) -> None:
+        """Kill it as `kill -9` does, with the processes that it started."""
+        assert self.process
+        os.killpg(os.getpgid(self.process.pid), signal.SIGKILL)
+        self.process.wait(10)
 
     def stop(self) -> None:
         if self.process and self.process.poll() is None:
@@ -163,16 +175,39 @@ def milvus_lite(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     server.stop()
 
 
-@pytest.fixture(scope="session")
-def milvus_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """The real Milvus 2.3.5, the C++ server."""
+MILVUS_PORTS = (
+    "proxy", "proxy-internal", "etcd", "etcd-peer", "root-coord", "query-coord", "query-node", "index-coord",
+    "index-node", "data-coord", "data-node",
+)  # fmt: skip
+
+
+def milvus_2_3_server(folder: Path) -> Server:
+    """The real Milvus 2.3.5, the C++ server; every port is its own, so that several run side by side."""
     program = shutil.which("milvus-server") or str(ROOT / ".venv-milvus" / "bin" / "milvus-server")
     if not Path(program).exists():
         missing("the Milvus 2.3.5 server", "run `make milvus-server`")
-    folder, port = tmp_path_factory.mktemp("milvus"), free_port()
-    url = f"http://127.0.0.1:{port}"
-    argv = [program, "--data", str(folder / "data"), "--proxy-port", str(port)]
-    server = Server(argv, folder / "milvus-server.log", milvus_answers(url), url, seconds=120).start()
+    ports = dict.fromkeys(MILVUS_PORTS, 0)
+    while len(set(ports.values())) < len(ports):
+        ports = {name: free_port() for name in ports}
+    url = f"http://127.0.0.1:{ports['proxy']}"
+    client, peer = (f"http://127.0.0.1:{ports[name]}" for name in ("etcd", "etcd-peer"))
+    etcd = {
+        "name": "default", "initial-cluster": f"default={peer}",
+        "listen-client-urls": client, "advertise-client-urls": client,
+        "listen-peer-urls": peer, "initial-advertise-peer-urls": peer,
+    }  # fmt: skip
+    config = folder / "etcd.yaml"
+    config.write_text("\n".join(f"{name}: {value}" for name, value in etcd.items()))
+    argv = [program, "--data", str(folder / "milvus-server")]
+    for name in ports.keys() - {"etcd-peer"}:
+        argv += [f"--{name}-port", str(ports[name])]
+    env = {**os.environ, "ETCD_CONFIG_PATH": str(config)}
+    return Server(argv, folder / "milvus-server.log", milvus_answers(url), url, seconds=120, env=env)
+
+
+@pytest.fixture(scope="session")
+def milvus_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    server = milvus_2_3_server(tmp_path_factory.mktemp("milvus")).start()
     yield server
     server.stop()
 
@@ -280,11 +315,13 @@ def no_waiting(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) 
     """Take the waiting out of retries, so that tests of them do not sleep."""
     if "prefect_api" not in request.fixturenames or request.node.get_closest_marker("waits"):
         return
+    import tenacity.nap
     from prefect import Task
 
     from flows import ask, index_wave, sync
     from tasks import answer
 
+    monkeypatch.setattr(tenacity.nap, "time", SimpleNamespace(sleep=lambda _seconds: None))
     for module in (sync, index_wave, ask, answer):
         for found in vars(module).values():
             if isinstance(found, Task):

@@ -1,4 +1,4 @@
-"""A sync during which the Prefect API is killed and started again: BUCKET S3_URL MILVUS_URL FOLDER."""
+"""A sync during which the Prefect API is killed and started again: BUCKET S3_URL MILVUS_URL LEDGER_URL."""
 
 from __future__ import annotations
 
@@ -8,12 +8,13 @@ import threading
 import urllib.request
 from pathlib import Path
 
-from tests.conftest import Bucket, Server, free_port, pipeline_maker, s3_client, sqlite_url, tool
+from tests.conftest import Bucket, Server, free_port, pipeline_maker, s3_client, tool
 
 
-def main(bucket: str, s3_url: str, milvus_url: str, folder: Path) -> None:
+def main(bucket: str, s3_url: str, milvus_url: str, ledger_url: str) -> None:
     """Start an API of our own, sync, and restart the API in the middle."""
-    port = free_port()
+    port, folder = free_port(), Path(os.environ["PREFECT_HOME"])
+    folder.mkdir(exist_ok=True)
     api = f"http://127.0.0.1:{port}/api"
     os.environ["PREFECT_API_URL"] = api
     argv = [tool("prefect"), "server", "start", "--host", "127.0.0.1", "--port", str(port), "--no-ui"]
@@ -36,7 +37,7 @@ def main(bucket: str, s3_url: str, milvus_url: str, folder: Path) -> None:
 
         listeners.append(restart)
         s3 = Bucket(s3_client(s3_url), bucket)
-        name = pipeline_maker(s3, s3_url, milvus_url, sqlite_url(folder))(batch_objects=4)
+        name = pipeline_maker(s3, s3_url, milvus_url, ledger_url)(batch_objects=4)
         report = sync(name)
         if restarted:
             sys.stdout.write("the API was restarted\n")
@@ -49,4 +50,4 @@ def main(bucket: str, s3_url: str, milvus_url: str, folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], sys.argv[2], sys.argv[3], Path(sys.argv[4]))
+    main(sys.argv[1], sys.argv[2], sys.argv[3], sys.argv[4])

@@ -1,4 +1,4 @@
-"""A process that runs syncs which are killed."""
+"""The parts that every fault is tried on, and a process that runs syncs which are killed."""
 
 from __future__ import annotations
 
@@ -6,8 +6,9 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, cast
 
 import pytest
 import sqlalchemy as sa
@@ -15,7 +16,34 @@ import sqlalchemy as sa
 from tasks.ledger import Ledger
 from tasks.ledger_tables import WRITERS
 from tasks.pipelines import load_pipeline
-from tests.conftest import ROOT
+from tests.conftest import ROOT, Bucket, Server, pipeline_maker, sqlite_url
+
+LITE, SERVER = "milvus-lite, sqlite", "milvus-2.3.5, postgresql"
+
+
+@pytest.fixture(params=[LITE, SERVER], scope="module")
+def parts(request: pytest.FixtureRequest) -> str:
+    """The small parts, then the real servers: what holds on the one must hold on the other."""
+    return str(request.param)
+
+
+@pytest.fixture
+def milvus(parts: str, request: pytest.FixtureRequest) -> Server:
+    return cast(Server, request.getfixturevalue("milvus_lite" if parts == LITE else "milvus_server"))
+
+
+@pytest.fixture
+def ledger(parts: str, tmp_path: Path, request: pytest.FixtureRequest) -> str:
+    """The URL of an empty ledger."""
+    return sqlite_url(tmp_path) if parts == LITE else str(request.getfixturevalue("postgres_url"))
+
+
+@pytest.fixture
+def make_pipeline(
+    prefect_api: None, s3_server: Server, milvus: Server, bucket: Bucket, ledger: str
+) -> Callable[..., str]:
+    """Save a pipeline over the test's bucket and return its name. Keyword arguments replace its settings."""
+    return pipeline_maker(bucket, s3_server.url, milvus.url, ledger)
 
 
 class Victim:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -12,6 +12,8 @@ import pytest
 from blocks.s3_source import S3Source
 from flows import audit, index_wave, sync
 from tasks import tools
+from tasks.errors import OutageError
+from tasks.failures import RUNS_OF_DOUBT
 
 if TYPE_CHECKING:
     from blocks.pipeline import Pipeline
@@ -83,3 +85,11 @@ def plain_sync() -> SyncReport:
     """Sync, inside of :func:`engineless`."""
     report: SyncReport = sync.sync.fn("any")
     return report
+
+
+def patient_sync() -> SyncReport:
+    """Sync until the files are known to be bad: a run that fails too much takes it for an outage, but never thrice."""
+    for _ in range(RUNS_OF_DOUBT):
+        with suppress(OutageError):
+            return plain_sync()
+    return plain_sync()

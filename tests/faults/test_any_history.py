@@ -9,7 +9,6 @@ import os
 import threading
 import uuid
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -28,8 +27,9 @@ from blocks.settings import Settings
 from flows.audit import audit
 from tasks.between import PLACES, listeners
 from tasks.store import Store
-from tests.conftest import ACCESS_KEY, SECRET_KEY, Bucket, Server, s3_client, sqlite_url
-from tests.faults.engineless import engineless, plain_sync
+from tests.conftest import ACCESS_KEY, SECRET_KEY, Bucket, Server, s3_client
+from tests.faults.conftest import LITE
+from tests.faults.engineless import engineless, patient_sync
 
 HISTORIES = int(os.environ.get("LOCKSTEP_HISTORIES", "200"))
 KEYS = ["a.md", "b.md", "dir/c.md", 'q".md', "ü 日.md"]
@@ -133,7 +133,7 @@ class Histories(RuleBasedStateMachine):
         listeners.append(die)
         try:
             with engineless(self.pipeline, self.bucket.client):
-                plain_sync()
+                patient_sync()
         except DiedError:
             self.uncertain = True
         else:
@@ -144,7 +144,7 @@ class Histories(RuleBasedStateMachine):
     @rule()
     def sync(self) -> None:
         with engineless(self.pipeline, self.bucket.client):
-            plain_sync()
+            patient_sync()
         self.prove()
 
     @rule()
@@ -153,7 +153,7 @@ class Histories(RuleBasedStateMachine):
 
         def run() -> None:
             try:
-                plain_sync()
+                patient_sync()
             except BaseException as error:
                 failed.append(error)
 
@@ -208,7 +208,7 @@ class Histories(RuleBasedStateMachine):
             return
         try:
             with engineless(self.pipeline, self.bucket.client):
-                plain_sync()
+                patient_sync()
             self.prove()
         finally:
             store = Store(self.pipeline.store, self.pipeline.alias)
@@ -218,14 +218,10 @@ class Histories(RuleBasedStateMachine):
             store.client.close()
 
 
-@pytest.fixture(params=["milvus-lite, sqlite", "milvus-2.3.5, postgresql"])
-def world(request: pytest.FixtureRequest, s3_server: Server, tmp_path: Path) -> World:
-    if request.param == "milvus-lite, sqlite":
-        milvus, ledger, histories = "milvus_lite", sqlite_url(tmp_path), HISTORIES
-    else:
-        # Making a collection takes seconds there: fewer histories.
-        milvus, ledger, histories = "milvus_server", request.getfixturevalue("postgres_url"), HISTORIES // 10
-    return World(s3_client(s3_server.url), request.getfixturevalue(milvus).url, ledger, histories)
+@pytest.fixture
+def world(parts: str, s3_server: Server, milvus: Server, ledger: str) -> World:
+    # Making a collection takes seconds on the real server: fewer histories.
+    return World(s3_client(s3_server.url), milvus.url, ledger, HISTORIES if parts == LITE else HISTORIES // 10)
 
 
 @pytest.mark.timeout(0)  # hypothesis would take the signal for a finding and shrink it

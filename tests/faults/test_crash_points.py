@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Callable
-from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
@@ -16,7 +15,7 @@ from tasks.ledger import Ledger
 from tasks.ledger_tables import GENERATIONS, OBJECTS
 from tasks.pipelines import load_pipeline
 from tasks.store import Store
-from tests.conftest import ROOT, Bucket, Server, pipeline_maker, sqlite_url
+from tests.conftest import ROOT, Bucket
 from tests.faults.conftest import Victim
 
 FIRST: tuple[Place, ...] = ("generation recorded", "collection made", "generation created", "alias pointed")
@@ -25,21 +24,6 @@ ADOPTION: tuple[Place, ...] = ("found keys doubted",)
 """Places that only a sync comes to whose ledger was lost."""
 REPAIR: tuple[Place, ...] = ("doubts recorded",)
 """Places of an audit's repair."""
-
-
-@pytest.fixture(params=["milvus-lite, sqlite", "milvus-2.3.5, postgresql"], scope="module")
-def parts(request: pytest.FixtureRequest) -> str:
-    return str(request.param)
-
-
-@pytest.fixture
-def make(
-    parts: str, prefect_api: None, s3_server: Server, bucket: Bucket, tmp_path: Path, request: pytest.FixtureRequest
-) -> Callable[..., str]:
-    lite = parts.startswith("milvus-lite")
-    milvus = request.getfixturevalue("milvus_lite" if lite else "milvus_server")
-    ledger = sqlite_url(tmp_path) if lite else request.getfixturevalue("postgres_url")
-    return pipeline_maker(bucket, s3_server.url, milvus.url, ledger)
 
 
 def text_of(key: str, version: int) -> str:
@@ -74,10 +58,10 @@ def test_every_place_is_marked_where_it_lies() -> None:
 
 @pytest.mark.parametrize("place", FIRST)
 def test_a_first_sync_that_dies_is_finished(
-    make: Callable[..., str], bucket: Bucket, victim: Victim, place: Place
+    make_pipeline: Callable[..., str], bucket: Bucket, victim: Victim, place: Place
 ) -> None:
     put(bucket, {"a.md": 1, "b.md": 1})
-    name = make()
+    name = make_pipeline()
     assert victim.sync(name, place=place) == -signal.SIGKILL
     sync(name)
     assert held(name) == expected({"a.md": 1, "b.md": 1})
@@ -86,10 +70,10 @@ def test_a_first_sync_that_dies_is_finished(
 
 @pytest.mark.parametrize("place", [place for place in PLACES if place not in FIRST + ADOPTION + REPAIR])
 def test_a_sync_that_dies_is_finished_by_the_next(
-    make: Callable[..., str], bucket: Bucket, victim: Victim, place: Place
+    make_pipeline: Callable[..., str], bucket: Bucket, victim: Victim, place: Place
 ) -> None:
     put(bucket, {"changed.md": 1, "gone.md": 1, "kept.md": 1, "old-name.md": 1, "spoiled.md": 1})
-    name = make(batch_objects=2, parse_processes=1)
+    name = make_pipeline(batch_objects=2, parse_processes=1)
     sync(name)
 
     put(bucket, {"changed.md": 2, "new.md": 1})
@@ -116,10 +100,10 @@ def test_a_sync_that_dies_is_finished_by_the_next(
 
 
 def test_a_repair_that_dies_is_finished_by_the_next_sync(
-    make: Callable[..., str], bucket: Bucket, victim: Victim
+    make_pipeline: Callable[..., str], bucket: Bucket, victim: Victim
 ) -> None:
     put(bucket, {"a.md": 1, "b.md": 1})
-    name = make()
+    name = make_pipeline()
     sync(name)
     block = load_pipeline(name)
     Store(block.store, block.alias).prune(f"{name}_g0001", ["a.md"], set())
@@ -131,10 +115,10 @@ def test_a_repair_that_dies_is_finished_by_the_next_sync(
 
 
 def test_a_sync_that_dies_while_it_adopts_a_generation_is_finished(
-    make: Callable[..., str], bucket: Bucket, victim: Victim
+    make_pipeline: Callable[..., str], bucket: Bucket, victim: Victim
 ) -> None:
     put(bucket, {"a.md": 1, "gone.md": 1})
-    name = make()
+    name = make_pipeline()
     sync(name)
     with Ledger(load_pipeline(name).ledger).transaction() as connection:
         for table in (OBJECTS, GENERATIONS):

@@ -127,7 +127,7 @@ def test_hostile_files_harm_nobody(
     for number, (key, (body, _)) in enumerate(files.items()):
         bucket.put(key, body)
         bucket.put(f"neighbour-{number:02d}.txt", f"A harmless neighbour, number {number}, of a hostile file.")
-    name = make_pipeline(parse_seconds=20.0, parse_memory_mb=300, max_failed_share=1.0)
+    name = make_pipeline(parse_seconds=45.0, parse_memory_mb=300, max_failed_share=1.0)
     sync(name)
     held, quarantined = outcomes(name)
     assert {f"neighbour-{number:02d}.txt" for number in range(len(files))} <= held

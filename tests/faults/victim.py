@@ -3,12 +3,11 @@
 Each order is carried out by a fork of this process, which has imported everything and started nothing, so
 that a victim costs a second and not ten. A fork kills itself, as `kill -9` would, when it comes for the first
 time to the place between two effects that the order names, or after so many seconds. The texts that it embeds
-are noted in a file, a hash a line.
+are noted in a file, a batch a line.
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import signal
@@ -61,17 +60,17 @@ def obey(pipeline: str, place: str = "", seconds: float = 0, notes: str = "", re
 
 
 def note_what_is_embedded(notes: Path) -> None:
-    """Append the hash of each text that goes through the model to a file."""
-    from tasks.embed import EmbeddingModel
+    """Append a line to a file for each batch that goes through the model: the hashes of its texts."""
+    from tasks import embed
 
-    encode = EmbeddingModel.encode
+    encode = embed.encode_what_can
 
-    def noting(self: EmbeddingModel, texts: Any, prompt: str = "") -> Any:
+    def noting(model: Any, texts: Any) -> Any:
         with notes.open("a") as file:
-            file.writelines(hashlib.sha256(text.encode()).hexdigest() + "\n" for text in texts)
-        return encode(self, texts, prompt)
+            file.write(" ".join(texts) + "\n")
+        return encode(model, texts)
 
-    EmbeddingModel.encode = noting  # type: ignore[method-assign]
+    embed.encode_what_can = noting
 
 
 if __name__ == "__main__":

@@ -5,6 +5,8 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Iterator
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import sqlalchemy as sa
@@ -131,6 +133,28 @@ def test_recorded_work_is_read_in_pieces_while_it_is_confirmed(ledger: Ledger, m
         ledger.confirm(ON, {key: ["i1"] for key in group}, [], "run")
         done += group
     assert [one.key for one in done] == [f"k{n:02d}" for n in range(19)]
+
+
+def test_a_database_that_stumbles_while_work_is_read_is_asked_again(
+    ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_plan([[ref("a"), ref("b")]], ledger, ON, "run")
+    monkeypatch.setattr("tenacity.nap.time", SimpleNamespace(sleep=lambda _seconds: None))
+    transaction, stumbles = ledger.transaction, [2]
+
+    def stumble() -> Any:
+        stumbles[0] -= 1
+        if stumbles[0] >= 0:
+            raise TransientError("Ledger: it is restarting")
+        return transaction()
+
+    monkeypatch.setattr(ledger, "transaction", stumble)
+    assert [one.key for one in recorded(ledger, ON, "written")] == ["a", "b"]
+    stumbles[0] = 2
+    with lease.writing(ledger, ON, "a sync", 0, lambda _line: None):
+        stumbles[0] = 100
+    with pytest.raises(TransientError, match="restarting"):
+        list(recorded(ledger, ON, "written"))
 
 
 def test_quarantine_keeps_reason_attempts_and_since_when(ledger: Ledger) -> None:
@@ -272,6 +296,17 @@ def test_a_writer_that_lost_its_lease_writes_no_more(ledger: Ledger, monkeypatch
         assert lease.take(ledger, ON, "other", "the next") is None
         with pytest.raises(LockstepError, match="no longer the writer"):
             check()
+
+
+def test_a_full_disk_is_no_reason_to_try_again(postgres_url: str) -> None:
+    """The server's own error for it, raised without filling a disk. A full SQLite is shown by tests/faults."""
+    full = (
+        "do $$ begin raise exception 'could not extend file \"base/1\": No space' using errcode = 'disk_full'; end $$"
+    )
+    ledger = Ledger(LedgerBlock(url=SecretStr(postgres_url)))
+    with pytest.raises(PartError, match="disk of the ledger is full"), ledger.transaction() as connection:
+        connection.exec_driver_sql(full)
+    ledger.engine.dispose()
 
 
 def test_a_password_is_never_in_the_message() -> None:
