@@ -70,7 +70,11 @@ class Server:
                 self.argv, stdout=output, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, start_new_session=True,
                 env=self.env,
             )  # fmt: skip
-        wait_for(self.answers, self.process, self.seconds, self.log)
+        try:
+            wait_for(self.answers, self.process, self.seconds, self.log)
+        except RuntimeError:
+            self.stop()
+            raise
         return self
 
     def kill(self) -> None:
