@@ -2,11 +2,25 @@
 
 from __future__ import annotations
 
-from typing import Literal
+import json
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 SearchMode = Literal["dense", "hybrid", "lexical"]
+
+
+def _from_json(value: Any) -> Any:
+    """A variable of the environment holds an object as JSON."""
+    if not isinstance(value, str):
+        return value
+    try:
+        return json.loads(value)
+    except ValueError as error:
+        raise ValueError('not JSON, such as {"M": 16}') from error
+
+
+Params = Annotated[dict[str, bool | int | str], BeforeValidator(_from_json)]
 
 
 class Settings(BaseModel):
@@ -25,6 +39,18 @@ class Settings(BaseModel):
         description="Most tokens of one chunk, heading path included. Empty: as many as the model reads.",
     )
     embed_heading: bool = Field(default=True, description="Put the heading path before the text when it is embedded.")
+
+    index_type: str = Field(
+        default="HNSW",
+        description="Vector index: HNSW, HNSW_SQ, IVF_FLAT, IVF_SQ8, IVF_PQ, DISKANN, FLAT, AUTOINDEX or a GPU one.",
+    )
+    index_params: Params = Field(
+        default_factory=dict, description='Build parameters of the index, such as {"M": 32}; others have defaults.'
+    )
+
+    search_params: Params = Field(
+        default_factory=dict, description='Search parameters of the index, such as {"ef": 128}; others have defaults.'
+    )
 
     batch_objects: int = Field(default=64, ge=1, le=1000, description="Most objects of one batch.")
     batch_bytes: int = Field(
@@ -56,6 +82,22 @@ class Settings(BaseModel):
     )
     max_failed_least: int = Field(
         default=5, ge=1, description="Failed objects under which a sync never stops for that."
+    )
+
+    gate_recall: float = Field(
+        default=0.98, ge=0.0, le=1.0, description="Least recall@10 of the index against exact search, to be promoted."
+    )
+    gate_latency: float = Field(
+        default=1.5, gt=0.0, description="Most p95 search latency, as a multiple of the live generation's."
+    )
+    gate_samples: int = Field(
+        default=100, ge=1, le=1000, description="Chunks that the gates of a promotion try, chosen at random."
+    )
+    keep_generations: int = Field(
+        default=2, ge=1, le=100, description="Generations kept, the live one included, for the way back."
+    )
+    keep_hours: float = Field(
+        default=24.0, ge=0.0, description="Hours that a generation is kept after it was live, however many there are."
     )
 
     mode: SearchMode = Field(default="dense", description="How chunks are found: dense, hybrid or lexical.")

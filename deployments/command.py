@@ -5,6 +5,10 @@
     lockstep search Q | ask Q         find chunks | get a cited answer
     lockstep audit [--repair]         prove that the index is what the bucket says
     lockstep quarantine list | retry  objects that cannot be indexed
+    lockstep rebuild                  build the next generation beside the live one, and promote it
+    lockstep promote | rollback       go to the next generation | back to the one before
+    lockstep generations              which there are, and how they differ
+    lockstep collect-garbage          drop those that are no longer needed
 
 Exit codes: 0 done, 1 failed, 2 misuse. JSON goes to stdout alone; everything else goes to stderr.
 """
@@ -15,10 +19,12 @@ import sys
 import traceback
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import typer
 
+from deployments.generation_commands import collect_garbage, generations, promote, rebuild, rollback
+from deployments.options import Json, Mode, PipelineName, TopK, Verbose
 from tasks.errors import InconsistentError, LockstepError, MisuseError, PartError
 
 app = typer.Typer(
@@ -29,19 +35,6 @@ app = typer.Typer(
     add_completion=True,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
-Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Show Prefect's log on stderr as well.")]
-PipelineName = Annotated[
-    str | None, typer.Option("--pipeline", help="Name of a saved Pipeline block; default: the environment's.")
-]
-TopK = Annotated[
-    int | None, typer.Option("--top-k", min=1, max=100, help="How many chunks to find; default: the pipeline's.")
-]
-Mode = Annotated[
-    Literal["dense", "hybrid", "lexical"] | None,
-    typer.Option("--mode", help="How chunks are found; default: the pipeline's."),
-]
 
 
 @app.command()
@@ -248,6 +241,10 @@ def quarantine_retry(
         show.as_json({"retried": released})
     else:
         show.say(f"{len(released)} taken out of quarantine; the next sync tries them (`lockstep sync` does it now)")
+
+
+for command in (rebuild, promote, rollback, generations, collect_garbage):
+    app.command(command.__name__.replace("_", "-"))(command)
 
 
 def _settings(settings: Any, top_k: int | None, mode: str | None) -> Any:

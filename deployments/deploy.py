@@ -19,7 +19,7 @@ from deployments.state import load
 from tasks.errors import PartError
 
 PREFECT_YAML = Path(__file__).parent.parent / "prefect.yaml"
-FLOWS = ("sync", "ask", "audit")
+FLOWS = ("sync", "ask", "audit", "rebuild", "promote", "rollback", "collect-garbage")
 DEPLOY_SECONDS = 180
 
 
@@ -33,7 +33,10 @@ def ensure_registered(env: Environment, here: Endpoints) -> str:
     mark = _mark(_revealed(pipeline))
     if _remembered(env).get(f"pipeline {name}") != mark or not _has_block(name):
         register_types()
-        save(pipeline, name)
+        named = {*env.settings_overrides, *(["model_name"] if env.names_a_model else [])}
+        before = set(_remembered(env).get(f"named {name}", "").split())
+        save(pipeline, name, no_longer_named=before - named)
+        _remember(env, f"named {name}", " ".join(sorted(named)))
         _remember(env, f"pipeline {name}", mark)
     return name
 

@@ -136,6 +136,11 @@ class Environment(BaseSettings):
         default=None, validation_alias="PREFECT_API_AUTH_STRING", description="user:password"
     )
 
+    @property
+    def names_a_model(self) -> bool:
+        """Whether EMBED_MODEL_NAME is set, be it to the default."""
+        return "embed_model_name" in self.model_fields_set
+
     settings_overrides: dict[str, Any] = Field(
         default_factory=dict, description="fields of Settings that LOCKSTEP_<FIELD> variables set, checked"
     )

@@ -7,12 +7,17 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from tasks.embed import load_model
 from tasks.errors import MisuseError
 from tasks.models import Hit
+from tasks.outdated import mark_outdated
 from tasks.question import checked
+from tasks.retrieve import find, on_live
+from tasks.store import Store
 
 if TYPE_CHECKING:
     from blocks.pipeline import Pipeline
@@ -70,21 +75,24 @@ def _question(line: str, where: str) -> Question:
 
 def search_all(pipeline: Pipeline, questions: Sequence[Question], settings: Settings) -> Iterator[Found]:
     """Yield what each question finds, in order; the model and the connection are opened once."""
-    from tasks.embed import load_model
-    from tasks.outdated import mark_outdated
-    from tasks.retrieve import find
-    from tasks.store import Store
-
+    asked = pipeline.model_copy(update={"settings": settings})
     store = Store(pipeline.store, pipeline.alias)
     with closing(store.client):
-        model = load_model(pipeline.embedder)
         for start in range(0, len(questions), TOGETHER):
             group = questions[start : start + TOGETHER]
-            began = time.monotonic()
-            vectors = model.encode([one.question for one in group], pipeline.embedder.query_prompt)
-            embedding = (time.monotonic() - began) / len(group)
-            for one, vector in zip(group, vectors, strict=True):
-                began = time.monotonic()
-                found = mark_outdated(find(store, one.question, vector, settings), pipeline)
-                seconds = {"embed": round(embedding, 4), "search": round(time.monotonic() - began, 4)}
-                yield Found(one.id, found.collection, found.hits, seconds, found.notes)
+            yield from on_live(store, asked, partial(_search_some, store, group))
+
+
+def _search_some(store: Store, group: Sequence[Question], collection: str, built: Pipeline) -> list[Found]:
+    """Search one generation, built as ``built`` says, for a few questions."""
+    model = load_model(built.embedder)
+    began = time.monotonic()
+    vectors = model.encode([one.question for one in group], built.embedder.query_prompt)
+    embedding = (time.monotonic() - began) / len(group)
+    results: list[Found] = []
+    for one, vector in zip(group, vectors, strict=True):
+        began = time.monotonic()
+        found = mark_outdated(find(store, collection, one.question, vector, built.settings), built)
+        seconds = {"embed": round(embedding, 4), "search": round(time.monotonic() - began, 4)}
+        results.append(Found(one.id, found.collection, found.hits, seconds, found.notes))
+    return results

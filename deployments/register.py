@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any
 
 from prefect.blocks.core import Block
@@ -19,6 +20,7 @@ from blocks.settings import Settings
 from deployments.environment import Environment
 from deployments.parts import Endpoints
 from tasks.errors import MisuseError
+from tasks.fingerprint import FOLLOWING
 
 TYPES: tuple[type[Block], ...] = (
     AwsCredentials,
@@ -42,6 +44,19 @@ def settings_of(env: Environment) -> Settings:
         raise MisuseError(f"{variable}={first['input']!r} will not do: {first['msg']}.") from error
 
 
+def changed_settings(settings: Settings, given: dict[str, Any]) -> Settings:
+    """Return the settings with those that are given on the command line, checked. Values of None are not given."""
+    changes = {name: value for name, value in given.items() if value is not None}
+    if "index_type" in changes:  # the parameters of one index are none of another
+        changes = {"index_params": {}, "search_params": {}, **changes}
+    try:
+        return Settings(**{**settings.model_dump(), **changes})
+    except ValidationError as error:
+        first = error.errors()[0]
+        option = "--" + str(first["loc"][0]).replace("_", "-")
+        raise MisuseError(f"{option} {first['input']!r} will not do: {first['msg']}.") from error
+
+
 def describe(env: Environment, here: Endpoints) -> Pipeline:
     """Return the pipeline that the environment describes, its blocks not yet saved."""
     chat = None
@@ -61,7 +76,7 @@ def describe(env: Environment, here: Endpoints) -> Pipeline:
             ),
         ),
         store=MilvusStore(uri=here.milvus_uri, token=here.milvus_token, database=here.milvus_db),
-        embedder=Embedder(model_name=env.embed_model_name),
+        embedder=Embedder(**({"model_name": env.embed_model_name} if env.names_a_model else {})),
         ledger=Ledger(url=SecretStr(here.ledger_url.get_secret_value())),
         chat_model=chat,
         settings=settings_of(env),
@@ -72,11 +87,12 @@ def _plain(secret: SecretStr | None) -> str | None:
     return secret.get_secret_value() if secret else None
 
 
-def save(pipeline: Pipeline, name: str) -> str:
+def save(pipeline: Pipeline, name: str, no_longer_named: Collection[str] = ()) -> str:
     """Save a pipeline and the blocks it nests under one name, each as a block of its own; returns the name.
 
     A field that the environment does not speak of (globs, limits, timeouts, prompts) keeps what somebody
-    set in the Prefect UI.
+    set in the Prefect UI; a setting that a generation is built with keeps what a rebuild or a rollback gave it. What
+    the environment named last time and names no more goes back to its default.
     """
     before = _existing(Pipeline, name)
     if before is not None and before.alias != pipeline.alias:
@@ -84,6 +100,14 @@ def save(pipeline: Pipeline, name: str) -> str:
             f"COLLECTION_NAME {pipeline.alias} and the pipeline of {before.alias} would share the block name '{name}'. "
             "Choose a name that differs in more than capitals and underscores."
         )
+    if before is not None:
+        given = {*pipeline.settings.model_fields_set, *no_longer_named}
+        kept = {name: getattr(before.settings, name) for name in FOLLOWING if name not in given}
+        pipeline = pipeline.model_copy(update={"settings": pipeline.settings.model_copy(update=kept)})
+    if "model_name" in no_longer_named:
+        default = Embedder.model_fields["model_name"].default
+        embedder = pipeline.embedder.model_copy(update={"model_name": default})
+        pipeline = pipeline.model_copy(update={"embedder": embedder})
     parts: dict[str, Any] = {}
     for field in ("source", "store", "embedder", "ledger", "chat_model"):
         block = getattr(pipeline, field)

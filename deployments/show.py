@@ -26,7 +26,7 @@ from tasks.progress import listener
 if TYPE_CHECKING:
     from deployments.stack import PartStatus
     from tasks.audit import Findings
-    from tasks.models import Answer, Citation, Hit, SyncReport
+    from tasks.models import Answer, Citation, Hit, Swap, SyncReport
 
 out = Console(highlight=False, soft_wrap=True)
 err = Console(stderr=True, highlight=False, soft_wrap=True)
@@ -154,6 +154,54 @@ def quarantine_table(rows: Sequence[dict[str, Any]]) -> None:
         times = f"{row['attempts']} attempt{'s' * (row['attempts'] != 1)} since {row['since']}"
         old = "; an older version answers" if row["older_version_answers"] else ""
         out.print(f"[cyan]{escape(row['key'])}[/]  {escape(row['reason'])}  [dim]({times}{old})[/]")
+
+
+SWAP_KEYS = ("collection", "before", "state", "promoted", "gates", "seconds", "flow_run_id")
+REBUILD_KEYS = (
+    "collection", "state", "promoted", "chunks_embedded", "chunks_reused", "gates", "seconds", "flow_run_id",
+)  # fmt: skip
+GATE_KEYS = ("name", "value", "bound", "passed")
+
+
+def rebuild_json(done: Swap) -> dict[str, Any]:
+    """Return a rebuild as `lockstep rebuild --json` prints it."""
+    return {**{key: getattr(done, key) for key in REBUILD_KEYS}, "gates": _gates(done)}
+
+
+def swap_json(done: Swap) -> dict[str, Any]:
+    """Return a promotion or a rollback as their `--json` prints it."""
+    return {**{key: getattr(done, key) for key in SWAP_KEYS}, "gates": _gates(done)}
+
+
+def _gates(done: Swap) -> list[dict[str, Any]]:
+    return [{key: gate[key] for key in GATE_KEYS} for gate in done.gates]
+
+
+def swap_report(done: Swap) -> None:
+    """Print what a rebuild, a promotion or a rollback did."""
+    what = f"is live now, before it was {done.before or 'nothing'}" if done.promoted else f"is {done.state}"
+    cost = f", {done.chunks_embedded:,} chunks embedded, {done.chunks_reused:,} reused"
+    out.print(
+        f"{done.collection} {what}  ({done.seconds:.1f} s{cost if done.state != 'live' or not done.gates else ''})"
+    )
+    for gate in done.gates:
+        verdict = "[green]passed[/]" if gate["passed"] else "[red]FAILED[/]"
+        out.print(f"  {verdict}  {gate['name']}: {gate['value']:g} (must be {gate['bound']})  [dim]{gate['detail']}[/]")
+
+
+def generations_table(rows: Sequence[dict[str, Any]]) -> None:
+    """Print the generations, newest first, a line each and what differs from the live one below."""
+    if not rows:
+        say("there is no generation yet: `lockstep sync` makes the first")
+    for row in rows:
+        colour = "green" if row["state"] == "live" else "dim"
+        out.print(
+            f"{row['collection']}  [{colour}]{row['state']:<8}[/]  {row['objects']:,} objects, "
+            f"{row['chunks']:,} chunks, created {row['created']}"
+            + (f", promoted {row['promoted']}" if row["promoted"] else "")
+        )
+        for difference in row["differs"]:
+            out.print(f"    [dim]{escape(difference)}[/]")
 
 
 class Bar:

@@ -1,4 +1,4 @@
-"""Make the live generation equal to the bucket.
+"""Make a generation equal to the bucket: the live one, or one that is being built.
 
     bucket ──list──▶ plan ──ledger──▶ batches ──▶ waves ──▶ index_wave ──▶ judge ──▶ report
 
@@ -37,17 +37,18 @@ STAGES: tuple[Stage, ...] = ("renamed", "deleted", "written")
 
 
 @flow(name="sync", flow_run_name="sync {pipeline}")
-def sync(pipeline: str = "docs", settings: Settings | None = None) -> SyncReport:
+def sync(pipeline: str = "docs", settings: Settings | None = None, into: str | None = None) -> SyncReport:
     """Bring the pipeline's live generation in step with its bucket and return what was done.
 
-    ``settings`` replaces the pipeline's own for this run. Raises ``FingerprintError`` when they are not
-    those that the generation was built with, ``OutageError`` when more objects fail than files can be bad.
+    ``into`` names another collection, which is written with the settings it was begun with. ``settings`` replaces
+    the pipeline's own for this run. Raises ``FingerprintError`` when they are not those that the generation was
+    built with, ``OutageError`` when more objects fail than files can be bad.
     """
     started, say = time.monotonic(), get_run_logger().info
     block = load_pipeline(pipeline)
     block = block.model_copy(update={"settings": settings or block.settings})
     with connect(block, flow_run.id or "") as tools:
-        collection = generation(tools, block.alias, say)
+        collection = generation(tools, block.alias, into, say)
         described = f"sync of '{pipeline}' ({flow_run.name})"
         with writing(tools.ledger, collection, described, block.settings.wait_for_writer_seconds, say) as check:
             tools.check_writer = tools.store.check_writer = check

@@ -15,14 +15,18 @@ from tasks.models import Answer, Citation, Mode
 from tasks.outdated import mark_outdated
 from tasks.prompt import ABSTAIN
 from tasks.question import checked
-from tasks.retrieve import Retrieved, embed_question, retrieve
+from tasks.retrieve import Retrieved, embed_question, on_live, retrieve
 from tasks.store import Store
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    import numpy as np
+    from numpy.typing import NDArray
+
     from blocks.pipeline import Pipeline
     from blocks.settings import Settings
+    from tasks.embed import EmbeddingModel
 
 EXTRACTIVE_NOTE = "no chat model is configured: these are sentences of the documents (set VLLM_BASE_URL for answers)"
 UNCITED_NOTE = "the model cited none of the passages: do not rely on this answer"
@@ -57,7 +61,7 @@ class Stopwatch:
         try:
             yield
         finally:
-            self.seconds[name] = round(time.monotonic() - started, 4)
+            self.seconds[name] = round(self.seconds.get(name, 0.0) + time.monotonic() - started, 4)
 
     def total(self) -> dict[str, float]:
         """Return the stages and ``total``, which holds what lies between them as well."""
@@ -72,14 +76,20 @@ def answer(pipeline: Pipeline, question: str, settings: Settings, steps: Steps =
     """
     question = checked(question)
     watch = Stopwatch()
-    with watch.stage("load"):
-        model = load_model(pipeline.embedder)
-        store = Store(pipeline.store, pipeline.alias)
-    with closing(store.client):
+
+    def look(collection: str, built: Pipeline) -> tuple[EmbeddingModel, NDArray[np.float32], Retrieved]:
+        with watch.stage("load"):
+            model = load_model(built.embedder)
         with watch.stage("embed"):
             vector = steps.embed(model, question)
         with watch.stage("search"):
-            found: Retrieved = mark_outdated(steps.search(store, question, vector, settings), pipeline)
+            return model, vector, steps.search(store, collection, question, vector, built.settings)
+
+    with watch.stage("load"):
+        store = Store(pipeline.store, pipeline.alias)
+    with closing(store.client):
+        model, vector, found = on_live(store, pipeline.model_copy(update={"settings": settings}), look)
+    found = mark_outdated(found, pipeline)
     tokens: dict[str, int] = {}
     notes = found.notes
     text, citations = ABSTAIN, tuple[Citation, ...]()

@@ -3,7 +3,9 @@
 Each is named here, once, and marked in the code where it lies. A test kills a real process at each of
 them, runs the sync again and audits; a new effect needs a new name here.
 
-    generation   ledger ▸ collection made ▸ indexed ▸ alias
+    generation   ledger ▸ collection made ▸ indexed ▸ alias (a first sync)
+    rebuild      ready ▸ alias ▸ pipeline follows ▸ ledger
+    garbage      collection dropped ▸ ledger
     adoption     found keys doubted ▸ ledger
     plan         wanted recorded ▸ deletions recorded
     batch        some rows written ▸ all written ▸ some stale deleted ▸ all deleted ▸ recorded
@@ -22,6 +24,10 @@ Place = Literal[
     "collection made",
     "generation created",
     "alias pointed",
+    "marked ready",
+    "alias moved",
+    "pipeline follows",
+    "collection dropped",
     "found keys doubted",
     "wanted recorded",
     "deletions recorded",

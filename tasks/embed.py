@@ -187,7 +187,15 @@ def without(cut: Cut, reasons: Mapping[str, str]) -> Cut:
     return replace(cut, documents=tuple(documents), failures=tuple(failures))
 
 
+def known_vectors(tools: Tools, collection: str, hashes: Sequence[str]) -> dict[str, NDArray[np.float32]]:
+    """Return the vectors of texts that Milvus has: in this generation, or in the live one where they are the same."""
+    found = tools.store.known_vectors(collection, hashes)
+    if tools.donor:
+        found.update(tools.store.known_vectors(tools.donor, [one for one in hashes if one not in found]))
+    return found
+
+
 @task(task_run_name="embed batch {number}", **RETRIED)
 def embed(cut: Cut, tools: Tools, collection: str, number: int) -> Embedded:  # noqa: ARG001 - names the run
     """Give a batch its vectors; only texts that neither Milvus nor this wave has are embedded."""
-    return embed_batch(cut, tools.model, partial(tools.store.known_vectors, collection), tools.recent)
+    return embed_batch(cut, tools.model, partial(known_vectors, tools, collection), tools.recent)

@@ -5,7 +5,9 @@
     ├── PermanentError            quarantine: this object can never be indexed as it is
     │   └── UnsuitableError       … nor was it meant to be: empty, too large, of a type that is not read
     ├── PartError                 fix the part: wrong credentials, no such bucket, a model that does not load
+    │   └── GoneError             … or ask again: the collection was dropped meanwhile
     ├── OutageError               stop: so much of a run failed that the files are not to blame
+    ├── GateError                 a generation did not pass what it has to pass to be promoted
     ├── InconsistentError         an audit found that the index is not what the bucket says
     └── MisuseError               tell the person: an unset, misspelt or contradictory setting
         └── FingerprintError      the settings are not those that the generation was built with
@@ -54,6 +56,22 @@ class InconsistentError(LockstepError):
 
 class PartError(LockstepError):
     """A part answered that it will not do this, and will not until somebody changes something."""
+
+
+class GateError(LockstepError):
+    """A generation is not as good as it has to be; ``report`` holds the :class:`tasks.gates.GateReport`."""
+
+    def __init__(self, message: str, report: Any) -> None:
+        super().__init__(message, report)
+        self.message, self.report = message, report
+
+    def __str__(self) -> str:
+        """Return the message alone."""
+        return self.message
+
+
+class GoneError(PartError):
+    """A collection was dropped while it was used: behind the alias is another one by now."""
 
 
 class MisuseError(LockstepError):

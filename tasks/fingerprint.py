@@ -7,6 +7,7 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from tasks.errors import FingerprintError
+from tasks.indexes import build_params
 from tasks.precision import resolve_dtype
 
 if TYPE_CHECKING:
@@ -16,6 +17,20 @@ PARSER = 1
 """Raised when the same bytes are read as other elements than before."""
 CHUNKER = 1
 """Raised when the same elements are cut into other chunks than before."""
+
+
+OF_SETTINGS = ("chunk_tokens", "embed_heading", "index_type", "index_params")
+FOLLOWING = (*OF_SETTINGS, "search_params")
+"""Settings of the saved pipeline that follow the live generation, after a rebuild or a rollback."""
+OF_EMBEDDER = {
+    "model": "model_name",
+    "revision": "revision",
+    "dtype": "dtype",
+    "query_prompt": "query_prompt",
+    "document_prompt": "document_prompt",
+}
+VECTOR = ("model", "revision", "dtype", "document_prompt")
+"""What decides the vector of a given text."""
 
 
 def ingredients(pipeline: Pipeline) -> dict[str, Any]:
@@ -31,7 +46,29 @@ def ingredients(pipeline: Pipeline) -> dict[str, Any]:
         "dtype": resolve_dtype(embedder),
         "query_prompt": embedder.query_prompt,
         "document_prompt": embedder.document_prompt,
+        "index_type": settings.index_type,
+        "index_params": build_params(settings),
     }
+
+
+def same_vectors(built: dict[str, Any], asked: dict[str, Any]) -> bool:
+    """Tell whether a text has the same vector in a generation built with these ingredients and in one with those."""
+    return all(built.get(name) == asked.get(name) for name in VECTOR)
+
+
+def as_built(pipeline: Pipeline, built: dict[str, Any] | None) -> Pipeline:
+    """Return the pipeline with the settings and the model that a generation was built with, whatever it has now."""
+    asked = ingredients(pipeline)
+    changed = {name: value for name, value in (built or {}).items() if asked.get(name, value) != value}
+    of_settings = {name: changed[name] for name in OF_SETTINGS if name in changed}
+    of_embedder = {field: changed[name] for name, field in OF_EMBEDDER.items() if name in changed}
+    update: dict[str, Any] = {}
+    if of_settings:
+        search: dict[str, Any] = {"search_params": {}} if "index_type" in of_settings else {}  # of the other type
+        update["settings"] = pipeline.settings.model_copy(update={**of_settings, **search})
+    if of_embedder:
+        update["embedder"] = pipeline.embedder.model_copy(update=of_embedder)
+    return pipeline.model_copy(update=update) if update else pipeline
 
 
 def fingerprint(parts: dict[str, Any]) -> str:
@@ -54,5 +91,5 @@ def check(collection: str, built: dict[str, Any], asked: dict[str, Any]) -> None
     if changed := differences(built, asked):
         raise FingerprintError(
             f"{collection} was built with other settings ({'; '.join(changed)}). Nothing was changed. "
-            "Set them back to go on with it, or rebuild: a new COLLECTION_NAME starts an index with the new settings."
+            "Set them back to go on with it, or run `lockstep rebuild`: it builds a generation with the new ones."
         )

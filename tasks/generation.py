@@ -1,4 +1,4 @@
-"""Find the generation that a sync writes to: the live one, or the first."""
+"""Find the generation that a sync writes to: the live one, the one being built, or the first."""
 
 from __future__ import annotations
 
@@ -8,9 +8,12 @@ from typing import TYPE_CHECKING
 from prefect import task
 
 from tasks.between import between
-from tasks.errors import FingerprintError
-from tasks.fingerprint import check, fingerprint, ingredients
+from tasks.errors import FingerprintError, MisuseError
+from tasks.fingerprint import FOLLOWING, check, fingerprint, ingredients, same_vectors
+from tasks.generations import forget_generation, generations, settle
+from tasks.indexes import check_index
 from tasks.lease import writing
+from tasks.pipelines import save_pipeline
 from tasks.retries import RETRIED
 from tasks.schema import physical
 
@@ -23,42 +26,86 @@ KEYS_AT_ONCE = 5000
 
 
 def open_generation(tools: Tools, say: Callable[[str], None]) -> str:
-    """Return the collection to write to, created behind its alias if there is none yet.
+    """Return the live collection, created behind its alias if there is none yet.
 
-    Raises ``FingerprintError`` when the live one was built with other settings, ``PartError`` when a
-    collection has the alias' name.
+    Raises ``FingerprintError`` when it was built with other settings, ``PartError`` when a collection has the
+    alias' name.
     """
     tools.store.check_alias_is_free()
-    parts = ingredients(tools.pipeline)
     live = tools.store.live()
     if live is None:
-        return _first(tools, parts, say)
+        live = open_next(tools, say)
+        tools.store.point_alias(live)
+        between("alias pointed")
+        settle(tools.ledger, tools.store.alias, live)
+        return live
     tools.store.load(live)
-    built = tools.ledger.ingredients(live)
-    if built is None:
-        _adopt(tools, live, parts, say)
-    else:
-        check(live, built, parts)
+    known = {one.collection: one for one in generations(tools.ledger, tools.store.alias)}
+    if live not in known:
+        _adopt(tools, live, ingredients(tools.pipeline), say)
+    elif not known[live].settled:
+        finish_swap(tools, live)  # whoever pointed the alias here died before the rest of it was done
+    check(live, tools.ledger.ingredients(live) or {}, ingredients(tools.pipeline))
+    settle(tools.ledger, tools.store.alias, live)
     return live
 
 
-def _first(tools: Tools, parts: dict[str, object], say: Callable[[str], None]) -> str:
-    store, ledger, mark = tools.store, tools.ledger, fingerprint(parts)
-    number = ledger.newest_number(store.alias)
-    left = physical(store.alias, number)
-    if not (number and ledger.ingredients(left) == parts and not ledger.totals(left)["chunks"]):
-        # Not one that an earlier first sync recorded and did not get to fill.
-        number = max(number, store.newest_number()) + 1
-    collection = physical(store.alias, number)
-    ledger.record_generation(collection, store.alias, mark, parts)
-    between("generation recorded")
-    store.create(collection, tools.model.dimension, mark)
+def open_next(tools: Tools, say: Callable[[str], None]) -> str:
+    """Return the collection of the next generation, created: one that an earlier run began to build is gone on with.
+
+    Raises ``MisuseError`` when the server has no such index, before anything is made.
+    """
+    store, ledger, settings = tools.store, tools.ledger, tools.settings
+    check_index(settings, store.abilities)
+    parts, live = ingredients(tools.pipeline), store.live()
+    begun = [one for one in generations(ledger, store.alias) if one.state(live) in ("building", "ready")]
+    collection = next((one.collection for one in begun if one.ingredients == parts), None)
+    if collection is None:
+        number = max(ledger.newest_number(store.alias), store.newest_number()) + 1
+        collection = physical(store.alias, number)
+        ledger.record_generation(collection, store.alias, fingerprint(parts), parts)
+        between("generation recorded")
+    elif store.exists(collection):
+        say(f"going on with {collection}, which an earlier run began")
+    else:  # it was not made yet, or was lost with all that the ledger says it holds
+        forget_generation(ledger, collection)
+        ledger.record_generation(collection, store.alias, fingerprint(parts), parts)
+    store.create(collection, tools.model.dimension, settings, parts)
     between("generation created")
-    store.point_alias(collection)
-    between("alias pointed")
     search = "dense and BM25" if store.abilities.bm25 else "dense only: this server has no BM25"
-    say(f"created {collection} behind '{store.alias}' on Milvus {store.abilities.version} ({search})")
+    say(f"{collection}: {settings.index_type} on Milvus {store.abilities.version} ({search})")
     return collection
+
+
+def open_named(tools: Tools, collection: str) -> str:
+    """Return a collection by name, ready to be written to with the settings that it was begun with.
+
+    It takes vectors from the live one where they are the same. Raises ``MisuseError`` when there is none such,
+    ``FingerprintError`` when another version of Lockstep began it, which reads or cuts files differently.
+    """
+    built, live = tools.ledger.ingredients(collection), tools.store.live()
+    if built is None or not tools.store.exists(collection):
+        raise MisuseError(f"there is no generation {collection}: `lockstep generations` lists them")
+    tools.follow(built)
+    check(collection, built, ingredients(tools.pipeline))
+    tools.store.load(collection)
+    of_live = tools.ledger.ingredients(live) if live and live != collection else None
+    if live and of_live and same_vectors(of_live, built):
+        tools.store.load(live)
+        tools.donor = live
+    return collection
+
+
+def finish_swap(tools: Tools, live: str) -> None:
+    """Let saved pipeline and ledger follow the alias: the pipeline gets the settings that ``live`` was built with."""
+    tools.follow(tools.ledger.ingredients(live) or {})
+    kept = {name: getattr(tools.pipeline.settings, name) for name in FOLLOWING}
+    settings = tools.saved.settings.model_copy(update=kept)
+    if settings != tools.saved.settings or ingredients(tools.pipeline) != ingredients(tools.saved):
+        tools.saved = tools.pipeline.model_copy(update={"settings": settings})
+        save_pipeline(tools.saved)
+    between("pipeline follows")
+    settle(tools.ledger, tools.store.alias, live)
 
 
 def _adopt(tools: Tools, collection: str, parts: dict[str, object], say: Callable[[str], None]) -> None:
@@ -83,7 +130,15 @@ def _adopt(tools: Tools, collection: str, parts: dict[str, object], say: Callabl
 
 
 @task(name="open generation", task_run_name="open generation of {alias}", **RETRIED)
-def generation(tools: Tools, alias: str, say: Callable[[str], None]) -> str:
-    """Return the collection to write to; two first syncs at once create one."""
+def generation(tools: Tools, alias: str, collection: str | None, say: Callable[[str], None]) -> str:
+    """Return the collection to write to: the named one, else the live one; two first syncs at once create one."""
     with writing(tools.ledger, alias, "a sync that is starting", tools.settings.wait_for_writer_seconds, say):
-        return open_generation(tools, say)
+        return open_named(tools, collection) if collection else open_generation(tools, say)
+
+
+@task(name="open next generation", task_run_name="open the next generation of {alias}", **RETRIED)
+def next_generation(tools: Tools, alias: str, say: Callable[[str], None]) -> str:
+    """Return the collection of the generation to build."""
+    with writing(tools.ledger, alias, "a rebuild that is starting", tools.settings.wait_for_writer_seconds, say):
+        tools.store.check_alias_is_free()
+        return open_next(tools, say)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlalchemy as sa
 
 TABLES = sa.MetaData()
-NEWEST = "0001"
+NEWEST = "0002"
 """The migration that these tables are as of."""
 
 BYTEWISE = sa.String(1024).with_variant(sa.String(1024, "C"), "postgresql")
@@ -19,6 +19,15 @@ GENERATIONS = sa.Table(
     sa.Column("fingerprint", sa.String(64), nullable=False),
     sa.Column("ingredients", sa.JSON, nullable=False),
     sa.Column("created_at", sa.BigInteger, nullable=False),
+    # When it held what the bucket holds, when the alias came to it, and when the alias left it (ms since 1970).
+    sa.Column("ready_at", sa.BigInteger),
+    sa.Column("promoted_at", sa.BigInteger),
+    sa.Column("retired_at", sa.BigInteger),
+    # What building it cost, and how it did at the gates.
+    sa.Column("chunks_embedded", sa.Integer),
+    sa.Column("chunks_reused", sa.Integer),
+    sa.Column("seconds", sa.Float),
+    sa.Column("gates", sa.JSON),
 )
 
 OBJECTS = sa.Table(

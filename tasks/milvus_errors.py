@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from blocks.pymilvus_import import load_pymilvus
-from tasks.errors import LockstepError, PartError, TransientError
+from tasks.errors import GoneError, LockstepError, PartError, TransientError
 
 if TYPE_CHECKING:
     from blocks.milvus_store import MilvusStore
@@ -22,8 +22,9 @@ NAMES = re.compile(r"\[[^\[\]]*\]|\"[^\"]*\"|'[^']*'")
 PASSING = (
     "unavailable", "connect", "timeout", "timed out", "deadline", "rate limit", "delegator", "not ready", "retry",
     "try again", "node not", "channel", "recovering", "closed", "shut", "reset", "busy", "not loaded", "released",
-    "call load",
+    "call load", "file is too small",
 )  # fmt: skip
+GONE = re.compile(r"can't find collection|collection\s+(?:not found|not exist|does not exist)")
 
 
 def explain(error: Exception, store: MilvusStore) -> LockstepError:
@@ -36,6 +37,8 @@ def explain(error: Exception, store: MilvusStore) -> LockstepError:
     first = str(error).strip().splitlines()[0][:300] if str(error).strip() else type(error).__name__
     if DENIED.search(words):
         return PartError(f"Milvus: {store.uri} refused access ({first}). Check MILVUS_TOKEN and MILVUS_DB.")
+    if GONE.search(words):
+        return GoneError(f"Milvus: {store.uri} has dropped the collection meanwhile ({first}). Ask again.")
     if any(word in words for word in PASSING):
         return TransientError(
             f"Milvus: {store.uri} does not answer ({first}). Is the server up, and is MILVUS_URI right?"

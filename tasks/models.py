@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -173,6 +173,25 @@ class Answer:
     seconds: dict[str, float]
     tokens: dict[str, int] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    flow_run_id: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Swap:
+    """What a rebuild, a promotion or a rollback did.
+
+    ``state`` of the collection at the end; ``promoted`` whether the alias points at it now; ``gates`` as rows of
+    name, value, bound, passed, detail.
+    """
+
+    collection: str
+    before: str | None
+    state: str
+    promoted: bool
+    chunks_embedded: int = 0
+    chunks_reused: int = 0
+    gates: tuple[dict[str, Any], ...] = ()
+    seconds: float = 0.0
     flow_run_id: str = ""
 
 

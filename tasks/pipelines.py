@@ -17,3 +17,9 @@ def load_pipeline(name: str) -> Pipeline:
             f"there is no pipeline '{name}': `lockstep up` saves the one that the environment describes, and the "
             "Prefect UI shows the others under Blocks."
         ) from error
+
+
+def save_pipeline(pipeline: Pipeline) -> None:
+    """Save a loaded pipeline, and the embedder it nests, under the names that they have."""
+    for block in (pipeline.embedder, pipeline):
+        block.save(block._block_document_name, overwrite=True)

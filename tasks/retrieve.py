@@ -3,21 +3,27 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from prefect import task
 
-from tasks.errors import MisuseError, PartError
+from tasks.errors import GoneError, MisuseError, PartError
+from tasks.fingerprint import as_built
 from tasks.models import Hit
 from tasks.retries import RETRIED
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     import numpy as np
     from numpy.typing import NDArray
 
+    from blocks.pipeline import Pipeline
     from blocks.settings import SearchMode, Settings
     from tasks.embed import EmbeddingModel
     from tasks.store import Store
+
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,13 +61,29 @@ def possible(mode: SearchMode, bm25: bool, version: str) -> tuple[SearchMode, tu
     return "dense", (f"Milvus {version} has no BM25: searched dense only",)
 
 
-def find(store: Store, question: str, vector: NDArray[np.float32], settings: Settings) -> Retrieved:
-    """Search the live generation for a question whose unit vector is ``vector``, shape (dimension,)."""
-    mode, notes = possible(settings.mode, store.abilities.bm25, store.abilities.version)
+def on_live(store: Store, pipeline: Pipeline, query: Callable[[str, Pipeline], Result]) -> Result:
+    """Run a query on the live generation, with the pipeline as that was built.
+
+    The alias is resolved once, so that the answer comes from one generation; should that be dropped meanwhile,
+    it is resolved once more.
+    """
     collection = resolve(store)
-    hits = store.search(collection, question, vector, settings.top_k, mode)
+    try:
+        return query(collection, as_built(pipeline, store.built_with(collection)))
+    except GoneError:
+        again = resolve(store)
+        if again == collection:
+            raise
+        return query(again, as_built(pipeline, store.built_with(again)))
+
+
+def find(store: Store, collection: str, question: str, vector: NDArray[np.float32], settings: Settings) -> Retrieved:
+    """Search a generation for a question whose unit vector is ``vector``, shape (dimension,)."""
+    mode, notes = possible(settings.mode, store.abilities.bm25, store.abilities.version)
+    hits = store.search(collection, question, vector, settings.model_copy(update={"mode": mode}))
     # Only a cosine says how near the nearest is: BM25 and fused ranks have no absolute meaning.
-    nearest = hits[:1] if mode == "dense" else store.search(collection, question, vector, 1, "dense")
+    one = settings.model_copy(update={"mode": "dense", "top_k": 1})
+    nearest = hits[:1] if mode == "dense" else store.search(collection, question, vector, one)
     best = nearest[0].score if nearest else -1.0
     return Retrieved(collection, tuple(hits), best, notes)
 
@@ -73,6 +95,8 @@ def embed_question(model: EmbeddingModel, question: str) -> NDArray[np.float32]:
 
 
 @task(name="search", **RETRIED)
-def retrieve(store: Store, question: str, vector: NDArray[np.float32], settings: Settings) -> Retrieved:
-    """Search the live generation; transient errors of Milvus are retried."""
-    return find(store, question, vector, settings)
+def retrieve(
+    store: Store, collection: str, question: str, vector: NDArray[np.float32], settings: Settings
+) -> Retrieved:
+    """Search a generation; transient errors of Milvus are retried."""
+    return find(store, collection, question, vector, settings)

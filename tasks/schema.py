@@ -6,9 +6,13 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from tasks.indexes import build_params
+
 if TYPE_CHECKING:
     from pymilvus import CollectionSchema, MilvusClient
     from pymilvus.milvus_client import IndexParams
+
+    from blocks.settings import Settings
 
 ID_LENGTH = 32
 KEY_BYTES = 1024
@@ -25,6 +29,8 @@ class Abilities:
     version: str
     bm25: bool
     inverted: bool
+    numbers: tuple[int, ...] = (0,)
+    lite: bool = False
 
 
 def abilities(version: str) -> Abilities:
@@ -35,8 +41,8 @@ def abilities(version: str) -> Abilities:
     lite = version.startswith("milvus_lite")
     numbers = tuple(int(n) for n in re.findall(r"\d+", version)[:2]) or (0,)
     if lite:
-        return Abilities(version, bm25=numbers >= (3,), inverted=numbers >= (3,))
-    return Abilities(version, bm25=numbers >= (2, 5), inverted=numbers >= (2, 4))
+        return Abilities(version, numbers >= (3,), numbers >= (3,), numbers, lite)
+    return Abilities(version, numbers >= (2, 5), numbers >= (2, 4), numbers, lite)
 
 
 def physical(alias: str, number: int) -> str:
@@ -75,10 +81,10 @@ def fields(client: MilvusClient, dimension: int, can: Abilities) -> CollectionSc
     return schema
 
 
-def indexes(client: MilvusClient, can: Abilities) -> IndexParams:
-    """Return the indexes: HNSW over cosine, BM25 where there is one, and scalar ones on what is filtered."""
+def indexes(client: MilvusClient, can: Abilities, settings: Settings) -> IndexParams:
+    """Return the indexes: the chosen one over cosine, BM25 where there is one, and scalar ones on what is filtered."""
     params = client.prepare_index_params()
-    params.add_index("embedding", index_type="HNSW", metric_type="COSINE", params={"M": 16, "efConstruction": 200})
+    params.add_index("embedding", index_type=settings.index_type, metric_type="COSINE", params=build_params(settings))
     if can.bm25:
         params.add_index("sparse", index_type="SPARSE_INVERTED_INDEX", metric_type="BM25")
     for name in ("key", "text_hash", "heading"):

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from tasks.indexes import search_params
+
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
     from pymilvus import MilvusClient
 
-    from blocks.settings import SearchMode
+    from blocks.settings import Settings
 
 OUTPUT = ["key", "text", "heading", "page", "text_hash"]
 DEPTH = 4
@@ -17,11 +19,13 @@ DEPTH = 4
 
 
 def run(
-    client: MilvusClient, collection: str, question: str, vector: NDArray[np.float32], top_k: int,
-    mode: SearchMode, options: dict[str, Any],
+    client: MilvusClient, collection: str, question: str, vector: NDArray[np.float32], settings: Settings,
+    options: dict[str, Any],
 ) -> list[dict[str, Any]]:  # fmt: skip
     """Return the raw hits, best first. ``distance`` is the cosine, the BM25 score, or the fused rank score."""
-    near = {"metric_type": "COSINE", "params": {"ef": max(64, DEPTH * top_k)}}
+    mode, top_k = settings.mode, settings.top_k
+    depth = top_k if mode == "dense" else DEPTH * top_k
+    near = {"metric_type": "COSINE", "params": search_params(settings, depth)}
     words = {"metric_type": "BM25", "params": {}}
     common = {"output_fields": OUTPUT, **options}
     if mode == "dense":
@@ -36,8 +40,8 @@ def run(
         from pymilvus import AnnSearchRequest, RRFRanker
 
         both = [
-            AnnSearchRequest([vector], "embedding", near, DEPTH * top_k),
-            AnnSearchRequest([question], "sparse", words, DEPTH * top_k),
+            AnnSearchRequest([vector], "embedding", near, depth),
+            AnnSearchRequest([question], "sparse", words, depth),
         ]
         found = client.hybrid_search(collection, both, RRFRanker(), limit=top_k, **common)
     return list(found[0])

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import threading
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from tasks.between import between
 from tasks.errors import PartError, TransientError
+from tasks.fingerprint import fingerprint
 from tasks.milvus_errors import translated
 from tasks.models import Embedded, Hit
 from tasks.schema import NO_PAGE, Abilities, abilities, fields, generation_number, indexes
@@ -19,7 +22,7 @@ if TYPE_CHECKING:
     from pymilvus import MilvusClient
 
     from blocks.milvus_store import MilvusStore
-    from blocks.settings import SearchMode
+    from blocks.settings import Settings
 
 ROWS_AT_ONCE = 500
 """Rows of one upsert: with 65 kB of text and 4,096 dimensions still under gRPC's 64 MB."""
@@ -28,8 +31,8 @@ KEYS_AT_ONCE = 64
 READ_AT_ONCE = 4096
 CONFIRMATIONS = 5
 ESCAPES = str.maketrans({"\\": "\\\\", '"': '\\"', "\n": "\\n", "\r": "\\r", "\t": "\\t"})
-FINGERPRINT = "lockstep.fingerprint"
-"""The collection property that says what a generation was built with, should the ledger be lost."""
+FINGERPRINT, INGREDIENTS = "lockstep.fingerprint", "lockstep.built_with"
+"""The collection properties that say what a generation was built with: queries and a lost ledger need it."""
 
 
 def literal(value: str | Iterable[str]) -> str:
@@ -106,29 +109,54 @@ class Store:
             names = self.client.list_collections()
         return max((generation_number(self.alias, name) or 0 for name in names), default=0)
 
-    def create(self, collection: str, dimension: int, fingerprint: str) -> None:
-        """Create a generation, indexed and loaded, or finish one half made. The alias is left as it is."""
+    def create(self, collection: str, dimension: int, settings: Settings, built: Mapping[str, Any]) -> None:
+        """Create a generation, indexed and loaded, or finish one half made. The alias is left as it is.
+
+        ``built`` is kept with the collection: what it is built with, and what queries of it have to use.
+        """
         with self._call() as options:
             if not self.client.has_collection(collection, **options):
                 self.client.create_collection(
                     collection,
                     schema=fields(self.client, dimension, self.abilities),
-                    properties={FINGERPRINT: fingerprint},
+                    properties={FINGERPRINT: fingerprint(dict(built)), INGREDIENTS: json.dumps(built)},
                     consistency_level="Bounded",
                 )
                 between("collection made")
             # A process that died here left it without indexes. An empty collection's are there at once;
             # waiting for them as pymilvus does sleeps half a second for each.
             if not self.client.list_indexes(collection):
-                self.client.create_index(collection, indexes(self.client, self.abilities), sync=False, **options)
+                self.client.create_index(
+                    collection, indexes(self.client, self.abilities, settings), sync=False, **options
+                )
         self.load(collection)
 
     def fingerprint_of(self, collection: str) -> str | None:
         """Return the fingerprint that a collection was created with, if the server kept it."""
-        with self._call() as options:
-            found = self.client.describe_collection(collection, **options)
-        value = found.get("properties", {}).get(FINGERPRINT)
+        value = self._properties(collection).get(FINGERPRINT)
         return str(value) if value else None
+
+    def built_with(self, collection: str) -> dict[str, Any] | None:
+        """Return what a generation was built with, if the server kept it."""
+        value = self._properties(collection).get(INGREDIENTS)
+        return dict(json.loads(value)) if value else None
+
+    def _properties(self, collection: str) -> dict[str, str]:
+        with self._call() as options:
+            return dict(self.client.describe_collection(collection, **options).get("properties", {}))
+
+    def exists(self, collection: str) -> bool:
+        """Tell whether there is such a collection."""
+        with self._call() as options:
+            return bool(self.client.has_collection(collection, **options))
+
+    def drop(self, collection: str) -> None:
+        """Drop a generation; one that is gone already is no error. Raises ``PartError`` for the live one."""
+        if collection == self.live():
+            raise PartError(f"Milvus: {collection} is live, it is not dropped.")
+        with self._call() as options:
+            self.client.drop_collection(collection, **options)
+        self._loaded.discard(collection)
 
     def point_alias(self, collection: str) -> None:
         """Point the alias at a collection, in one call."""
@@ -154,6 +182,28 @@ class Store:
             with self._call() as options:
                 self.client.load_collection(collection, **options)
             self._loaded.add(collection)
+
+    def seal(self, collection: str, wait_seconds: float) -> None:
+        """Make searches of a collection that is not live use its index, as they will once it has grown old.
+
+        What was written last is otherwise searched without one. Raises ``TransientError`` when the server has not
+        built the index in time.
+        """
+        with self._call() as options:
+            self.client.flush(collection, **options)
+        until = time.monotonic() + wait_seconds
+        while self._pending(collection):
+            if time.monotonic() > until:
+                raise TransientError(f"Milvus: {self.block.uri} is still building the index of {collection}.")
+            time.sleep(0.5)
+        with self._call() as options:  # loaded segments go over to the index seconds later, newly loaded ones at once
+            self.client.release_collection(collection, **options)
+        self._loaded.discard(collection)
+        self.load(collection)
+
+    def _pending(self, collection: str) -> int:
+        with self._call() as options:
+            return int(self.client.describe_index(collection, "embedding", **options)["pending_index_rows"])
 
     # Reading what is there; always with strong consistency
 
@@ -215,14 +265,32 @@ class Store:
                 self.client.delete(collection, ids=list(ids[start : start + READ_AT_ONCE]), **options)
             between("some chunks deleted")
 
-    def rows(self, collection: str, output: list[str]) -> Iterator[dict[str, Any]]:
+    def vectors_of(self, collection: str, ids: Sequence[str]) -> dict[str, NDArray[np.float32]]:
+        """Return the vectors of some chunks by id."""
+        import numpy as np
+
+        found: dict[str, NDArray[np.float32]] = {}
+        for start in range(0, len(ids), HASHES_AT_ONCE):
+            chosen = literal(ids[start : start + HASHES_AT_ONCE])
+            with self._call() as options:
+                rows = self.client.query(
+                    collection,
+                    filter=f"id in {chosen}",
+                    output_fields=["id", "embedding"],
+                    consistency_level="Strong",
+                    **options,
+                )
+            found.update((row["id"], np.asarray(row["embedding"], np.float32)) for row in rows)
+        return found
+
+    def rows(self, collection: str, output: list[str], at_once: int = READ_AT_ONCE) -> Iterator[dict[str, Any]]:
         """Yield all rows of a collection, read in bounded pieces."""
         # Milvus' iterator does not wait for what was just written, whatever consistency it is asked for;
         # after a strong read everything written before is visible to it.
         self.count(collection)
         with self._call() as options:
             iterator = self.client.query_iterator(
-                collection, batch_size=READ_AT_ONCE, output_fields=output, consistency_level="Strong", **options
+                collection, batch_size=at_once, output_fields=output, consistency_level="Strong", **options
             )
             try:
                 while page := iterator.next():
@@ -273,15 +341,13 @@ class Store:
 
     # Searching
 
-    def search(
-        self, collection: str, question: str, vector: NDArray[np.float32], top_k: int, mode: SearchMode
-    ) -> list[Hit]:
-        """Return the chunks nearest to a question, best first; at most ``top_k``."""
+    def search(self, collection: str, question: str, vector: NDArray[np.float32], settings: Settings) -> list[Hit]:
+        """Return the chunks nearest to a question, best first; at most ``settings.top_k``."""
         from tasks.searches import run
 
         self.load(collection)
         with self._call() as options:
-            found = run(self.client, collection, question, vector, top_k, mode, options)
+            found = run(self.client, collection, question, vector, settings, options)
         return [
             Hit(
                 chunk_id=hit["id"],

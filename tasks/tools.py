@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import threading
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from prefect import task
 
 from tasks.chunk import Measure, capacity_of
 from tasks.embed import EmbeddingModel, Recent, load_model
+from tasks.fingerprint import as_built
 from tasks.isolate import Isolated
 from tasks.ledger import Ledger
 from tasks.progress import Listener, listener
@@ -37,7 +38,8 @@ class Tools:
 
     def __init__(self, pipeline: Pipeline, settings: Settings, flow_run_id: str = "") -> None:
         """Connect. Raises ``PartError`` or ``TransientError`` naming the part that cannot be used."""
-        self.pipeline = pipeline
+        self.pipeline = self.saved = pipeline
+        """As it works here, and as it was loaded: the two differ when a generation was built with other settings."""
         self.source: S3Source = pipeline.source
         self.settings = settings
         self.flow_run_id = flow_run_id
@@ -47,10 +49,22 @@ class Tools:
         with translated(self.source):
             self.s3: S3Client = self.source.get_client()
         self.recent = Recent()
+        self.donor: str | None = None
+        """Another generation whose vectors of the same texts are the same."""
         self.check_writer: Callable[[], None] = lambda: None
         """Called before each write; raises when another writer has taken over."""
         self._opening = threading.Lock()
         self._isolated: Isolated | None = None
+
+    def work_with(self, settings: Settings) -> None:
+        """Work from now on with these settings."""
+        self.pipeline = self.pipeline.model_copy(update={"settings": settings})
+        self.settings = settings
+
+    def follow(self, built: dict[str, Any]) -> None:
+        """Work from now on with the settings and the model that a generation was built with."""
+        self.pipeline = as_built(self.pipeline, built)
+        self.settings = self.pipeline.settings
 
     def __enter__(self) -> Tools:
         """Return the tools."""

@@ -227,6 +227,33 @@ def test_an_audit_and_the_quarantine(stack: Stack, bucket: Any) -> None:
     assert stack.json("quarantine")["quarantined"] == []
 
 
+def test_a_rebuild_and_the_way_back(stack: Stack, bucket: Any) -> None:
+    bucket.put_object(Bucket="documents", Key="harbour.md", Body=TEXT.encode())
+    first = stack.json("sync")["collection"]
+    done = stack.json("rebuild", "--chunk-tokens", "100", "--index-type", "IVF_FLAT")
+    assert (done["state"], done["promoted"]) == ("live", True)
+    assert set(done) == {
+        "collection", "state", "promoted", "chunks_embedded", "chunks_reused", "gates", "seconds", "flow_run_id",
+    }  # fmt: skip
+    assert {"name", "value", "bound", "passed"} == set(done["gates"][0])
+    # The options stay in force for whoever syncs next, also after a command under another environment.
+    assert stack.json("sync")["collection"] == done["collection"]
+    assert json.loads(stack.run("sync", "--json", LOCKSTEP_TOP_K="5").stdout)["unchanged"] > 0
+    assert stack.json("search", QUESTION)["hits"][0]["key"] == "harbour.md"
+    rows = stack.json("generations")["generations"]
+    assert [row["state"] for row in rows] == ["live", "retired"]
+    assert any(line.startswith("chunk_tokens: unset → 100") for line in rows[1]["differs"])
+    back = stack.json("rollback")
+    assert (back["collection"], back["before"]) == (first, done["collection"])
+    assert stack.json("sync")["chunks_embedded"] == 0
+    assert stack.json("collect-garbage") == {"dropped": []}
+    assert "nlist" in stack.run("rebuild", "--index-params", '{"nlist": 3}', code=2).stderr
+    assert "not ready" in stack.run("promote", "1", code=2).stderr
+    # What an experiment set goes when its variable goes.
+    assert "chunk_tokens" in stack.run("sync", code=2, LOCKSTEP_CHUNK_TOKENS="64").stderr
+    assert stack.json("sync")["collection"] == first
+
+
 @pytest.mark.parametrize(
     ("arguments", "variables", "code", "words"),
     [
@@ -237,6 +264,10 @@ def test_an_audit_and_the_quarantine(stack: Stack, bucket: Any) -> None:
         (("search",), {}, 2, "question"),
         (("quarantine", "retry"), {}, 2, "--all"),
         (("audit",), {"COLLECTION_NAME": "never_synced"}, 1, "lockstep sync"),
+        (("rebuild", "--index-type", "HSNW"), {}, 2, "AUTOINDEX, FLAT, HNSW"),
+        (("rebuild", "--chunk-tokens", "3"), {}, 2, "--chunk-tokens"),
+        (("rebuild", "--embed-model", "/nowhere"), {}, 1, "/nowhere"),
+        (("rollback", "--to", "9"), {}, 2, "no generation 9"),
         (("sync",), {"MILVUS_URI": "http://127.0.0.1:9", "COLLECTION_NAME": "nomilvus"}, 1, "MILVUS_URI"),
         (("sync",), {"PREFECT_API_URL": "http://127.0.0.1:9/api"}, 1, "PREFECT_API_URL"),
         (("up",), {"VLLM_BASE_URL": "http://127.0.0.1:9/v1"}, 1, "but vllm"),

@@ -8,11 +8,15 @@ from collections.abc import Callable
 import pytest
 import sqlalchemy as sa
 
+from blocks.settings import Settings
 from flows.audit import audit
+from flows.collect_garbage import collect_garbage
+from flows.rebuild import rebuild
 from flows.sync import sync
 from tasks.between import PLACES, Place
 from tasks.ledger import Ledger
 from tasks.ledger_tables import GENERATIONS, OBJECTS
+from tasks.overview import overview
 from tasks.pipelines import load_pipeline
 from tasks.store import Store
 from tests.conftest import ROOT, Bucket
@@ -24,6 +28,10 @@ ADOPTION: tuple[Place, ...] = ("found keys doubted",)
 """Places that only a sync comes to whose ledger was lost."""
 REPAIR: tuple[Place, ...] = ("doubts recorded",)
 """Places of an audit's repair."""
+SWAP: tuple[Place, ...] = ("marked ready", "alias moved", "pipeline follows")
+"""Places between a generation that is built and one that answers."""
+GARBAGE: tuple[Place, ...] = ("collection dropped",)
+"""Places of a generation's end."""
 
 
 def text_of(key: str, version: int) -> str:
@@ -68,7 +76,9 @@ def test_a_first_sync_that_dies_is_finished(
     assert audit(name).consistent
 
 
-@pytest.mark.parametrize("place", [place for place in PLACES if place not in FIRST + ADOPTION + REPAIR])
+@pytest.mark.parametrize(
+    "place", [place for place in PLACES if place not in FIRST + ADOPTION + REPAIR + SWAP + GARBAGE]
+)
 def test_a_sync_that_dies_is_finished_by_the_next(
     make_pipeline: Callable[..., str], bucket: Bucket, victim: Victim, place: Place
 ) -> None:
@@ -108,7 +118,7 @@ def test_a_repair_that_dies_is_finished_by_the_next_sync(
     block = load_pipeline(name)
     Store(block.store, block.alias).prune(f"{name}_g0001", ["a.md"], set())
     (place,) = REPAIR
-    assert victim.sync(name, place=place, repair=True) == -signal.SIGKILL
+    assert victim.sync(name, place=place, run="repair") == -signal.SIGKILL
     sync(name)
     assert held(name) == expected({"a.md": 1, "b.md": 1})
     assert audit(name).consistent
@@ -128,4 +138,43 @@ def test_a_sync_that_dies_while_it_adopts_a_generation_is_finished(
     assert victim.sync(name, place=place) == -signal.SIGKILL
     assert sync(name).chunks_embedded == 0
     assert held(name) == expected({"a.md": 1})
+    assert audit(name).consistent
+
+
+@pytest.mark.parametrize("place", [*FIRST[:3], "wanted recorded", "batch written", "batch recorded", *SWAP])
+def test_a_rebuild_that_dies_is_finished_and_the_index_is_right_meanwhile(
+    make_pipeline: Callable[..., str], bucket: Bucket, victim: Victim, place: Place
+) -> None:
+    put(bucket, {"a.md": 1, "b.md": 1, "gone.md": 1})
+    name = make_pipeline()
+    sync(name)
+    assert victim.sync(name, place=place, run="rebuild") == -signal.SIGKILL
+    put(bucket, {"a.md": 2})
+    bucket.delete("gone.md")
+    # Whichever generation the alias points at, schedules and events keep it right, and the pipeline follows it.
+    report = sync(name)
+    assert report.collection == f"{name}_g000{1 + (place in SWAP[1:])}"
+    assert load_pipeline(name).settings.embed_heading is (report.collection == f"{name}_g0001")
+    assert held(name) == expected({"a.md": 2, "b.md": 1})
+    assert audit(name).consistent
+    # A rebuild goes on with what was begun; when that was promoted already, it makes another.
+    done = rebuild(name, Settings(embed_heading=False))
+    assert done.collection == f"{name}_g000{2 + (place in SWAP[1:])}"
+    assert held(name) == expected({"a.md": 2, "b.md": 1})
+    assert audit(name).consistent
+    assert sync(name).chunks_embedded == 0
+
+
+def test_a_collection_of_garbage_that_dies_is_finished_by_the_next(
+    make_pipeline: Callable[..., str], bucket: Bucket, victim: Victim
+) -> None:
+    put(bucket, {"a.md": 1})
+    name = make_pipeline(keep_generations=1, keep_hours=0.0)
+    sync(name)
+    rebuild(name, Settings(embed_heading=False, keep_generations=1, keep_hours=0.0))
+    (place,) = GARBAGE
+    assert victim.sync(name, place=place, run="collect garbage") == -signal.SIGKILL
+    assert [row["number"] for row in overview(name)] == [2, 1]
+    assert collect_garbage(name) == [f"{name}_g0001"]
+    assert [row["number"] for row in overview(name)] == [2]
     assert audit(name).consistent

@@ -22,7 +22,9 @@ def main() -> None:
     """Carry out orders until stdin ends."""
     import sentence_transformers  # noqa: F401 - imported before the fork, as are the next two
 
-    import flows.audit  # noqa: F401
+    import flows.audit
+    import flows.collect_garbage
+    import flows.rebuild  # noqa: F401
     from blocks.pymilvus_import import load_pymilvus
 
     load_pymilvus()
@@ -44,9 +46,12 @@ def die() -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
-def obey(pipeline: str, place: str = "", seconds: float = 0, notes: str = "", repair: bool = False) -> None:
-    """Sync or repair, and die at the place or after some seconds; exits with 0 when it is done before."""
+def obey(pipeline: str, place: str = "", seconds: float = 0, notes: str = "", run: str = "sync") -> None:
+    """Sync, repair, rebuild or collect garbage, and die at the place or after some seconds; exits with 0 if not."""
+    from blocks.settings import Settings
     from flows.audit import audit
+    from flows.collect_garbage import collect_garbage
+    from flows.rebuild import rebuild
     from flows.sync import sync
     from tasks.between import listeners
 
@@ -55,7 +60,13 @@ def obey(pipeline: str, place: str = "", seconds: float = 0, notes: str = "", re
         threading.Thread(target=lambda: (time.sleep(seconds), die()), daemon=True).start()
     if notes:
         note_what_is_embedded(Path(notes))
-    audit(pipeline, repair=True) if repair else sync(pipeline)
+    runs = {
+        "sync": lambda: sync(pipeline),
+        "repair": lambda: audit(pipeline, repair=True),
+        "rebuild": lambda: rebuild(pipeline, Settings(embed_heading=False)),
+        "collect garbage": lambda: collect_garbage(pipeline),
+    }
+    runs[run]()
     os._exit(0)
 
 

@@ -11,13 +11,17 @@ import numpy as np
 import pytest
 
 from blocks.milvus_store import MilvusStore
-from tasks.errors import PartError, TransientError
+from blocks.settings import SearchMode, Settings
+from tasks.errors import GoneError, MisuseError, PartError, TransientError
+from tasks.fingerprint import fingerprint
+from tasks.indexes import INDEXES, check_index, those_of
 from tasks.models import Chunk, Cut, CutDocument, Embedded, ObjectRef
 from tasks.schema import fields
 from tasks.store import Store, to_rows
 from tests.conftest import milvus_lite_server
 
 DIMENSION = 8
+BUILT = {"chunker": 1, "model": "a model", "chunk_tokens": None}
 KEYS = ["a.md", 'quote".md', 'a" or key != ".md', "back\\slash", "new\nline", "ünï 日本 😀"]
 
 
@@ -45,7 +49,7 @@ def store(stores: dict[str, Store], milvus_url: str) -> Store:
 def collection(store: Store) -> str:
     """The first generation, empty and live."""
     name = f"{store.alias}_g0001"
-    store.create(name, DIMENSION, "0123456789abcdef")
+    store.create(name, DIMENSION, Settings(), BUILT)
     store.point_alias(name)
     ids = [row["id"] for row in store.rows(name, ["id"])]
     if ids:
@@ -78,10 +82,11 @@ def write(store: Store, collection: str, *batches: Embedded) -> None:
 
 def test_the_alias_leads_to_the_first_generation(store: Store, collection: str) -> None:
     assert store.live() == collection
-    assert store.fingerprint_of(collection) == "0123456789abcdef"
+    assert store.fingerprint_of(collection) == fingerprint(BUILT)
+    assert store.built_with(collection) == BUILT
     second = f"{store.alias}_g0002"
-    store.create(second, DIMENSION, "x")
-    store.create(second, DIMENSION, "x")
+    store.create(second, DIMENSION, Settings(), BUILT)
+    store.create(second, DIMENSION, Settings(), BUILT)
     assert store.live() == collection
     store.point_alias(second)
     assert store.live() == second
@@ -90,7 +95,7 @@ def test_the_alias_leads_to_the_first_generation(store: Store, collection: str) 
 def test_a_generation_left_half_made_is_finished(store: Store) -> None:
     name = f"{store.alias}_g0009"
     store.client.create_collection(name, schema=fields(store.client, DIMENSION, store.abilities))
-    store.create(name, DIMENSION, "0123456789abcdef")
+    store.create(name, DIMENSION, Settings(), BUILT)
     assert "embedding" in store.client.list_indexes(name)
     assert store.count(name) == 0
     store.client.drop_collection(name)
@@ -162,7 +167,7 @@ def test_a_text_in_very_many_rows_hides_no_other(
 def test_searching_finds_the_nearest_first(store: Store, collection: str) -> None:
     write(store, collection, batch("a.md", list(range(1, 30))))
     assert store.count(collection) == 29  # a strong read: what was written is there for every later search
-    hits = store.search(collection, "text 9", vector(9), 5, "dense")
+    hits = store.search(collection, "text 9", vector(9), Settings(top_k=5))
     assert len(hits) == 5
     assert (hits[0].text, hits[0].page, hits[0].key, hits[0].heading) == ("text 9", 9, "a.md", "Head › Line")
     assert hits[0].score == pytest.approx(1.0, abs=1e-3)
@@ -174,8 +179,9 @@ def test_words_are_searched_where_the_server_can(store: Store, collection: str) 
         assert "sparse" not in {field["name"] for field in store.client.describe_collection(collection)["fields"]}
         return
     write(store, collection, batch("a.md", list(range(1, 30))))
-    for mode in ("lexical", "hybrid"):
-        hits = store.search(collection, "text 17", vector(17), 3, mode)
+    modes: tuple[SearchMode, ...] = ("lexical", "hybrid")
+    for mode in modes:
+        hits = store.search(collection, "text 17", vector(17), Settings(top_k=3, mode=mode))
         assert hits[0].text == "text 17"
 
 
@@ -188,7 +194,7 @@ def test_an_open_store_survives_a_restart_of_the_server(tmp_path: Path) -> None:
     server = milvus_lite_server(tmp_path).start()
     try:
         store = Store(MilvusStore(uri=server.url, timeout_seconds=5), "docs")
-        store.create("docs_g0001", DIMENSION, "x")
+        store.create("docs_g0001", DIMENSION, Settings(), BUILT)
         store.point_alias("docs_g0001")
         write(store, "docs_g0001", batch("a.md", [1, 2]))
         server.stop()
@@ -201,6 +207,52 @@ def test_an_open_store_survives_a_restart_of_the_server(tmp_path: Path) -> None:
                 continue
         else:
             pytest.fail("it never recovered")
-        assert len(store.search("docs_g0001", "text 1", vector(1), 5, "dense")) == 1
+        assert len(store.search("docs_g0001", "text 1", vector(1), Settings(top_k=5))) == 1
     finally:
         server.stop()
+
+
+@pytest.mark.parametrize("index_type", INDEXES)
+def test_each_index_that_the_server_has_is_built_and_searched(store: Store, index_type: str) -> None:
+    params = {"m": 4} if "PQ" in index_type else {}
+    settings = Settings(index_type=index_type, index_params=params, top_k=5)
+    if index_type not in those_of(store.abilities):
+        with pytest.raises(MisuseError, match="HNSW, "):
+            check_index(settings, store.abilities)
+        return
+    if index_type.startswith("GPU"):
+        return  # only a build for GPUs has them, which the version does not tell
+    name = f"{store.alias}_g0099"
+    try:
+        store.create(name, DIMENSION, settings, BUILT)
+        write(store, name, batch("a.md", list(range(1, 300))))
+        assert store.count(name) == 299
+        assert store.search(name, "", vector(9), settings)[0].text == "text 9"
+        info = store.client.describe_index(name, "embedding")
+        assert info["index_type"] == index_type
+    finally:
+        store.drop(name)
+
+
+def test_a_dropped_collection_is_told_from_other_trouble(store: Store) -> None:
+    name = f"{store.alias}_g0098"
+    store.create(name, DIMENSION, Settings(), BUILT)
+    assert store.exists(name)
+    store.drop(name)
+    assert not store.exists(name)
+    store.drop(name)
+    with pytest.raises(GoneError, match="Ask again"):
+        store.search(name, "", vector(1), Settings())
+
+
+def test_the_live_generation_is_not_dropped(store: Store, collection: str) -> None:
+    with pytest.raises(PartError, match="live"):
+        store.drop(collection)
+    assert store.exists(collection)
+
+
+def test_vectors_are_read_by_id(store: Store, collection: str) -> None:
+    write(store, collection, batch("a.md", [1, 2]))
+    found = store.vectors_of(collection, [chunk_id("a.md", 1), "not there"])
+    assert found.keys() == {chunk_id("a.md", 1)}
+    assert float(found[chunk_id("a.md", 1)] @ vector(1)) == pytest.approx(1.0, abs=1e-3)

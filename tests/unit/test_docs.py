@@ -16,6 +16,7 @@ from blocks.milvus_store import MilvusStore
 from blocks.pipeline import Pipeline
 from blocks.s3_source import S3Source
 from blocks.settings import Settings
+from deployments.deploy import FLOWS
 from deployments.environment import Environment
 
 ROOT = Path(__file__).parents[2]
@@ -52,7 +53,8 @@ def test_the_files_that_the_readme_names_exist() -> None:
 
 
 def test_deployments_are_as_promised() -> None:
-    sync, ask, audit = yaml.safe_load((ROOT / "prefect.yaml").read_text())["deployments"]
+    deployments = yaml.safe_load((ROOT / "prefect.yaml").read_text())["deployments"]
+    sync, ask, audit, *others = deployments
     assert sync["schedules"] == [{"slug": "every-5-minutes", "interval": 300, "active": True}]
     assert sync["concurrency_limit"] == {"limit": 1, "collision_strategy": "ENQUEUE"}
     assert sync["triggers"][0]["expect"] == ["s3.object.*"]
@@ -62,6 +64,13 @@ def test_deployments_are_as_promised() -> None:
         "flows.ask.ask",
         "flows.audit.audit",
     ]
+    assert [one["entrypoint"] for one in others] == [
+        "flows.rebuild.rebuild",
+        "flows.promote.promote",
+        "flows.rollback.rollback",
+        "flows.collect_garbage.collect_garbage",
+    ]
+    assert [one["entrypoint"].rsplit(".", 1)[1].replace("_", "-") for one in deployments] == list(FLOWS)
     assert audit["schedules"] == [{"slug": "nightly", "cron": "0 3 * * *", "active": True}]
     assert audit["parameters"]["sync_first"] is True
 

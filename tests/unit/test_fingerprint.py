@@ -16,12 +16,18 @@ from blocks.s3_source import S3Source
 from blocks.settings import Settings
 from tasks import fingerprint as module
 from tasks.errors import FingerprintError
-from tasks.fingerprint import check, differences, fingerprint, ingredients
+from tasks.fingerprint import as_built, check, differences, fingerprint, ingredients, same_vectors
 
-SETTINGS_IN = {"chunk_tokens": 128, "embed_heading": False}
+SETTINGS_IN = {
+    "chunk_tokens": 128,
+    "embed_heading": False,
+    "index_type": "AUTOINDEX",
+    "index_params": {"M": 32, "efConstruction": 100},
+}
 SETTINGS_OUT = {
     "batch_objects": 7, "batch_bytes": 7, "wave_batches": 7, "parse_processes": 7, "parse_seconds": 7.0,
-    "parse_memory_mb": 777, "wait_for_writer_seconds": 7.0,
+    "parse_memory_mb": 777, "wait_for_writer_seconds": 7.0, "search_params": {"ef": 77}, "gate_recall": 0.7,
+    "gate_latency": 7.0, "gate_samples": 7, "keep_generations": 7, "keep_hours": 7.0,
     "max_failed_share": 0.7, "max_failed_least": 7, "mode": "hybrid", "top_k": 7, "min_score": 0.7,
     "extract_sentences": 7, "temperature": 0.7, "max_answer_tokens": 77, "context_tokens": 777,
 }  # fmt: skip
@@ -60,7 +66,7 @@ def test_a_setting_that_decides_a_chunk_changes_it(change: dict[str, Any]) -> No
     changed = ingredients(pipeline(settings=Settings(**change)))
     assert fingerprint(changed) != fingerprint(PLAIN)
     ((name, value),) = change.items()
-    assert differences(PLAIN, changed) == [f"{name}: {PLAIN[name] or 'unset'} → {value}"]
+    assert f"{name}: {PLAIN[name] or 'unset'} → {value}" in differences(PLAIN, changed)
 
 
 @pytest.mark.parametrize("change", [{name: value} for name, value in EMBEDDER_IN.items()], ids=EMBEDDER_IN.keys())
@@ -113,7 +119,25 @@ def test_the_message_names_the_generation_and_each_difference() -> None:
     message = str(caught.value)
     assert "docs_g0007" in message
     assert "chunk_tokens: unset → 128; revision: unset → v2" in message
-    assert "rebuild" in message
+    assert "lockstep rebuild" in message
+
+
+def test_a_pipeline_as_built_has_the_ingredients_of_the_generation() -> None:
+    other = pipeline(
+        settings=Settings(**SETTINGS_IN, search_params={"ef": 500}, top_k=3), embedder=embedder(**EMBEDDER_IN)
+    )
+    built = as_built(other, PLAIN)
+    assert ingredients(built) == PLAIN
+    assert built.settings.top_k == 3
+    assert built.settings.search_params == {}
+    assert as_built(other, ingredients(other)) is other
+    assert as_built(other, None) is other
+
+
+def test_vectors_are_the_same_whatever_cuts_the_text_and_finds_the_chunk() -> None:
+    assert same_vectors(PLAIN, ingredients(pipeline(settings=Settings(**SETTINGS_IN))))
+    for name in ("model_name", "revision", "dtype", "document_prompt"):
+        assert not same_vectors(PLAIN, ingredients(pipeline(embedder=embedder(**{name: EMBEDDER_IN[name]}))))
 
 
 def test_an_ingredient_that_an_older_version_did_not_have_is_a_difference() -> None:

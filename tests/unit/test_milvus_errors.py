@@ -6,7 +6,7 @@ import pytest
 
 from blocks.milvus_store import MilvusStore
 from blocks.pymilvus_import import load_pymilvus
-from tasks.errors import LockstepError, PartError, TransientError
+from tasks.errors import GoneError, LockstepError, PartError, TransientError
 from tasks.milvus_errors import explain, translated
 
 MilvusException = load_pymilvus().MilvusException
@@ -32,7 +32,8 @@ STORE = MilvusStore(uri="http://milvus:19530")
         ("collection not loaded[collection=docs_g0001]", TransientError, "MILVUS_URI"),
         ("Cannot invoke RPC on closed channel!", TransientError, "MILVUS_URI"),
         ("Connection reset by peer", TransientError, "MILVUS_URI"),
-        ("can't find collection[database=default][collection=docs_g0001]", PartError, "refused the call"),
+        ("can't find collection[database=default][collection=docs_g0001]", GoneError, "Ask again"),
+        ("collection 'docs_g0001' does not exist", GoneError, "Ask again"),
         ("the dim (768) of field data is not equal to schema dim (384)", PartError, "refused the call"),
         ("length of varchar field text exceeds max length", PartError, "refused the call"),
         ("", PartError, "MilvusException"),
@@ -50,7 +51,7 @@ def test_the_words_of_an_error_decide(message: str, expected: type[LockstepError
     [
         ("collection not loaded[collection=authors_g0001]", TransientError),
         ("channel not available[channel=tokens_g0001_v0]", TransientError),
-        ("can't find collection[database=default][collection=authors_g0001]", PartError),
+        ("can't find collection[database=default][collection=authors_g0001]", GoneError),
         ("cannot parse expression: key in [\"authors.md\"], error: line 1:5 token recognition error", PartError),
     ],
 )  # fmt: skip

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from blocks.pymilvus_import import load_pymilvus
+from blocks.settings import Settings
 from tasks.parsers import DEEPEST_HEADING, LONGEST_HEADING
 from tasks.schema import HEADING_BYTES, NO_PAGE, Abilities, abilities, fields, generation_number, indexes, physical
 
@@ -33,7 +34,9 @@ ROW = {
     ],
 )
 def test_abilities_follow_from_the_version(version: str, bm25: bool, inverted: bool) -> None:
-    assert abilities(version) == Abilities(version, bm25, inverted)
+    found = abilities(version)
+    assert (found.version, found.bm25, found.inverted) == (version, bm25, inverted)
+    assert found.lite is version.startswith("milvus_lite")
 
 
 @pytest.mark.parametrize(
@@ -89,7 +92,7 @@ def test_the_fields_of_a_row(can: Abilities) -> None:
 
 @pytest.mark.parametrize("can", [Abilities("2.3.5", False, False), Abilities("2.6.0", True, True)])
 def test_what_is_filtered_has_an_index(can: Abilities) -> None:
-    found = {index.field_name: index.index_type for index in indexes(load_pymilvus().MilvusClient, can)}
+    found = {index.field_name: index.index_type for index in indexes(load_pymilvus().MilvusClient, can, Settings())}
     assert {"embedding", "key", "text_hash", "heading", "page", "last_modified"} <= found.keys()
     assert ("sparse" in found) is can.bm25
     assert ("INVERTED" in found.values()) is can.inverted

@@ -1,0 +1,20 @@
+"""The options that several commands have."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+import typer
+
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
+Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Show Prefect's log on stderr as well.")]
+PipelineName = Annotated[
+    str | None, typer.Option("--pipeline", help="Name of a saved Pipeline block; default: the environment's.")
+]
+TopK = Annotated[
+    int | None, typer.Option("--top-k", min=1, max=100, help="How many chunks to find; default: the pipeline's.")
+]
+Mode = Annotated[
+    Literal["dense", "hybrid", "lexical"] | None,
+    typer.Option("--mode", help="How chunks are found; default: the pipeline's."),
+]

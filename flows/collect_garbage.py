@@ -1,0 +1,26 @@
+"""Drop generations that nobody needs for the way back."""
+
+from __future__ import annotations
+
+from prefect import flow, get_run_logger
+from prefect.runtime import flow_run
+
+from flows.run_names import rename_run
+from tasks.garbage import collect
+from tasks.lease import writing
+from tasks.pipelines import load_pipeline
+from tasks.tools import connect
+
+
+@flow(name="collect-garbage", flow_run_name="collect garbage of {pipeline}")
+def collect_garbage(pipeline: str = "docs") -> list[str]:
+    """Drop the generations that are neither live, nor newer, nor kept for the way back; returns their names."""
+    say = get_run_logger().info
+    block = load_pipeline(pipeline)
+    with connect(block, flow_run.id or "") as tools:
+        wait = block.settings.wait_for_writer_seconds
+        with writing(tools.ledger, block.alias, f"a collection of garbage ({flow_run.name})", wait, say):
+            dropped: list[str] = collect(tools, block.alias)
+    rename_run(f"collect garbage of {block.alias}: {', '.join(dropped) or 'none'}")
+    say("dropped %s", ", ".join(dropped) or "nothing")
+    return dropped

@@ -1,0 +1,97 @@
+"""Build the next generation beside the live one, and let queries come to it when it passes the gates.
+
+    next generation ──sync──▶ sync ──nothing differs──▶ ready ──▶ promote
+
+The live generation is synced and answers meanwhile. A rebuild that dies is gone on with by the next one with the
+same settings.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import Literal
+
+from prefect import flow, get_run_logger
+from prefect.runtime import flow_run
+
+from blocks.pipeline import Pipeline
+from blocks.settings import Settings
+from flows.promote import promote as promote_it
+from flows.run_names import rename_run
+from flows.sync import sync
+from tasks.errors import LockstepError
+from tasks.generation import next_generation
+from tasks.generations import add_cost, mark_ready
+from tasks.lease import writing
+from tasks.models import Swap
+from tasks.pipelines import load_pipeline
+from tasks.tools import Tools, connect
+
+ROUNDS = 10
+"""Syncs after which a bucket that changes all the time is as nearly caught up with as it will ever be."""
+
+
+@flow(name="rebuild", flow_run_name="rebuild {pipeline}")
+def rebuild(
+    pipeline: str = "docs",
+    settings: Settings | None = None,
+    embed_model: str | None = None,
+    promote: Literal["auto", "manual"] = "auto",
+) -> Swap:
+    """Build a generation with other settings or another model, the pipeline's own by default, and promote it.
+
+    Texts whose vectors the live generation has are not embedded again. With ``promote`` 'manual' it is left ready.
+    Raises ``MisuseError`` for an index that the server has not, ``LockstepError`` while another rebuild runs,
+    ``GateError`` when it does not pass the gates.
+    """
+    started, say = time.monotonic(), get_run_logger().info
+    block = changed(load_pipeline(pipeline), settings, embed_model)
+    with connect(block, flow_run.id or "") as tools:
+        live = tools.store.live()
+        with writing(tools.ledger, f"the next generation of '{block.alias}'", f"a rebuild ({flow_run.name})", 0, say):
+            collection = next_generation(tools, block.alias, say)
+            rename_run(f"rebuild {collection}")
+            embedded, reused = fill(tools, pipeline, collection)
+            mark_ready(tools.ledger, collection)
+            say("%s is ready: %s chunks embedded, %s reused", collection, f"{embedded:,}", f"{reused:,}")
+    done = promote_it(pipeline, number_of(collection), settings=settings) if promote == "auto" else None
+    return Swap(
+        collection,
+        live,
+        "live" if done else "ready",
+        bool(done),
+        embedded,
+        reused,
+        done.gates if done else (),
+        round(time.monotonic() - started, 3),
+        flow_run.id or "",
+    )
+
+
+def number_of(collection: str) -> int:
+    """Return the number in a generation's name."""
+    return int(collection.rsplit("_g", 1)[1])
+
+
+def changed(block: Pipeline, settings: Settings | None, embed_model: str | None) -> Pipeline:
+    """Return the pipeline with other settings and another model, where they are given."""
+    update: dict[str, object] = {"settings": settings or block.settings}
+    if embed_model:
+        update["embedder"] = block.embedder.model_copy(update={"model_name": embed_model, "revision": None})
+    return block.model_copy(update=update)
+
+
+def fill(tools: Tools, pipeline: str, collection: str) -> tuple[int, int]:
+    """Sync a generation until nothing differs; returns how many chunks were embedded, and how many reused."""
+    embedded = reused = 0
+    for _ in range(ROUNDS):
+        report = sync(pipeline, into=collection)
+        embedded += report.chunks_embedded
+        reused += report.chunks_reused
+        add_cost(tools.ledger, collection, report.chunks_embedded, report.chunks_reused, report.seconds)
+        if not (report.new or report.changed or report.deleted or report.moved_on):
+            return embedded, reused
+    raise LockstepError(
+        f"{collection} still differs from the bucket after {ROUNDS} syncs: it changes faster than it can be read. "
+        "The next rebuild goes on with it."
+    )

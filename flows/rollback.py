@@ -1,0 +1,46 @@
+"""Go back to an earlier generation: the alias in one call, then a sync of what it missed."""
+
+from __future__ import annotations
+
+import time
+
+from prefect import flow, get_run_logger
+from prefect.runtime import flow_run
+
+from flows.run_names import rename_run
+from flows.sync import sync
+from tasks.lease import writing
+from tasks.models import Swap
+from tasks.pipelines import load_pipeline
+from tasks.swap import swap, to_go_back_to
+from tasks.tools import connect
+
+
+@flow(name="rollback", flow_run_name="roll {pipeline} back")
+def rollback(pipeline: str = "docs", to: int | None = None) -> Swap:
+    """Point the pipeline's alias at the generation that was live before, or at that number, and sync it.
+
+    The saved pipeline gets the settings that it was built with. Raises ``MisuseError`` when there is none.
+    """
+    started, say = time.monotonic(), get_run_logger().info
+    block = load_pipeline(pipeline)
+    with connect(block, flow_run.id or "") as tools:
+        wait = block.settings.wait_for_writer_seconds
+        with writing(tools.ledger, block.alias, f"a rollback ({flow_run.name})", wait, say):
+            chosen, before = to_go_back_to(tools, to)
+            swap(tools, chosen.collection)
+            swapped = time.monotonic() - started
+    rename_run(f"roll back to {chosen.collection}")
+    say("'%s' points at %s after %.1f s; syncing what it missed", block.alias, chosen.collection, swapped)
+    report = sync(pipeline)
+    return Swap(
+        chosen.collection,
+        before,
+        "live",
+        True,
+        report.chunks_embedded,
+        report.chunks_reused,
+        (),
+        round(time.monotonic() - started, 3),
+        flow_run.id or "",
+    )

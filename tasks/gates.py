@@ -1,0 +1,143 @@
+"""What a generation has to pass before queries come to it."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+from prefect import task
+
+from tasks.fingerprint import as_built, fingerprint
+from tasks.generations import record_gates
+from tasks.ledger import digest
+from tasks.recall import Side, latencies, percentile, recall_at_10, sample
+from tasks.retries import RETRIED
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from tasks.tools import Tools
+
+SEED = 20
+"""The same chunks are tried each time, so that two runs can be compared."""
+ROUNDS = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Gate:
+    """One thing that was measured, and the bound that it had to keep."""
+
+    name: str
+    value: float
+    bound: str
+    passed: bool
+    detail: str = ""
+
+    def as_row(self) -> dict[str, Any]:
+        """Return it as the reports and the ledger have it: name, value, bound, passed, detail."""
+        return asdict(self)
+
+
+@dataclass(frozen=True, slots=True)
+class GateReport:
+    """How a generation did, beside the live one if there is any."""
+
+    collection: str
+    live: str | None
+    gates: tuple[Gate, ...]
+
+    @property
+    def failed(self) -> tuple[Gate, ...]:
+        """The gates that it did not pass."""
+        return tuple(gate for gate in self.gates if not gate.passed)
+
+    def __str__(self) -> str:
+        """Return what failed, against which bound; or that nothing did."""
+        failed = (f"{gate.name} is {gate.value:g}, must be {gate.bound}" for gate in self.failed)
+        return "; ".join(failed) or "all gates passed"
+
+
+def at_most(name: str, value: float, bound: float, detail: str = "") -> Gate:
+    """Return a gate that a value passes up to the bound."""
+    return Gate(name, round(value, 4), f"≤ {bound:g}", value <= bound, detail)
+
+
+def at_least(name: str, value: float, bound: float, detail: str = "") -> Gate:
+    """Return a gate that a value passes from the bound on."""
+    return Gate(name, round(value, 4), f"≥ {bound:g}", value >= bound, detail)
+
+
+def measure(tools: Tools, collection: str, live: str | None, say: Callable[[str], None]) -> GateReport:
+    """Have a generation indexed and loaded and measure it, beside the live one if there is any; changes nothing."""
+    tools.store.seal(collection, tools.settings.wait_for_writer_seconds)
+    chance = random.Random(SEED)
+    sampled = sample(tools.store, collection, tools.settings.gate_samples, chance)
+    say(f"{collection}: {len(sampled)} chunks chosen to be searched for")
+    gates = [
+        agree(tools, collection),
+        agree_in_detail(tools, collection, sorted({row["key"] for row in sampled})),
+        of_fingerprint(tools, collection),
+        recall(tools, collection, [row["embedding"] for row in sampled]),
+    ]
+    if live and live != collection:
+        of_live = sample(tools.store, live, tools.settings.gate_samples, chance)
+        as_live = as_built(tools.pipeline, tools.ledger.ingredients(live)).settings
+        old = Side(live, [row["embedding"] for row in of_live], as_live)
+        new = Side(collection, [row["embedding"] for row in sampled], tools.settings)
+        gates += [latency(tools, old, new), quarantine(tools, collection, live)]
+    return GateReport(collection, live, tuple(gates))
+
+
+def agree(tools: Tools, collection: str) -> Gate:
+    """Compare the number of chunks, counted by Milvus with strong consistency, with that in the ledger."""
+    counted, recorded = tools.store.count(collection), tools.ledger.totals(collection)["chunks"]
+    return at_most("chunks that differ", abs(counted - recorded), 0, f"Milvus {counted:,}, ledger {recorded:,}")
+
+
+def agree_in_detail(tools: Tools, collection: str, keys: Sequence[str]) -> Gate:
+    """Compare the ids of some objects' chunks with the digest that the ledger has of them."""
+    held: dict[str, list[str]] = {}
+    for row in tools.store.rows_of(collection, keys, ["key", "id"]):
+        held.setdefault(row["key"], []).append(row["id"])
+    known = tools.ledger.confirmed(collection, keys)
+    wrong = [key for key in keys if key not in known or known[key][1] != digest(held.get(key, []))]
+    return at_most("objects that differ", len(wrong), 0, ", ".join(wrong[:3]) or f"of {len(keys)} sampled")
+
+
+def of_fingerprint(tools: Tools, collection: str) -> Gate:
+    """Compare what the collection says it was built with with what the ledger says."""
+    said = fingerprint(tools.ledger.ingredients(collection) or {})
+    kept = tools.store.fingerprint_of(collection)
+    return at_most("fingerprint differs", int(kept not in (None, said)), 0, f"Milvus {kept}, ledger {said}")
+
+
+def recall(tools: Tools, collection: str, vectors: Sequence[Any]) -> Gate:
+    """Measure how much of what exact search finds the index finds, with the search parameters of queries."""
+    found = recall_at_10(tools.store, collection, vectors, tools.settings) if len(vectors) else 1.0
+    what = f"{tools.settings.index_type}, {len(vectors)} searches against exact search"
+    return at_least("recall@10 of the index", found, tools.settings.gate_recall, what)
+
+
+def latency(tools: Tools, live: Side, new: Side) -> Gate:
+    """Compare the p95 search latency with the live one's, searching in turns; the calmest of three rounds counts."""
+    rounds = [latencies(tools.store, live, new) for _ in range(ROUNDS)]
+    pairs = [(percentile(old, 95), percentile(young, 95)) for old, young in rounds if old and young]
+    old, young = min(pairs, key=lambda pair: pair[1] / pair[0], default=(1.0, 1.0))
+    said = f"p95 {1000 * young:.1f} ms, live {1000 * old:.1f} ms"
+    return at_most("p95 latency / live", young / old, tools.settings.gate_latency, said)
+
+
+def quarantine(tools: Tools, collection: str, live: str) -> Gate:
+    """Compare how many objects cannot be indexed with the live generation's number."""
+    here, there = (tools.ledger.totals(one).get("quarantined", 0) for one in (collection, live))
+    return at_most("objects in quarantine", here, there, f"{here}, live {there}")
+
+
+@task(name="gates", task_run_name="gates of {collection}", **RETRIED)
+def gates(tools: Tools, collection: str, live: str | None, say: Callable[[str], None]) -> GateReport:
+    """Measure a generation and keep the figures in the ledger; transient errors of any part start it anew."""
+    report = measure(tools, collection, live, say)
+    record_gates(tools.ledger, collection, [gate.as_row() for gate in report.gates])
+    return report

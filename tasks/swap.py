@@ -1,0 +1,76 @@
+"""Point the alias at another generation, and let ledger and pipeline follow."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from prefect import task
+
+from tasks.between import between
+from tasks.errors import MisuseError
+from tasks.generation import finish_swap
+from tasks.generations import Generation, generations
+from tasks.retries import RETRIED
+
+if TYPE_CHECKING:
+    from tasks.tools import Tools
+
+
+@task(name="choose generation", task_run_name="choose the generation to promote", **RETRIED)
+def to_promote(tools: Tools, number: int | None = None) -> tuple[Generation, str | None]:
+    """Return the generation to promote, that number or the newest one that is ready, and the live collection.
+
+    Raises ``MisuseError`` when there is none, or when it is not ready.
+    """
+    live = tools.store.live()
+    known = generations(tools.ledger, tools.store.alias)
+    if number is None:
+        ready = [one for one in known if one.state(live) == "ready"]
+        if not ready:
+            raise MisuseError(
+                f"no generation of '{tools.store.alias}' is ready to be promoted: `lockstep rebuild` builds one."
+            )
+        return ready[0], live
+    chosen = _numbered(tools, known, number)
+    if chosen.state(live) != "ready":
+        raise MisuseError(
+            f"{chosen.collection} is {chosen.state(live)}, not ready to be promoted. "
+            + ("`lockstep rollback` goes back to it." if chosen.state(live) == "retired" else "Nothing was changed.")
+        )
+    return chosen, live
+
+
+@task(name="choose generation", task_run_name="choose the generation to go back to", **RETRIED)
+def to_go_back_to(tools: Tools, number: int | None = None) -> tuple[Generation, str | None]:
+    """Return the generation to go back to, that number or the one that was live before, and the live collection.
+
+    Raises ``MisuseError`` when there is none.
+    """
+    live = tools.store.live()
+    known = generations(tools.ledger, tools.store.alias)
+    retired = [one for one in known if one.state(live) == "retired" and tools.store.exists(one.collection)]
+    if number is not None:
+        chosen = _numbered(tools, known, number)
+        if chosen not in retired:
+            raise MisuseError(f"{chosen.collection} is {chosen.state(live)}, not one to go back to.")
+        return chosen, live
+    if not retired:
+        raise MisuseError(f"'{tools.store.alias}' has nothing to go back to: no earlier generation is kept.")
+    return max(retired, key=lambda one: (one.retired_at or 0, one.number)), live
+
+
+def _numbered(tools: Tools, known: list[Generation], number: int) -> Generation:
+    for one in known:
+        if one.number == number:
+            return one
+    numbers = ", ".join(str(one.number) for one in known) or "none"
+    raise MisuseError(f"'{tools.store.alias}' has no generation {number}; it has {numbers}.")
+
+
+@task(name="swap", task_run_name="point the alias at {collection}", **RETRIED)
+def swap(tools: Tools, collection: str) -> None:
+    """Point the alias at a collection, in one call; then pipeline and ledger follow."""
+    tools.store.load(collection)
+    tools.store.point_alias(collection)
+    between("alias moved")
+    finish_swap(tools, collection)

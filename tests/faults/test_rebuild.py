@@ -1,0 +1,273 @@
+"""Build a generation beside the live one, check it, swap it in, and go back: on both servers."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+
+from blocks.settings import Settings
+from deployments.questions import Question, search_all
+from flows.audit import audit
+from flows.collect_garbage import collect_garbage
+from flows.promote import promote
+from flows.rebuild import rebuild
+from flows.rollback import rollback
+from flows.sync import sync
+from tasks.errors import FingerprintError, GateError, MisuseError, TransientError
+from tasks.lease import writing
+from tasks.ledger import Ledger
+from tasks.ledger_tables import GENERATIONS, OBJECTS
+from tasks.overview import overview
+from tasks.pipelines import load_pipeline
+from tasks.store import Store
+from tests.conftest import Bucket
+
+TOPICS = ["apples", "bridges", "clouds", "deserts", "engines", "forests", "glaciers", "harbours"]
+
+
+def document(topic: str) -> str:
+    return "\n\n".join([f"# On {topic}", *(f"## Part {n}\n\nPart {n} tells of {topic} at length. " for n in range(6))])
+
+
+@pytest.fixture
+def name(make_pipeline: Callable[..., str], bucket: Bucket) -> str:
+    """A synced pipeline of eight objects."""
+    for topic in TOPICS:
+        bucket.put(f"{topic}.md", document(topic))
+    made = make_pipeline()
+    sync(made)
+    return made
+
+
+def states(name: str) -> dict[int, str]:
+    return {row["number"]: row["state"] for row in overview(name)}
+
+
+def opened(name: str) -> tuple[Store, Ledger]:
+    block = load_pipeline(name)
+    return Store(block.store, block.alias), Ledger(block.ledger)
+
+
+def found(name: str, question: str = "What is told of clouds?") -> Any:
+    block = load_pipeline(name)
+    (one,) = search_all(block, [Question("", question)], block.settings)
+    return one
+
+
+def test_other_settings_are_refused_by_a_sync_and_built_by_a_rebuild(name: str, bucket: Bucket) -> None:
+    wider = Settings(embed_heading=False)
+    with pytest.raises(FingerprintError, match=r"embed_heading: True → False.*lockstep rebuild"):
+        sync(name, wider)
+    done = rebuild(name, wider)
+    assert (done.collection, done.before, done.state, done.promoted) == (f"{name}_g0002", f"{name}_g0001", "live", True)
+    assert done.chunks_embedded == 48
+    assert all(gate["passed"] for gate in done.gates)
+    assert {"recall@10 of the index", "p95 latency / live", "chunks that differ"} <= {
+        gate["name"] for gate in done.gates
+    }
+    assert states(name) == {1: "retired", 2: "live"}
+    # The saved pipeline follows, so the next sync, event or schedule, goes on with the new settings.
+    assert load_pipeline(name).settings.embed_heading is False
+    assert sync(name).unchanged == len(TOPICS)
+    assert found(name).collection == done.collection
+    assert audit(name).consistent
+
+
+def test_another_index_embeds_nothing(name: str) -> None:
+    done = rebuild(name, Settings(index_type="IVF_FLAT", index_params={"nlist": 4}))
+    assert (done.chunks_embedded, done.chunks_reused) == (0, 48)
+    store, _ = opened(name)
+    assert store.client.describe_index(done.collection, "embedding")["index_type"] == "IVF_FLAT"
+    assert found(name).hits[0].key == "clouds.md"
+    again = rebuild(name, Settings(index_type="HNSW"))
+    assert (again.collection, again.chunks_embedded) == (f"{name}_g0003", 0)
+
+
+def test_an_index_that_the_server_has_not_is_refused_before_anything_is_made(name: str) -> None:
+    for settings in (Settings(index_type="HSNW"), Settings(index_params={"nlist": 3})):
+        with pytest.raises(MisuseError, match="HNSW"):
+            rebuild(name, settings)
+    assert states(name) == {1: "live"}
+
+
+def test_a_rollback_answers_from_the_old_generation_and_syncs_what_it_missed(name: str, bucket: Bucket) -> None:
+    rebuild(name, Settings(embed_heading=False))
+    bucket.put("new.md", document("volcanoes"))
+    bucket.delete("apples.md")
+    sync(name)
+    done = rollback(name)
+    assert (done.collection, done.before) == (f"{name}_g0001", f"{name}_g0002")
+    assert states(name) == {1: "live", 2: "retired"}
+    assert load_pipeline(name).settings.embed_heading is True
+    assert found(name, "What is told of volcanoes?").hits[0].key == "new.md"
+    assert audit(name).consistent
+    assert audit(name).objects == len(TOPICS)
+    forth = rollback(name)
+    assert forth.collection == f"{name}_g0002"
+    with pytest.raises(MisuseError, match="it has 2, 1"):
+        rollback(name, to=7)
+
+
+def test_nothing_to_promote_and_nothing_to_go_back_to(name: str) -> None:
+    with pytest.raises(MisuseError, match="lockstep rebuild"):
+        promote(name)
+    with pytest.raises(MisuseError, match="nothing to go back to"):
+        rollback(name)
+    with pytest.raises(MisuseError, match="not ready"):
+        promote(name, generation=1)
+    assert states(name) == {1: "live"}
+
+
+def test_a_generation_waits_for_a_person_when_that_is_asked_for(name: str, bucket: Bucket) -> None:
+    done = rebuild(name, Settings(embed_heading=False), promote="manual")
+    assert (done.state, done.promoted) == ("ready", False)
+    assert found(name).collection == f"{name}_g0001"
+    assert load_pipeline(name).settings.embed_heading is True
+    bucket.put("late.md", document("lagoons"))
+    assert sync(name).collection == f"{name}_g0001"
+    # A rebuild with the same settings goes on with it: it catches up and embeds what is new alone.
+    again = rebuild(name, Settings(embed_heading=False), promote="manual")
+    assert (again.collection, again.chunks_embedded) == (done.collection, 6)
+    assert promote(name).collection == done.collection
+    assert audit(name).consistent
+
+
+def test_one_rebuild_at_a_time(name: str) -> None:
+    _, ledger = opened(name)
+    with (
+        writing(ledger, f"the next generation of '{name}'", "a rebuild (of another)", 0, lambda _: None),
+        pytest.raises(TransientError, match=r"next generation of .* a rebuild \(of another\)"),
+    ):
+        rebuild(name, Settings(embed_heading=False))
+    assert states(name) == {1: "live"}
+
+
+def lose_a_chunk(store: Store, ledger: Ledger, collection: str) -> None:
+    (row, *_) = store.rows_of(collection, ["clouds.md"], ["id"])
+    store.delete(collection, [row["id"]])
+
+
+def exchange_a_chunk(store: Store, ledger: Ledger, collection: str) -> None:
+    row = next(row for row in store.rows(collection, ["*"]) if row["key"] == "clouds.md")
+    row.pop("sparse", None)
+    store.delete(collection, [row["id"]])
+    store.upsert(collection, [{**row, "id": "f" * 32}])
+
+
+def claim_another_fingerprint(store: Store, ledger: Ledger, collection: str) -> None:
+    parts = ledger.ingredients(collection) or {}
+    with ledger.transaction() as connection:
+        update = sa.update(GENERATIONS).where(GENERATIONS.c.collection == collection)
+        connection.execute(update.values(ingredients={**parts, "query_prompt": "other: "}))
+
+
+def quarantine_an_object(store: Store, ledger: Ledger, collection: str) -> None:
+    with ledger.transaction() as connection:
+        ghost = {"collection": collection, "key": "bad.pdf", "state": "quarantined", "etag": "e", "size": 1}
+        rest = {"last_modified": 0, "chunks": 0, "attempts": 1, "updated_at": 0, "flow_run_id": "", "since": 1}
+        connection.execute(sa.insert(OBJECTS), {**ghost, **rest})
+
+
+HARMS: dict[Callable[[Store, Ledger, str], None], str] = {
+    quarantine_an_object: "objects in quarantine is 1, must be ≤ 0",
+    claim_another_fingerprint: "fingerprint differs is 1, must be ≤ 0",
+    exchange_a_chunk: "objects that differ is 1, must be ≤ 0",
+    lose_a_chunk: "chunks that differ is 1, must be ≤ 0",
+}
+
+
+def test_each_gate_stops_a_promotion(name: str) -> None:
+    done = rebuild(name, Settings(embed_heading=False), promote="manual")
+    for number, (harm, said) in enumerate(HARMS.items(), start=1):
+        harm(*opened(name), done.collection)
+        with pytest.raises(GateError) as caught:
+            promote(name)
+        assert said in str(caught.value)
+        assert len(caught.value.report.failed) == number
+        assert states(name) == {1: "live", 2: "ready"}
+    assert [row["passed"] for row in overview(name)[0]["gates"]].count(False) == len(HARMS)
+    assert promote(name, force="it is a test").promoted
+    assert states(name) == {1: "retired", 2: "live"}
+
+
+def test_an_index_that_finds_too_little_is_not_promoted(name: str, bucket: Bucket) -> None:
+    """One cluster of sixty is looked at: most of the ten nearest are in others."""
+    for number in range(16):
+        parts = "\n\n".join(f"## Part {n}\n\nA word on {number} and {n * 7919 + number}." for n in range(80))
+        bucket.put(f"more/{number:02d}.md", f"# Subject {number}\n\n{parts}")
+    sync(name)
+    narrow = Settings(index_type="IVF_FLAT", index_params={"nlist": 60}, search_params={"nprobe": 1})
+    with pytest.raises(GateError, match=r"recall@10 of the index is 0\.\d+, must be ≥ 0\.98"):
+        rebuild(name, narrow)
+    assert found(name).collection == f"{name}_g0001"
+    # The same generation searched in every cluster finds everything; the pipeline goes on searching it so.
+    wide = narrow.model_copy(update={"search_params": {"nprobe": 60}})
+    done = rebuild(name, wide)
+    assert (done.collection, done.chunks_embedded) == (f"{name}_g0002", 0)
+    assert load_pipeline(name).settings.search_params == {"nprobe": 60}
+
+
+def test_a_slower_index_is_not_promoted(name: str) -> None:
+    with pytest.raises(GateError, match="p95 latency / live is "):
+        rebuild(name, Settings(embed_heading=False, gate_latency=0.001))
+    assert states(name) == {1: "live", 2: "ready"}
+
+
+def test_old_generations_are_dropped_and_the_way_back_is_kept(name: str) -> None:
+    for heading in (False, True):
+        rebuild(name, Settings(embed_heading=heading))
+    assert collect_garbage(name) == []  # they were live a minute ago
+    _, ledger = opened(name)
+    with ledger.transaction() as connection:
+        connection.execute(sa.update(GENERATIONS).where(GENERATIONS.c.retired_at.is_not(None)).values(
+            retired_at=GENERATIONS.c.retired_at - 25 * 3_600_000
+        ))  # fmt: skip
+    assert collect_garbage(name) == [f"{name}_g0001"]
+    assert states(name) == {2: "retired", 3: "live"}
+    store, ledger = opened(name)
+    assert not store.exists(f"{name}_g0001")
+    assert ledger.totals(f"{name}_g0001") == {"chunks": 0}
+    assert rollback(name).collection == f"{name}_g0002"
+
+
+@pytest.mark.timeout(400)
+def test_no_question_fails_or_mixes_while_the_alias_goes_back_and_forth(name: str) -> None:
+    """Ten swaps under twenty asking threads; each answer is of one generation, whole."""
+    rebuild(name, Settings(embed_heading=False))
+    held = {}
+    store, _ = opened(name)
+    for collection in (f"{name}_g0001", f"{name}_g0002"):
+        held[collection] = {row["id"] for row in store.rows(collection, ["id"])}
+    assert not held[f"{name}_g0001"] & held[f"{name}_g0002"]
+    done, failures, asked = threading.Event(), list[str](), list[str]()
+
+    def ask() -> None:
+        while not done.is_set():
+            try:
+                one = found(name, "What is told of clouds?")
+                asked.append(one.collection)
+                strangers = [hit.chunk_id for hit in one.hits if hit.chunk_id not in held[one.collection]]
+                if strangers or not one.hits:
+                    failures.append(f"{one.collection}: {len(one.hits)} hits, {len(strangers)} of another")
+            except Exception as error:
+                failures.append(repr(error))
+
+    threads = [threading.Thread(target=ask) for _ in range(20)]
+    for thread in threads:
+        thread.start()
+    began = time.monotonic()
+    swaps = 0
+    while swaps < 10 or time.monotonic() - began < 30:
+        rollback(name)
+        swaps += 1
+    done.set()
+    for thread in threads:
+        thread.join()
+    assert failures == []
+    assert set(asked) == set(held)
+    assert len(asked) > 100
