@@ -32,16 +32,15 @@ def promote(
 ) -> Swap:
     """Point the pipeline's alias at a generation: the newest that is ready, or that number.
 
-    ``settings`` replaces the pipeline's own: the bounds of the gates, and the search parameters from now on.
-
-    Raises ``GateError`` when it does not pass a gate; ``force``, the reason why it should be promoted all the
-    same, is recorded with who ran it. Raises ``MisuseError`` when nothing is ready.
+    ``settings`` replaces the pipeline's own: the bounds of the gates, and the search parameters from now on. Raises
+    ``GateError`` when it does not pass a gate; ``force``, the reason why it should be promoted all the same, is
+    recorded in the report. Raises ``MisuseError`` when nothing is ready.
     """
     started, say = time.monotonic(), get_run_logger().info
     block = load_pipeline(pipeline)
     with connect(block, flow_run.id or "") as tools:
-        wait = block.settings.wait_for_writer_seconds
-        with writing(tools.ledger, block.alias, f"a promotion ({flow_run.name})", wait, say):
+        wait, described = block.settings.wait_for_writer_seconds, f"a promotion ({flow_run.name})"
+        with writing(tools.ledger, f"the next generation of '{block.alias}'", described, 0, say):
             chosen, live = to_promote(tools, generation)
             tools.work_with(settings or block.settings)
             tools.follow(chosen.ingredients)
@@ -53,7 +52,9 @@ def promote(
                     "The report is in the Prefect UI; --force WHY promotes it all the same.",
                     report,
                 )
-            swap(tools, chosen.collection)
+            # Only now: a sync of the live generation may start while this one is measured.
+            with writing(tools.ledger, block.alias, described, wait, say):
+                swap(tools, chosen.collection)
     rename_run(f"promote {chosen.collection}")
     say("'%s' points at %s now, before at %s", block.alias, chosen.collection, live)
     rows = tuple(gate.as_row() for gate in report.gates)

@@ -147,6 +147,26 @@ def test_one_rebuild_at_a_time(name: str) -> None:
     assert states(name) == {1: "live"}
 
 
+def test_the_live_generation_is_synced_while_the_next_is_measured(
+    name: str, bucket: Bucket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from tasks import gates
+
+    rebuild(name, Settings(embed_heading=False), promote="manual")
+    measure, synced = gates.measure, list[str]()
+
+    def meanwhile(*given: Any) -> Any:
+        bucket.put("late.md", document("lagoons"))
+        synced.append(sync(name).collection)
+        return measure(*given)
+
+    monkeypatch.setattr(gates, "measure", meanwhile)
+    promote(name)
+    assert synced == [f"{name}_g0001"]
+    assert sync(name).new == 1
+    assert audit(name).consistent
+
+
 def lose_a_chunk(store: Store, ledger: Ledger, collection: str) -> None:
     (row, *_) = store.rows_of(collection, ["clouds.md"], ["id"])
     store.delete(collection, [row["id"]])
