@@ -11,17 +11,14 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tasks.embed import load_model
 from tasks.errors import MisuseError
 from tasks.models import Hit
-from tasks.outdated import mark_outdated
 from tasks.question import checked
-from tasks.retrieve import find, on_live
-from tasks.store import Store
 
 if TYPE_CHECKING:
     from blocks.pipeline import Pipeline
     from blocks.settings import Settings
+    from tasks.store import Store
 
 TOGETHER = 32
 """Questions of a file that are embedded in one go."""
@@ -75,6 +72,10 @@ def _question(line: str, where: str) -> Question:
 
 def search_all(pipeline: Pipeline, questions: Sequence[Question], settings: Settings) -> Iterator[Found]:
     """Yield what each question finds, in order; the model and the connection are opened once."""
+    # Not at the top: questions are read before Prefect, which these import, is told where its home is.
+    from tasks.retrieve import on_live
+    from tasks.store import Store
+
     asked = pipeline.model_copy(update={"settings": settings})
     store = Store(pipeline.store, pipeline.alias)
     with closing(store.client):
@@ -85,6 +86,10 @@ def search_all(pipeline: Pipeline, questions: Sequence[Question], settings: Sett
 
 def _search_some(store: Store, group: Sequence[Question], collection: str, built: Pipeline) -> list[Found]:
     """Search one generation, built as ``built`` says, for a few questions."""
+    from tasks.embed import load_model
+    from tasks.outdated import mark_outdated
+    from tasks.retrieve import find
+
     model = load_model(built.embedder)
     began = time.monotonic()
     vectors = model.encode([one.question for one in group], built.embedder.query_prompt)

@@ -7,7 +7,7 @@ from prefect.runtime import flow_run
 
 from flows.run_names import rename_run
 from tasks.garbage import collect
-from tasks.lease import writing
+from tasks.lease import next_of, writing
 from tasks.pipelines import load_pipeline
 from tasks.tools import connect
 
@@ -19,7 +19,11 @@ def collect_garbage(pipeline: str = "docs") -> list[str]:
     block = load_pipeline(pipeline)
     with connect(block, flow_run.id or "") as tools:
         wait = block.settings.wait_for_writer_seconds
-        with writing(tools.ledger, block.alias, f"a collection of garbage ({flow_run.name})", wait, say):
+        described = f"a collection of garbage ({flow_run.name})"
+        with (
+            writing(tools.ledger, next_of(block.alias), described, wait, say),  # not under a rebuild's hands
+            writing(tools.ledger, block.alias, described, wait, say),
+        ):
             dropped: list[str] = collect(tools, block.alias)
     rename_run(f"collect garbage of {block.alias}: {', '.join(dropped) or 'none'}")
     say("dropped %s", ", ".join(dropped) or "nothing")

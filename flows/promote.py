@@ -1,7 +1,7 @@
 """Let queries come to a generation that is ready, if it passes the gates.
 
-    newest ready ──load, warm, measure──▶ gates ──all passed──▶ alias ──▶ pipeline ──▶ ledger
-                                            └─ one failed ────▶ nothing is changed, and the report says which
+    newest ready ──sync──▶ index, load, measure ──▶ gates ──all passed──▶ alias ──▶ pipeline ──▶ ledger ──▶ sync
+                                                      └─ one failed ────▶ nothing is changed; the report says which
 
 The alias is the truth: whatever dies after it was moved is finished by the next sync.
 """
@@ -16,9 +16,10 @@ from prefect.runtime import flow_run
 
 from blocks.settings import Settings
 from flows.run_names import rename_run
+from flows.sync import sync
 from tasks.errors import GateError
 from tasks.gates import GateReport, gates
-from tasks.lease import writing
+from tasks.lease import next_of, writing
 from tasks.models import Swap
 from tasks.pipelines import load_pipeline
 from tasks.report import gates_markdown
@@ -40,8 +41,9 @@ def promote(
     block = load_pipeline(pipeline)
     with connect(block, flow_run.id or "") as tools:
         wait, described = block.settings.wait_for_writer_seconds, f"a promotion ({flow_run.name})"
-        with writing(tools.ledger, f"the next generation of '{block.alias}'", described, 0, say):
+        with writing(tools.ledger, next_of(block.alias), described, 0, say):
             chosen, live = to_promote(tools, generation)
+            sync(pipeline, settings, into=chosen.collection)  # it may have been ready for days
             tools.work_with(settings or block.settings)
             tools.follow(chosen.ingredients)
             report = gates(tools, chosen.collection, live, say)
@@ -57,6 +59,7 @@ def promote(
                 swap(tools, chosen.collection)
     rename_run(f"promote {chosen.collection}")
     say("'%s' points at %s now, before at %s", block.alias, chosen.collection, live)
+    sync(pipeline)  # what changed while it was measured
     rows = tuple(gate.as_row() for gate in report.gates)
     seconds = round(time.monotonic() - started, 3)
     return Swap(chosen.collection, live, "live", True, gates=rows, seconds=seconds, flow_run_id=flow_run.id or "")

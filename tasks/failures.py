@@ -78,6 +78,21 @@ def outdated(ledger: Ledger, collection: str, keys: Sequence[str]) -> set[str]:
     return _keys(ledger, collection, keys, bad, sa.func.coalesce(OBJECTS.c.indexed_etag, "") != OBJECTS.c.etag)
 
 
+def quarantined_here_alone(ledger: Ledger, collection: str, other: str) -> list[str]:
+    """Return the keys in quarantine in one generation whose same version another one holds."""
+    there = OBJECTS.alias()
+    holds = (
+        there.c.collection == other,
+        there.c.key == OBJECTS.c.key,
+        there.c.indexed_etag == OBJECTS.c.etag,
+        there.c.state == "indexed",
+    )
+    here = (OBJECTS.c.collection == collection, OBJECTS.c.state == "quarantined")
+    query = sa.select(OBJECTS.c.key).where(*here, sa.exists().where(*holds)).order_by(OBJECTS.c.key)
+    with ledger.transaction() as connection:
+        return list(connection.execute(query).scalars())
+
+
 def _of_run(collection: str, flow_run_id: str) -> tuple[sa.ColumnElement[bool], ...]:
     return (
         OBJECTS.c.collection == collection,

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from prefect import task
 
 from tasks.between import between
+from tasks.generation import follow_alias
 from tasks.generations import Generation, forget_generation, generations
 from tasks.ledger import now
 from tasks.retries import RETRIED
@@ -40,7 +41,8 @@ def to_drop(known: Sequence[Generation], live: str | None, settings: Settings, a
 def collect(tools: Tools, alias: str) -> list[str]:
     """Drop what :func:`to_drop` says; returns the collections. A run that dies is finished by the next."""
     dropped: list[str] = []
-    for one in to_drop(generations(tools.ledger, alias), tools.store.live(), tools.settings, now()):
+    live = follow_alias(tools)
+    for one in to_drop(generations(tools.ledger, alias), live, tools.settings, now()):
         tools.store.drop(one.collection)
         between("collection dropped")
         forget_generation(tools.ledger, one.collection)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from prefect import task
 
+from tasks.failures import quarantined_here_alone
 from tasks.fingerprint import as_built, fingerprint
 from tasks.generations import record_gates
 from tasks.ledger import digest
@@ -130,9 +131,9 @@ def latency(tools: Tools, live: Side, new: Side) -> Gate:
 
 
 def quarantine(tools: Tools, collection: str, live: str) -> Gate:
-    """Compare how many objects cannot be indexed with the live generation's number."""
-    here, there = (tools.ledger.totals(one).get("quarantined", 0) for one in (collection, live))
-    return at_most("objects in quarantine", here, there, f"{here}, live {there}")
+    """Count the objects that cannot be indexed here though the live generation holds the same version."""
+    worse = quarantined_here_alone(tools.ledger, collection, live)
+    return at_most("objects newly in quarantine", len(worse), 0, ", ".join(worse[:3]))
 
 
 @task(name="gates", task_run_name="gates of {collection}", **RETRIED)

@@ -13,7 +13,7 @@ from tasks.fingerprint import FOLLOWING, check, fingerprint, ingredients, same_v
 from tasks.generations import forget_generation, generations, settle
 from tasks.indexes import check_index
 from tasks.lease import writing
-from tasks.pipelines import save_pipeline
+from tasks.pipelines import reloaded, save_pipeline
 from tasks.retries import RETRIED
 from tasks.schema import physical
 
@@ -40,11 +40,9 @@ def open_generation(tools: Tools, say: Callable[[str], None]) -> str:
         settle(tools.ledger, tools.store.alias, live)
         return live
     tools.store.load(live)
-    known = {one.collection: one for one in generations(tools.ledger, tools.store.alias)}
-    if live not in known:
+    if tools.ledger.ingredients(live) is None:
         _adopt(tools, live, ingredients(tools.pipeline), say)
-    elif not known[live].settled:
-        finish_swap(tools, live)  # whoever pointed the alias here died before the rest of it was done
+    follow_alias(tools)
     check(live, tools.ledger.ingredients(live) or {}, ingredients(tools.pipeline))
     settle(tools.ledger, tools.store.alias, live)
     return live
@@ -57,6 +55,7 @@ def open_next(tools: Tools, say: Callable[[str], None]) -> str:
     """
     store, ledger, settings = tools.store, tools.ledger, tools.settings
     check_index(settings, store.abilities)
+    dimension = tools.model.dimension  # a model that does not load leaves nothing behind
     parts, live = ingredients(tools.pipeline), store.live()
     begun = [one for one in generations(ledger, store.alias) if one.state(live) in ("building", "ready")]
     collection = next((one.collection for one in begun if one.ingredients == parts), None)
@@ -70,7 +69,7 @@ def open_next(tools: Tools, say: Callable[[str], None]) -> str:
     else:  # it was not made yet, or was lost with all that the ledger says it holds
         forget_generation(ledger, collection)
         ledger.record_generation(collection, store.alias, fingerprint(parts), parts)
-    store.create(collection, tools.model.dimension, settings, parts)
+    store.create(collection, dimension, settings, parts)
     between("generation created")
     search = "dense and BM25" if store.abilities.bm25 else "dense only: this server has no BM25"
     say(f"{collection}: {settings.index_type} on Milvus {store.abilities.version} ({search})")
@@ -96,14 +95,22 @@ def open_named(tools: Tools, collection: str) -> str:
     return collection
 
 
+def follow_alias(tools: Tools) -> str | None:
+    """Finish a swap whose run died once the alias had moved; returns the live collection."""
+    live = tools.store.live()
+    if any(one.collection == live and not one.settled for one in generations(tools.ledger, tools.store.alias)):
+        finish_swap(tools, str(live))
+    return live
+
+
 def finish_swap(tools: Tools, live: str) -> None:
     """Let saved pipeline and ledger follow the alias: the pipeline gets the settings that ``live`` was built with."""
     tools.follow(tools.ledger.ingredients(live) or {})
     kept = {name: getattr(tools.pipeline.settings, name) for name in FOLLOWING}
-    settings = tools.saved.settings.model_copy(update=kept)
-    if settings != tools.saved.settings or ingredients(tools.pipeline) != ingredients(tools.saved):
-        tools.saved = tools.pipeline.model_copy(update={"settings": settings})
-        save_pipeline(tools.saved)
+    saved = reloaded(tools.pipeline)  # somebody may have changed it while the generation was measured
+    settings = saved.settings.model_copy(update=kept)
+    if settings != saved.settings or ingredients(tools.pipeline) != ingredients(saved):
+        save_pipeline(saved.model_copy(update={"settings": settings}), tools.pipeline.embedder)
     between("pipeline follows")
     settle(tools.ledger, tools.store.alias, live)
 

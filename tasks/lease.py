@@ -46,6 +46,11 @@ def release(ledger: Ledger, collection: str, holder: str) -> None:
         connection.execute(sa.delete(WRITERS).where(WRITERS.c.collection == collection, WRITERS.c.holder == holder))
 
 
+def next_of(alias: str) -> str:
+    """Return the name of the lease that who builds, measures or drops generations holds."""
+    return f"the next generation of '{alias}'"
+
+
 @contextmanager
 def writing(
     ledger: Ledger, collection: str, described: str, wait_seconds: float, say: Callable[[str], None]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import cast
 
+from blocks.embedder import Embedder
 from blocks.pipeline import Pipeline
 from tasks.errors import MisuseError
 
@@ -19,7 +20,14 @@ def load_pipeline(name: str) -> Pipeline:
         ) from error
 
 
-def save_pipeline(pipeline: Pipeline) -> None:
-    """Save a loaded pipeline, and the embedder it nests, under the names that they have."""
-    for block in (pipeline.embedder, pipeline):
-        block.save(block._block_document_name, overwrite=True)
+def reloaded(pipeline: Pipeline) -> Pipeline:
+    """Return a loaded pipeline as it is saved now; one that was never saved as it is."""
+    name = pipeline._block_document_name
+    return load_pipeline(name) if name else pipeline
+
+
+def save_pipeline(pipeline: Pipeline, embedder: Embedder) -> None:
+    """Save a loaded pipeline with another embedder, which becomes a block of the pipeline's own name."""
+    name = pipeline._block_document_name
+    embedder.save(name, overwrite=True)
+    pipeline.model_copy(update={"embedder": embedder}).save(name, overwrite=True)

@@ -123,12 +123,13 @@ class Store:
                     consistency_level="Bounded",
                 )
                 between("collection made")
-            # A process that died here left it without indexes. An empty collection's are there at once;
+            # A process that died here left it without some of its indexes. An empty collection's are there at once;
             # waiting for them as pymilvus does sleeps half a second for each.
-            if not self.client.list_indexes(collection):
-                self.client.create_index(
-                    collection, indexes(self.client, self.abilities, settings), sync=False, **options
-                )
+            there = set(self.client.list_indexes(collection))
+            wanted, missing = indexes(self.client, self.abilities, settings), self.client.prepare_index_params()
+            missing.extend(index for index in wanted if index.field_name not in there)
+            if missing:
+                self.client.create_index(collection, missing, sync=False, **options)
         self.load(collection)
 
     def fingerprint_of(self, collection: str) -> str | None:

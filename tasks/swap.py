@@ -8,7 +8,7 @@ from prefect import task
 
 from tasks.between import between
 from tasks.errors import MisuseError
-from tasks.generation import finish_swap
+from tasks.generation import finish_swap, follow_alias
 from tasks.generations import Generation, generations
 from tasks.retries import RETRIED
 
@@ -25,7 +25,8 @@ def to_promote(tools: Tools, number: int | None = None) -> tuple[Generation, str
     live = tools.store.live()
     known = generations(tools.ledger, tools.store.alias)
     if number is None:
-        ready = [one for one in known if one.state(live) == "ready"]
+        newer_than = next((one.number for one in known if one.collection == live), 0)
+        ready = [one for one in known if one.state(live) == "ready" and one.number > newer_than]
         if not ready:
             raise MisuseError(
                 f"no generation of '{tools.store.alias}' is ready to be promoted: `lockstep rebuild` builds one."
@@ -46,7 +47,7 @@ def to_go_back_to(tools: Tools, number: int | None = None) -> tuple[Generation, 
 
     Raises ``MisuseError`` when there is none.
     """
-    live = tools.store.live()
+    live = follow_alias(tools)
     known = generations(tools.ledger, tools.store.alias)
     retired = [one for one in known if one.state(live) == "retired" and tools.store.exists(one.collection)]
     if number is not None:

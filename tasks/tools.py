@@ -38,8 +38,7 @@ class Tools:
 
     def __init__(self, pipeline: Pipeline, settings: Settings, flow_run_id: str = "") -> None:
         """Connect. Raises ``PartError`` or ``TransientError`` naming the part that cannot be used."""
-        self.pipeline = self.saved = pipeline
-        """As it works here, and as it was loaded: the two differ when a generation was built with other settings."""
+        self.pipeline = pipeline
         self.source: S3Source = pipeline.source
         self.settings = settings
         self.flow_run_id = flow_run_id

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import shutil
 import threading
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 import sqlalchemy as sa
 
+from blocks.embedder import Embedder
 from blocks.settings import Settings
 from deployments.questions import Question, search_all
 from flows.audit import audit
@@ -18,7 +21,8 @@ from flows.promote import promote
 from flows.rebuild import rebuild
 from flows.rollback import rollback
 from flows.sync import sync
-from tasks.errors import FingerprintError, GateError, MisuseError, TransientError
+from tasks.embed import EmbeddingModel
+from tasks.errors import FingerprintError, GateError, MisuseError, PartError, TransientError
 from tasks.lease import writing
 from tasks.ledger import Ledger
 from tasks.ledger_tables import GENERATIONS, OBJECTS
@@ -163,8 +167,90 @@ def test_the_live_generation_is_synced_while_the_next_is_measured(
     monkeypatch.setattr(gates, "measure", meanwhile)
     promote(name)
     assert synced == [f"{name}_g0001"]
-    assert sync(name).new == 1
+    # What came meanwhile is there when the promotion ends.
     assert audit(name).consistent
+    assert audit(name).objects == len(TOPICS) + 1
+
+
+def test_what_was_deleted_since_a_generation_was_ready_does_not_come_back(name: str, bucket: Bucket) -> None:
+    rebuild(name, Settings(embed_heading=False), promote="manual")
+    bucket.delete("clouds.md")
+    bucket.put("late.md", document("lagoons"))
+    sync(name)
+    promote(name)
+    assert "clouds.md" not in {hit.key for hit in found(name).hits}
+    assert audit(name).consistent
+    assert audit(name).objects == len(TOPICS)
+
+
+def test_a_file_that_nobody_can_read_does_not_stop_a_promotion(name: str, bucket: Bucket) -> None:
+    bucket.put("bad.pdf", b"%PDF-1.4 and nothing else")
+    done = rebuild(name, Settings(embed_heading=False))
+    assert done.promoted
+    assert overview(name)[0]["quarantined"] == 1
+
+
+@pytest.mark.parametrize("then", [rollback, collect_garbage])
+def test_a_swap_that_died_is_finished_by_whoever_comes_next(name: str, then: Callable[[str], Any]) -> None:
+    rebuild(name, Settings(embed_heading=False))
+    rebuild(name, Settings(embed_heading=True, index_type="FLAT"), promote="manual")
+    store, ledger = opened(name)
+    with ledger.transaction() as connection:
+        # Live for long, and ended long ago: what the retention looks at.
+        connection.execute(sa.update(GENERATIONS).values(created_at=1_600_000_000_000))
+        first = GENERATIONS.c.collection == f"{name}_g0001"
+        connection.execute(sa.update(GENERATIONS).where(first).values(retired_at=1_600_000_000_000))
+    store.point_alias(f"{name}_g0003")  # and there it died
+    done = then(name)
+    if then is rollback:
+        assert done.collection == f"{name}_g0002"
+    else:
+        assert done == [f"{name}_g0001"]
+        assert states(name) == {2: "retired", 3: "live"}
+        assert load_pipeline(name).settings.index_type == "FLAT"
+    assert audit(name).consistent
+
+
+def test_a_model_that_does_not_load_leaves_nothing_behind(name: str) -> None:
+    with pytest.raises(PartError, match="/nowhere"):
+        rebuild(name, embed_model="/nowhere")
+    assert states(name) == {1: "live"}
+
+
+def test_another_model_embeds_anew_and_answers_questions(name: str, tmp_path: Path) -> None:
+    """The same weights under another name: to Lockstep another model, whose vectors are not shared."""
+    shutil.copytree(Embedder().location(), tmp_path / "other-model")
+    done = rebuild(name, embed_model=str(tmp_path / "other-model"))
+    assert (done.chunks_embedded, done.chunks_reused) == (48, 0)
+    assert load_pipeline(name).embedder.model_name == str(tmp_path / "other-model")
+    assert found(name).hits[0].key == "clouds.md"
+    assert sync(name).unchanged == len(TOPICS)
+    back = rollback(name)
+    assert back.chunks_embedded == 0
+    assert load_pipeline(name).embedder.model_name == Embedder().model_name
+
+
+def test_a_question_is_embedded_as_the_generation_that_answers_was_built(
+    make_pipeline: Callable[..., str], bucket: Bucket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bucket.put("clouds.md", document("clouds"))
+    name = make_pipeline(embedder={"query_prompt": "first: "})
+    sync(name)
+    make_pipeline(embedder={"query_prompt": "second: "})  # not rebuilt yet
+    prompts: list[str] = []
+    encode = EmbeddingModel.encode
+
+    def noting(self: EmbeddingModel, texts: Any, prompt: str = "") -> Any:
+        prompts.append(prompt)
+        return encode(self, texts, prompt)
+
+    monkeypatch.setattr(EmbeddingModel, "encode", noting)
+    assert found(name).hits
+    assert prompts == ["first: "]
+    rebuild(name)
+    prompts.clear()
+    assert found(name).hits
+    assert prompts == ["second: "]
 
 
 def lose_a_chunk(store: Store, ledger: Ledger, collection: str) -> None:
@@ -188,13 +274,12 @@ def claim_another_fingerprint(store: Store, ledger: Ledger, collection: str) -> 
 
 def quarantine_an_object(store: Store, ledger: Ledger, collection: str) -> None:
     with ledger.transaction() as connection:
-        ghost = {"collection": collection, "key": "bad.pdf", "state": "quarantined", "etag": "e", "size": 1}
-        rest = {"last_modified": 0, "chunks": 0, "attempts": 1, "updated_at": 0, "flow_run_id": "", "since": 1}
-        connection.execute(sa.insert(OBJECTS), {**ghost, **rest})
+        chosen = (OBJECTS.c.collection == collection, OBJECTS.c.key == "apples.md")
+        connection.execute(sa.update(OBJECTS).where(*chosen).values(state="quarantined", since=1, reason="a test"))
 
 
 HARMS: dict[Callable[[Store, Ledger, str], None], str] = {
-    quarantine_an_object: "objects in quarantine is 1, must be ≤ 0",
+    quarantine_an_object: "objects newly in quarantine is 1, must be ≤ 0",
     claim_another_fingerprint: "fingerprint differs is 1, must be ≤ 0",
     exchange_a_chunk: "objects that differ is 1, must be ≤ 0",
     lose_a_chunk: "chunks that differ is 1, must be ≤ 0",

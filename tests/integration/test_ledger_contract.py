@@ -270,6 +270,11 @@ def test_a_writer_that_died_frees_the_way(ledger: Ledger, monkeypatch: pytest.Mo
         assert time.monotonic() - began < 4
 
 
+def test_the_way_is_free_within_a_minute() -> None:
+    assert lease.LASTS_MS <= 60_000
+    assert lease.RENEWED_EVERY_SECONDS * 3000 <= lease.LASTS_MS
+
+
 def test_a_long_writer_keeps_its_lease(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(lease, "LASTS_MS", 600)
     monkeypatch.setattr(lease, "RENEWED_EVERY_SECONDS", 0.1)

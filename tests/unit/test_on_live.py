@@ -1,0 +1,57 @@
+"""A query stays with the generation that it found, and looks once more when that was dropped."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from tasks.errors import GoneError
+from tasks.retrieve import on_live
+
+
+class Store:
+    """An alias that points at one collection after the other."""
+
+    alias = "docs"
+
+    def __init__(self, *collections: str) -> None:
+        self.collections = list(collections)
+
+    def live(self) -> str:
+        return self.collections.pop(0) if len(self.collections) > 1 else self.collections[0]
+
+    def built_with(self, _collection: str) -> None:
+        return None
+
+
+def query(dropped: set[str], asked: list[str]) -> Any:
+    def run(collection: str, _pipeline: Any) -> str:
+        asked.append(collection)
+        if collection in dropped:
+            raise GoneError("dropped")
+        return collection
+
+    return run
+
+
+@pytest.fixture(autouse=True)
+def any_pipeline(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tasks.retrieve.as_built", lambda pipeline, _built: pipeline)
+
+
+@pytest.mark.parametrize(
+    ("dropped", "expected"), [(set(), ["docs_g0001"]), ({"docs_g0001"}, ["docs_g0001", "docs_g0002"])]
+)
+def test_the_alias_is_looked_up_once_and_once_more(dropped: set[str], expected: list[str]) -> None:
+    asked: list[str] = []
+    store: Any = Store("docs_g0001", "docs_g0002", "docs_g0003")
+    assert on_live(store, None, query(dropped, asked)) == expected[-1]  # type: ignore[arg-type]
+    assert asked == expected
+
+
+@pytest.mark.parametrize("collections", [("docs_g0001",), ("docs_g0001", "docs_g0002")])
+def test_what_stays_gone_is_told(collections: tuple[str, ...]) -> None:
+    store: Any = Store(*collections)
+    with pytest.raises(GoneError):
+        on_live(store, None, query({"docs_g0001", "docs_g0002"}, []))  # type: ignore[arg-type]
