@@ -66,7 +66,7 @@ def sync(pipeline: str = "docs", settings: Settings | None = None, into: str | N
         held = totals(tools, collection)
     report = summary(collection, todo, done, held, time.monotonic() - started)
     create_markdown_artifact(
-        sync_markdown(report, held.states, done.changes, held.quarantined, block.settings),
+        sync_markdown(report, held.states, done.changes, held.quarantined, tools.settings),
         key=f"sync-{pipeline}",
         description=f"What this sync of {pipeline} changed",
     )

@@ -26,6 +26,7 @@ def run(code: str) -> str:
         ("deployments.command", ("prefect", "torch", "pymilvus", "unstructured", "transformers")),
         ("deployments.stack", ("prefect", "torch", "pymilvus", "unstructured", "transformers")),
         ("deployments.show", ("prefect", "torch", "pymilvus", "unstructured", "transformers")),
+        ("deployments.questions", ("prefect", "torch", "pymilvus", "unstructured", "transformers")),
         ("deployments.session", ("prefect", "torch", "pymilvus", "unstructured", "transformers")),
         # Parsing processes have a memory limit and start while the first file waits.
         ("tasks.parsers", ("prefect", "torch", "pymilvus", "boto3", "transformers", "pandas")),
