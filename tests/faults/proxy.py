@@ -22,7 +22,7 @@ class Proxy:
     """
 
     def __init__(self, url: str) -> None:
-        self.target = (urlsplit(url).hostname or "127.0.0.1", urlsplit(url).port or 80)
+        self.target = self.address(url)
         self.trouble: Trouble = "none"
         self.after = 0
         self.times = -1
@@ -32,6 +32,11 @@ class Proxy:
         self.url = f"http://127.0.0.1:{self._listener.getsockname()[1]}"
         self._open: set[socket.socket] = set()
         threading.Thread(target=self._accept, daemon=True).start()
+
+    @staticmethod
+    def address(url: str) -> tuple[str, int]:
+        """Return host and port of a server."""
+        return urlsplit(url).hostname or "127.0.0.1", urlsplit(url).port or 80
 
     def make(self, trouble: Trouble, after: int = 0, times: int = -1) -> None:
         """Make trouble from now on, and break what is open."""

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from tasks.ledger import Ledger
 from tasks.pipelines import load_pipeline
 from tasks.store import Store
 from tests.conftest import ROOT, Bucket, Server, milvus_2_3_server, milvus_lite_server, pipeline_maker
-from tests.faults.conftest import LITE
+from tests.faults.conftest import LITE, SERVER
 from tests.faults.proxy import Proxy, Trouble
 
 TEXTS = {f"t/{number:02d}.txt": f"Text number {number} speaks of topic {number * 7919}." for number in range(12)}
@@ -157,27 +158,43 @@ def test_a_milvus_that_stays_away_fails_the_run_and_the_ledger_waits(
 def test_a_milvus_that_is_killed_and_restarted_in_the_middle_of_a_sync(
     make_pipeline: Callable[..., str], bucket: Bucket, tmp_path: Path, parts: str
 ) -> None:
-    server = (milvus_lite_server if parts == LITE else milvus_2_3_server)(tmp_path).start()
+    make = milvus_lite_server if parts == LITE else milvus_2_3_server
+    servers = [make(tmp_path).start()]
+    proxy = Proxy(servers[0].url)
     for key, text in TEXTS.items():
         bucket.put(key, text)
-    name = make_pipeline(milvus=server.url, batch_objects=4)
-    killed: list[str] = []
+    name = make_pipeline(milvus=proxy.url, batch_objects=4)
+
+    def restart() -> None:
+        """On other ports, since the system keeps those of a killed server for a minute, but on its data."""
+        servers.append(make(tmp_path))
+        servers[1].start()
+        proxy.target = Proxy.address(servers[1].url)
+        proxy.make("none")
 
     def kill(place: str) -> None:
-        if place == "batch written" and not killed:
-            killed.append(place)
-            server.kill()
-            threading.Thread(target=server.start).start()
+        if place == "batch written" and len(servers) == 1 and proxy.trouble == "none":
+            proxy.make("refuse")
+            servers[0].kill()
+            restarting.start()
 
+    restarting = threading.Thread(target=restart)
     listeners.append(kill)
     try:
+        # Milvus 2.3.5 takes over from itself when the lease of the killed one ends, after a minute: perhaps too late
+        # for this run, never for the next.
+        with suppress(TransientError) if parts == SERVER else nullcontext():
+            sync(name)
+        restarting.join()
         sync(name)
-        assert killed
+        assert len(servers) == 2
         assert keys(name) == TEXTS.keys()
         assert audit(name).consistent
     finally:
         listeners.remove(kill)
-        server.stop()
+        proxy.close()
+        for server in servers:
+            server.stop()
 
 
 # SQLite's own way to be full; PostgreSQL's error is told from others in the ledger's contract.
