@@ -155,6 +155,7 @@ def test_a_milvus_that_stays_away_fails_the_run_and_the_ledger_waits(
 
 
 @pytest.mark.waits
+@pytest.mark.timeout(400)
 def test_a_milvus_that_is_killed_and_restarted_in_the_middle_of_a_sync(
     make_pipeline: Callable[..., str], bucket: Bucket, tmp_path: Path, parts: str
 ) -> None:
