@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 SEED = 20
 """The same chunks are tried each time, so that two runs can be compared."""
-ROUNDS = 3
+FEWEST_ROUNDS, MOST_ROUNDS = 3, 12
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,12 +122,23 @@ def recall(tools: Tools, collection: str, vectors: Sequence[Any]) -> Gate:
 
 
 def latency(tools: Tools, live: Side, new: Side) -> Gate:
-    """Compare the p95 search latency with the live one's, searching in turns; the calmest of three rounds counts."""
-    rounds = [latencies(tools.store, live, new) for _ in range(ROUNDS)]
-    pairs = [(percentile(old, 95), percentile(young, 95)) for old, young in rounds if old and young]
-    old, young = min(pairs, key=lambda pair: pair[1] / pair[0], default=(1.0, 1.0))
+    """Compare the p95 search latency with the live one's, searching in turns.
+
+    What looks too slow is measured for longer before it is believed: other work on the machine may be to blame.
+    """
+    bound, of_live, of_new = tools.settings.gate_latency, list[float](), list[float]()
+    old = young = 1.0
+    for done in range(1, MOST_ROUNDS + 1):
+        one, other = latencies(tools.store, live, new)
+        of_live += one
+        of_new += other
+        if not of_live or not of_new:  # nothing to search for
+            break
+        old, young = percentile(of_live, 95), percentile(of_new, 95)
+        if done >= FEWEST_ROUNDS and young / old <= bound:
+            break
     said = f"p95 {1000 * young:.1f} ms, live {1000 * old:.1f} ms"
-    return at_most("p95 latency / live", young / old, tools.settings.gate_latency, said)
+    return at_most("p95 latency / live", young / old, bound, said)
 
 
 def quarantine(tools: Tools, collection: str, live: str) -> Gate:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 import multiprocessing
+import os
 import signal
 import sys
 from collections.abc import Callable
 from concurrent.futures import TimeoutError as FutureTimeoutError
+from dataclasses import dataclass
 from typing import Any
 
 from pebble import ProcessExpired, ProcessPool
@@ -17,8 +20,21 @@ FILES_PER_PROCESS = 500
 """Parsers leak; a process is replaced after this many files."""
 
 
+OUT_OF_MEMORY = 77
+"""The exit status of a process that hit its memory limit."""
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """A call in a process, and its future result."""
+
+    function: Callable[..., Any]
+    args: tuple[Any, ...]
+    future: Any
+
+
 class Isolated:
-    """A pool of parsing processes; a context manager that ends them.
+    """Processes that parse; a context manager that ends them.
 
     ``seconds`` is the time limit of one file; ``memory_mb`` what a process may allocate beyond what it
     has after loading its libraries (on Linux; elsewhere only the time limit holds).
@@ -27,13 +43,8 @@ class Isolated:
     def __init__(self, processes: int, seconds: float, memory_mb: int) -> None:
         self.seconds = seconds
         self.memory_mb = memory_mb
-        self._pool = ProcessPool(
-            max_workers=processes,
-            max_tasks=FILES_PER_PROCESS,
-            initializer=prepare,
-            initargs=[memory_mb],
-            context=_context(),
-        )
+        self._pool = functools.partial(ProcessPool, initializer=prepare, initargs=[memory_mb], context=_context())
+        self._many = self._pool(max_workers=processes, max_tasks=FILES_PER_PROCESS)
 
     def __enter__(self) -> Isolated:
         """Return the pool; processes start with the first file."""
@@ -41,26 +52,52 @@ class Isolated:
 
     def __exit__(self, kind: object, *_: object) -> None:
         """End the processes: at once after an error, else when their work is done."""
-        self._pool.stop() if kind else self._pool.close()
-        self._pool.join()
+        self._many.stop() if kind else self._many.close()
+        self._many.join()
 
-    def start(self, function: Callable[..., Any], *args: Any) -> Any:
+    def start(self, function: Callable[..., Any], *args: Any) -> Attempt:
         """Start ``function(*args)`` in a process; returns a handle for :meth:`result`."""
-        return self._pool.schedule(function, args=list(args), timeout=self.seconds)
+        return Attempt(function, args, self._schedule(self._many, function, *args))
 
-    def result(self, handle: Any) -> Any:
+    def _schedule(self, pool: ProcessPool, function: Callable[..., Any], *args: Any) -> Any:
+        return pool.schedule(within_memory, args=[function, *args], timeout=self.seconds)
+
+    def result(self, attempt: Attempt) -> Any:
         """Wait for a result. Raises ``PermanentError`` when a limit was hit or the parser crashed."""
         try:
-            return handle.result()
+            return self._result(attempt.future)
+        except ProcessExpired:
+            # The files that the process read before may have left it little memory: none of them is there now.
+            with self._pool(max_workers=1, max_tasks=1) as alone:
+                return self._alone(self._schedule(alone, attempt.function, *attempt.args))
+
+    def _result(self, future: Any) -> Any:
+        try:
+            return future.result()
         except FutureTimeoutError as error:
             raise PermanentError(f"reading it took more than {self.seconds:g} s and was stopped") from error
         except ProcessExpired as error:
             if abs(error.exitcode or 0) in (signal.SIGTERM, signal.SIGINT):
                 raise TransientError("parsing was stopped from outside; the next sync goes on") from error
-            raise PermanentError(
-                f"the parser crashed on it (exit code {error.exitcode}), perhaps at its memory limit of "
-                f"{self.memory_mb} MiB"
-            ) from error
+            raise
+
+    def _alone(self, future: Any) -> Any:
+        try:
+            return self._result(future)
+        except ProcessExpired as error:
+            limit = f"{self.memory_mb} MiB (parse_memory_mb)"
+            if error.exitcode == OUT_OF_MEMORY:
+                raise PermanentError(f"reading it needs more memory than the limit of {limit}") from error
+            reason = f"the parser crashed on it (exit code {error.exitcode}), perhaps at its memory limit of {limit}"
+            raise PermanentError(reason) from error
+
+
+def within_memory(function: Callable[..., Any], *args: Any) -> Any:
+    """Call a function; a process that runs out of memory ends, for what is left of it would fail the next file."""
+    try:
+        return function(*args)
+    except MemoryError:
+        os._exit(OUT_OF_MEMORY)
 
 
 def _context() -> Any:

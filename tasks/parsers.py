@@ -38,16 +38,16 @@ def parse(path: Path, key: str, content_type: str = "") -> list[Element]:
     """Return the elements of the file at ``path`` in reading order.
 
     Raises ``PermanentError``, with a reason for people, when there is nothing to read in it or it
-    cannot be read.
+    cannot be read, and ``MemoryError``.
     """
     found: Format | str = "unknown"
     try:
         found = detect(path, key, content_type)
         elements = _read(path, found)
-    except PermanentError:
+    except (PermanentError, MemoryError):
         raise
-    except (MemoryError, RecursionError) as error:
-        raise PermanentError(f"the {found} file is nested too deeply or needs too much memory") from error
+    except RecursionError as error:
+        raise PermanentError(f"the {found} file is nested too deeply") from error
     except Exception as error:
         raise PermanentError(f"the {found} file cannot be read: {_first_line(error)}") from error
     if not any(element.text.strip() for element in elements):

@@ -81,7 +81,7 @@ def hostile(sample_files: dict[str, bytes]) -> dict[str, tuple[bytes, str]]:
     document = (f"<w:document {W}><w:body>".encode(), b"</w:body></w:document>")
     paragraph = b"<w:p><w:r><w:t>" + b"bomb " * 200 + b"</w:t></w:r></w:p>"
     sheet = (f"<worksheet {S}><sheetData>".encode(), b"</sheetData></worksheet>")
-    row = b"<row><c t='inlineStr'><is><t>bomb</t></is></c></row>"
+    row = b"<row><c t='inlineStr'><is><t>" + b"bomb " * 200 + b"</t></is></c></row>"
     laughing = f"{ENTITIES}<w:document {W}><w:body><w:p><w:r><w:t>&l9;</w:t></w:r></w:p></w:body></w:document>"
     workbook = f"{ENTITIES}<workbook {S}><sheets><sheet name='&l9;' sheetId='1'/></sheets></workbook>"
     return {

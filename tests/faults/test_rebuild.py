@@ -166,7 +166,7 @@ def test_the_live_generation_is_synced_while_the_next_is_measured(
 
     monkeypatch.setattr(gates, "measure", meanwhile)
     promote(name)
-    assert synced == [f"{name}_g0001"]
+    assert set(synced) == {f"{name}_g0001"}  # a measurement that a passing error ended is begun anew
     # What came meanwhile is there when the promotion ends.
     assert audit(name).consistent
     assert audit(name).objects == len(TOPICS) + 1
