@@ -93,6 +93,31 @@ class Settings(BaseModel):
     gate_samples: int = Field(
         default=100, ge=1, le=1000, description="Chunks that the gates of a promotion try, chosen at random."
     )
+    golden: str = Field(
+        default="",
+        description="Golden questions that a promotion is measured with: a file, or s3://bucket/key (never indexed).",
+    )
+    gate_golden: float = Field(
+        default=0.01, ge=0.0, le=1.0, description="Most recall@10 and nDCG@10 that a promotion may lose on them."
+    )
+    approval_hours: float = Field(
+        default=24.0, gt=0.0, description="Hours that a promotion waits for a person's approval before it is rejected."
+    )
+    canary_questions: int = Field(
+        default=20, ge=0, description="Questions that a canary has to answer in a step to be judged; fewer end it."
+    )
+    canary_errors: float = Field(
+        default=0.01, ge=0.0, le=1.0, description="Most that the share of failed questions may rise in a canary."
+    )
+    canary_latency: float = Field(
+        default=1.5, gt=0.0, description="Most p95 seconds of a question in a canary, as a multiple of live's."
+    )
+    canary_abstention: float = Field(
+        default=0.1, ge=0.0, le=1.0, description="Most that the share of abstained questions may rise in a canary."
+    )
+    canary_score: float = Field(
+        default=0.1, ge=0.0, le=2.0, description="Most that the mean best score may fall in a canary."
+    )
     keep_generations: int = Field(
         default=2, ge=1, le=100, description="Generations kept, the live one included, for the way back."
     )

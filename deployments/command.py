@@ -8,6 +8,7 @@
     lockstep rebuild                  build the next generation beside the live one, and promote it
     lockstep promote | rollback       go to the next generation | back to the one before
     lockstep generations              which there are, and how they differ
+    lockstep evaluate --golden F      what is found for questions whose answers are known
     lockstep collect-garbage          drop those that are no longer needed
 
 Exit codes: 0 done, 1 failed, 2 misuse. JSON goes to stdout alone; everything else goes to stderr.
@@ -23,6 +24,7 @@ from typing import Annotated, Any
 
 import typer
 
+from deployments.evaluate_command import evaluate
 from deployments.generation_commands import collect_garbage, generations, promote, rebuild, rollback
 from deployments.options import Json, Mode, PipelineName, TopK, Verbose
 from tasks.errors import InconsistentError, LockstepError, MisuseError, PartError
@@ -74,11 +76,16 @@ def down() -> None:
 
 @app.command()
 def status(as_json: Json = False) -> None:
-    """Say which parts are up and where. Exits with 1 when one is down."""
+    """Say which parts are up and where, and what is in canary. Exits with 1 when a part is down."""
     from deployments import environment, show, stack
 
-    parts = stack.status(environment.load())
-    show.as_json({"parts": [_part(part) for part in parts]}) if as_json else show.parts_table(parts)
+    env = environment.load()
+    parts, canary = stack.status(env), stack.canary(env)
+    if as_json:
+        show.as_json({"parts": [_part(part) for part in parts], "canary": canary})
+    else:
+        show.parts_table(parts)
+        show.canary_line(canary)
     if any(part.state == "down" for part in parts):
         raise typer.Exit(1)
 
@@ -144,6 +151,9 @@ def ask(
     question: Annotated[str, typer.Argument(help="The question.")],
     top_k: TopK = None,
     mode: Mode = None,
+    session_id: Annotated[
+        str, typer.Option("--session", help="Questions of one session go to the same generation in a canary.")
+    ] = "",
     pipeline: PipelineName = None,
     as_json: Json = False,
     verbose: Verbose = False,
@@ -159,7 +169,7 @@ def ask(
 
     settings = _settings(load_pipeline(session.pipeline).settings, top_k, mode)
     with without_heartbeat():
-        answer = run(question, session.pipeline, settings)
+        answer = run(question, session.pipeline, settings, session_id)
     if as_json:
         show.as_json(show.answer_json(answer))
         for note in answer.notes:
@@ -243,7 +253,7 @@ def quarantine_retry(
         show.say(f"{len(released)} taken out of quarantine; the next sync tries them (`lockstep sync` does it now)")
 
 
-for command in (rebuild, promote, rollback, generations, collect_garbage):
+for command in (rebuild, promote, rollback, generations, collect_garbage, evaluate):
     app.command(command.__name__.replace("_", "-"))(command)
 
 

@@ -19,7 +19,7 @@ from deployments.state import load
 from tasks.errors import PartError
 
 PREFECT_YAML = Path(__file__).parent.parent / "prefect.yaml"
-FLOWS = ("sync", "ask", "audit", "rebuild", "promote", "rollback", "collect-garbage")
+FLOWS = ("sync", "ask", "audit", "rebuild", "promote", "rollback", "evaluate", "collect-garbage")
 DEPLOY_SECONDS = 180
 
 

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import base64
 import time
-from contextlib import closing
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from datetime import datetime
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any
@@ -22,6 +23,7 @@ from tasks.errors import PartError
 if TYPE_CHECKING:
     import httpx
     from pydantic import SecretStr
+    from sqlalchemy import Connection
 
     from deployments.parts import Endpoints
 
@@ -184,22 +186,56 @@ def check_vllm(endpoints: Endpoints, _state: State) -> str:
 
 def check_ledger(endpoints: Endpoints, _state: State) -> str:
     """Open the database and ask it for one row; a SQLite file that is not there yet is well."""
+    from sqlalchemy import text
+
+    with _ledger(endpoints) as connection:
+        if connection is None:
+            return "made on first use"
+        connection.execute(text("select 1"))
+    return ""
+
+
+def canary(endpoints: Endpoints, alias: str) -> dict[str, Any] | None:
+    """Return the generation of an alias that is in canary: collection, live, share, step, steps, since, until (in ms).
+
+    None when there is none, or the ledger cannot say.
+    """
+    import sqlalchemy as sa
+
+    from tasks.ledger_tables import CANARIES
+
+    try:
+        with _ledger(endpoints) as connection:
+            if connection is None or not sa.inspect(connection).has_table(CANARIES.name):
+                return None
+            row = connection.execute(sa.select(CANARIES).where(CANARIES.c.alias == alias)).mappings().one_or_none()
+    except PartError:
+        return None
+    if row is None:
+        return None
+    chosen = {name: row[name] for name in ("collection", "live", "steps", "since")}
+    until = row["since"] + int(1000 * row["hold_seconds"])
+    return {**chosen, "share": row["steps"][row["step"]], "step": row["step"] + 1, "until": until}
+
+
+@contextmanager
+def _ledger(endpoints: Endpoints) -> Iterator[Connection | None]:
+    """Connect to the ledger's database; None for a SQLite file that is not there, for a look makes none."""
     from pathlib import Path
 
-    from sqlalchemy import create_engine, make_url, text
+    from sqlalchemy import create_engine, make_url
     from sqlalchemy.exc import SQLAlchemyError
 
     try:
         url = make_url(endpoints.ledger_url.get_secret_value())
-        # Connecting would create the file, and a check changes nothing.
         if url.get_backend_name() == "sqlite" and not Path(url.database or "").exists():
-            return "made on first use"
+            yield None
+            return
         timeout = {"connect_timeout": int(SECONDS)} if url.get_backend_name() == "postgresql" else {}
         with create_engine(url, connect_args=timeout).connect() as connection:
-            connection.execute(text("select 1"))
+            yield connection
     except (SQLAlchemyError, ImportError) as error:
         raise PartError(_short(error)) from error
-    return ""
 
 
 def _prefect(endpoints: Endpoints, method: str, path: str, body: dict[str, Any] | None = None) -> httpx.Response:

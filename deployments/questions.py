@@ -18,6 +18,7 @@ from tasks.question import checked
 if TYPE_CHECKING:
     from blocks.pipeline import Pipeline
     from blocks.settings import Settings
+    from tasks.canary import Watch
     from tasks.store import Store
 
 TOGETHER = 32
@@ -73,18 +74,23 @@ def _question(line: str, where: str) -> Question:
 def search_all(pipeline: Pipeline, questions: Sequence[Question], settings: Settings) -> Iterator[Found]:
     """Yield what each question finds, in order; the model and the connection are opened once."""
     # Not at the top: questions are read before Prefect, which these import, is told where its home is.
+    from tasks.canary import Watch
     from tasks.retrieve import on_live
     from tasks.store import Store
 
     asked = pipeline.model_copy(update={"settings": settings})
     store = Store(pipeline.store, pipeline.alias)
     with closing(store.client):
-        for start in range(0, len(questions), TOGETHER):
-            group = questions[start : start + TOGETHER]
-            yield from on_live(store, asked, partial(_search_some, store, group))
+        while questions:
+            watch = Watch(pipeline)
+            together = 1 if watch.canary else TOGETHER  # neighbours may go different ways in a canary
+            group, questions = questions[:together], questions[together:]
+            yield from on_live(store, asked, partial(_search_some, store, group, watch), watch, group[0].question)
 
 
-def _search_some(store: Store, group: Sequence[Question], collection: str, built: Pipeline) -> list[Found]:
+def _search_some(
+    store: Store, group: Sequence[Question], watch: Watch, collection: str, built: Pipeline
+) -> list[Found]:
     """Search one generation, built as ``built`` says, for a few questions."""
     from tasks.embed import load_model
     from tasks.outdated import mark_outdated
@@ -97,7 +103,10 @@ def _search_some(store: Store, group: Sequence[Question], collection: str, built
     results: list[Found] = []
     for one, vector in zip(group, vectors, strict=True):
         began = time.monotonic()
-        found = mark_outdated(find(store, collection, one.question, vector, built.settings), built)
-        seconds = {"embed": round(embedding, 4), "search": round(time.monotonic() - began, 4)}
+        found = find(store, collection, one.question, vector, built.settings)
+        searching = time.monotonic() - began
+        watch.note(collection, embedding + searching, found.best, found.best < built.settings.min_score)
+        found = mark_outdated(found, built)
+        seconds = {"embed": round(embedding, 4), "search": round(searching, 4)}
         results.append(Found(one.id, found.collection, found.hits, seconds, found.notes))
     return results

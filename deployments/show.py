@@ -7,6 +7,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
@@ -127,6 +128,16 @@ def parts_table(parts: Sequence[PartStatus]) -> None:
         out.print(row.rstrip())
 
 
+def canary_line(canary: dict[str, Any] | None) -> None:
+    """Print which generation is in canary, if one is."""
+    if canary:
+        until = datetime.fromtimestamp(canary["until"] / 1000).astimezone().isoformat(" ", timespec="seconds")
+        out.print(
+            f"canary: {canary['collection']} answers {canary['share']}% of the questions, {canary['live']} the others "
+            f"(step {canary['step']} of {len(canary['steps'])}, until {until})"
+        )
+
+
 def audit_json(found: Findings) -> dict[str, Any]:
     """Return an audit as `lockstep audit --json` prints it: at most 10,000 keys of each kind."""
     numbers = {"consistent": found.consistent, "objects": found.objects, "chunks": found.chunks}
@@ -160,6 +171,7 @@ SWAP_KEYS = ("collection", "before", "state", "promoted", "gates", "seconds", "f
 REBUILD_KEYS = (
     "collection", "state", "promoted", "chunks_embedded", "chunks_reused", "gates", "seconds", "flow_run_id",
 )  # fmt: skip
+QUALITY_GATES = ("recall@10 of the index", "p95 latency / live")
 GATE_KEYS = ("name", "value", "bound", "passed")
 
 
@@ -190,16 +202,24 @@ def swap_report(done: Swap) -> None:
 
 
 def generations_table(rows: Sequence[dict[str, Any]]) -> None:
-    """Print the generations, newest first, a line each and what differs from the live one below."""
+    """Print the generations, newest first: a line each, what it found at its gates, and what differs from live."""
     if not rows:
         say("there is no generation yet: `lockstep sync` makes the first")
     for row in rows:
         colour = "green" if row["state"] == "live" else "dim"
+        size = f", {row['vector_bytes'] / 1e6:,.1f} MB of vectors" if row["vector_bytes"] is not None else ""
         out.print(
             f"{row['collection']}  [{colour}]{row['state']:<8}[/]  {row['objects']:,} objects, "
-            f"{row['chunks']:,} chunks, created {row['created']}"
+            f"{row['chunks']:,} chunks{size}, created {row['created']}"
             + (f", promoted {row['promoted']}" if row["promoted"] else "")
         )
+        figures = [f"{gate['name']} {gate['value']:g}" for gate in row["gates"] if gate["name"] in QUALITY_GATES]
+        figures += [f"golden {name} {value:.3f}" for name, value in row["quality"].items()]
+        if figures:
+            out.print(f"    {', '.join(figures)}")
+        if row["forced"]:
+            out.print(f"    [yellow]promoted against its gates by {escape(row['forced']['who'])}[/]: "
+                      f"{escape(row['forced']['why'])}")  # fmt: skip
         for difference in row["differs"]:
             out.print(f"    [dim]{escape(difference)}[/]")
 

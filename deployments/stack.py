@@ -21,9 +21,9 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
-from deployments import processes
+from deployments import health, processes
 from deployments import state as memory
 from deployments.environment import Environment
 from deployments.parts import SCHEDULE, STOPS, USED, WAVES, WORKER, WORKER_MARK, Check, Endpoints, Part, Used, resolve
@@ -118,6 +118,11 @@ def status(env: Environment) -> list[PartStatus]:
         own = [pool.submit(_look, part, env, state) for wave in WAVES for part in wave]
         used = [pool.submit(_look_at_used, part, here, state) for part in (*USED, SCHEDULE)]
         return [future.result() for future in (*own, *used)]
+
+
+def canary(env: Environment) -> dict[str, Any] | None:
+    """Return which generation is in canary, as :func:`deployments.health.canary` says it."""
+    return health.canary(resolve(env, memory.load(env.home)), env.collection_name)
 
 
 def schedule(env: Environment) -> PartStatus:

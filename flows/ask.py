@@ -29,16 +29,17 @@ NAME_LENGTH = 80
 
 
 @flow(name="ask", flow_run_name="ask {pipeline}")
-def ask(question: str, pipeline: str = "docs", settings: Settings | None = None) -> Answer:
+def ask(question: str, pipeline: str = "docs", settings: Settings | None = None, session: str = "") -> Answer:
     """Answer a question from the pipeline's index and return the answer with its citations.
 
-    ``settings`` replaces the pipeline's own for this question. Raises ``MisuseError`` for an empty question,
+    ``settings`` replaces the pipeline's own for this question; while a generation is in canary, all questions of a
+    ``session`` go to the same one. Raises ``MisuseError`` for an empty question,
     ``PartError`` before the first sync and when a part refuses.
     """
     block = load_pipeline(pipeline)
     shortened = " ".join(question.split())
     rename_run(f"ask {pipeline}: {shortened[:NAME_LENGTH]}{'…' if len(shortened) > NAME_LENGTH else ''}")
-    answered = answer(block, question, settings or block.settings, RECORDED)
+    answered = answer(block, question, settings or block.settings, RECORDED, session)
     answered = replace(answered, flow_run_id=flow_run.id or "")
     create_markdown_artifact(
         answer_markdown(answered, {one.key: link(block, one.key) for one in answered.citations}),

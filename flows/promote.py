@@ -1,9 +1,10 @@
 """Let queries come to a generation that is ready, if it passes the gates.
 
-    newest ready ──sync──▶ index, load, measure ──▶ gates ──all passed──▶ alias ──▶ pipeline ──▶ ledger ──▶ sync
+    newest ready ──sync──▶ index, load, measure ──▶ gates ──all passed──▶ approval? ──▶ canary? ──▶ alias ──▶ sync
                                                       └─ one failed ────▶ nothing is changed; the report says which
 
-The alias is the truth: whatever dies after it was moved is finished by the next sync.
+The alias is the truth: whatever dies after it was moved is finished by the next sync. A canary that dies goes on
+answering its share, and the next promotion goes on with it.
 """
 
 from __future__ import annotations
@@ -15,27 +16,42 @@ from prefect.artifacts import create_markdown_artifact
 from prefect.runtime import flow_run
 
 from blocks.settings import Settings
+from flows.approval import ask_for_approval
+from flows.canary import canary as hold_canary
+from flows.canary import planned
 from flows.run_names import rename_run
 from flows.sync import sync
-from tasks.errors import GateError
+from tasks.errors import GateError, MisuseError
 from tasks.gates import GateReport, gates
+from tasks.generations import Generation, record_force, record_search_params
+from tasks.golden import read_golden
 from tasks.lease import next_of, writing
 from tasks.models import Swap
+from tasks.overview import side_by_side
 from tasks.pipelines import load_pipeline
-from tasks.report import gates_markdown
+from tasks.quality_report import promotion_markdown
 from tasks.swap import swap, to_promote
-from tasks.tools import connect
+from tasks.tools import Tools, connect
 
 
 @flow(name="promote", flow_run_name="promote {pipeline}")
-def promote(
-    pipeline: str = "docs", generation: int | None = None, force: str = "", settings: Settings | None = None
+def promote(  # noqa: PLR0917 - they are what the run page shows that it was asked
+    pipeline: str = "docs",
+    generation: int | None = None,
+    force: str = "",
+    settings: Settings | None = None,
+    approve: bool = False,
+    canary: list[int] | None = None,
+    hold_seconds: float = 900.0,
+    by: str = "",
 ) -> Swap:
     """Point the pipeline's alias at a generation: the newest that is ready, or that number.
 
-    ``settings`` replaces the pipeline's own: the bounds of the gates, and the search parameters from now on. Raises
-    ``GateError`` when it does not pass a gate; ``force``, the reason why it should be promoted all the same, is
-    recorded in the report. Raises ``MisuseError`` when nothing is ready.
+    ``settings`` replaces the pipeline's own: the bounds of the gates, and the search parameters from now on. With
+    ``approve`` the run pauses until somebody approves in the Prefect UI. ``canary`` are the shares of the questions,
+    in percent, that come to it before all do, each for ``hold_seconds``. Raises ``GateError`` when it does not pass a
+    gate or its canary; ``force``, the reason why it should be promoted though a gate fails, is recorded with ``by``,
+    who says so. Raises ``RejectedError`` when it is not approved, ``MisuseError`` when nothing is ready.
     """
     started, say = time.monotonic(), get_run_logger().info
     block = load_pipeline(pipeline)
@@ -43,19 +59,31 @@ def promote(
         wait, described = block.settings.wait_for_writer_seconds, f"a promotion ({flow_run.name})"
         with writing(tools.ledger, next_of(block.alias), described, 0, say):
             chosen, live = to_promote(tools, generation)
+            step_by_step = planned(tools, chosen.collection, live, canary or [], hold_seconds)
+            if canary and not live:
+                raise MisuseError("a canary needs a live generation beside it: there is none yet.")
+            work_as(tools, chosen, settings)
+            questions = read_golden(tools.settings.golden, block.source) if tools.settings.golden else []
             sync(pipeline, settings, into=chosen.collection)  # it may have been ready for days
-            tools.work_with(settings or block.settings)
-            tools.follow(chosen.ingredients)
-            report = gates(tools, chosen.collection, live, say)
-            show(pipeline, report, force)
+            report = gates(tools, chosen.collection, live, questions, say)
+            shown = show(pipeline, tools, report, force, by)
             if report.failed and not force:
                 raise GateError(
                     f"{chosen.collection} was not promoted: {report}. {live or 'Nothing'} stays live. "
                     "The report is in the Prefect UI; --force WHY promotes it all the same.",
                     report,
                 )
+            if report.failed:
+                record_force(tools.ledger, chosen.collection, by or "somebody", force)
+            if approve:
+                comment = ask_for_approval(chosen.collection, shown, tools.settings.approval_hours)
+                say("%s was approved: %s", chosen.collection, comment or "no comment")
+            if step_by_step:
+                sync(pipeline, settings, into=chosen.collection)  # from here on each sync keeps it in step
+                hold_canary(tools, step_by_step)
             # Only now: a sync of the live generation may start while this one is measured.
             with writing(tools.ledger, block.alias, described, wait, say):
+                record_search_params(tools.ledger, chosen.collection, tools.settings.search_params)
                 swap(tools, chosen.collection)
     rename_run(f"promote {chosen.collection}")
     say("'%s' points at %s now, before at %s", block.alias, chosen.collection, live)
@@ -65,8 +93,15 @@ def promote(
     return Swap(chosen.collection, live, "live", True, gates=rows, seconds=seconds, flow_run_id=flow_run.id or "")
 
 
-def show(pipeline: str, report: GateReport, force: str) -> None:
-    """Leave the report as an artifact."""
-    create_markdown_artifact(
-        gates_markdown(report, force), key=f"promote-{pipeline}", description=f"May {report.collection} be promoted?"
-    )
+def work_as(tools: Tools, chosen: Generation, settings: Settings | None) -> None:
+    """Work as the generation was built, searching as it is to be searched: as asked now, else as it was built for."""
+    if settings:
+        tools.work_with(settings)
+    tools.follow(chosen.ingredients, settings.search_params if settings else chosen.search_params)
+
+
+def show(pipeline: str, tools: Tools, report: GateReport, force: str, by: str) -> str:
+    """Leave the report as an artifact, and return it."""
+    shown = promotion_markdown(report, side_by_side(tools.store, tools.ledger), force, by)
+    create_markdown_artifact(shown, key=f"promote-{pipeline}", description=f"May {report.collection} be promoted?")
+    return shown

@@ -34,11 +34,12 @@ def rebuild(
     pipeline: str = "docs",
     settings: Settings | None = None,
     embed_model: str | None = None,
-    promote: Literal["auto", "manual"] = "auto",
+    promote: Literal["auto", "approve", "manual"] = "auto",
 ) -> Swap:
     """Build a generation with other settings or another model, the pipeline's own by default, and promote it.
 
-    Texts whose vectors the live generation has are not embedded again. With ``promote`` 'manual' it is left ready.
+    Texts whose vectors the live generation has are not embedded again. With ``promote`` 'manual' it is left ready,
+    with 'approve' it waits for somebody to approve it in the Prefect UI.
     Raises ``MisuseError`` for an index that the server has not, ``TransientError`` while another rebuild runs,
     ``GateError`` when it does not pass the gates.
     """
@@ -52,7 +53,9 @@ def rebuild(
             embedded, reused = fill(tools, pipeline, settings, collection)
             mark_ready(tools.ledger, collection)
             say("%s is ready: %s chunks embedded, %s reused", collection, f"{embedded:,}", f"{reused:,}")
-    done = promote_it(pipeline, number_of(collection), settings=settings) if promote == "auto" else None
+    done = None
+    if promote != "manual":
+        done = promote_it(pipeline, number_of(collection), settings=settings, approve=promote == "approve")
     return Swap(
         collection,
         live,

@@ -20,21 +20,22 @@ from tasks.tools import connect
 def rollback(pipeline: str = "docs", to: int | None = None) -> Swap:
     """Point the pipeline's alias at the generation that was live before, or at that number, and sync it.
 
-    The saved pipeline gets the settings that it was built with. Raises ``MisuseError`` when there is none.
+    The saved pipeline gets the settings that it was built with. While a generation is in canary, the way back is to
+    end that. Raises ``MisuseError`` when there is nothing to go back to.
     """
     started, say = time.monotonic(), get_run_logger().info
     block = load_pipeline(pipeline)
     with connect(block, flow_run.id or "") as tools:
         wait = block.settings.wait_for_writer_seconds
         with writing(tools.ledger, block.alias, f"a rollback ({flow_run.name})", wait, say):
-            chosen, before = to_go_back_to(tools, to)
-            swap(tools, chosen.collection)
+            collection, before = to_go_back_to(tools, to)
+            swap(tools, collection)
             swapped = time.monotonic() - started
-    rename_run(f"roll back to {chosen.collection}")
-    say("'%s' points at %s after %.1f s; syncing what it missed", block.alias, chosen.collection, swapped)
+    rename_run(f"roll back to {collection}")
+    say("'%s' points at %s after %.1f s; syncing what it missed", block.alias, collection, swapped)
     report = sync(pipeline)
     return Swap(
-        chosen.collection,
+        collection,
         before,
         "live",
         True,

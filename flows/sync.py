@@ -19,6 +19,7 @@ from flows.index_wave import Wave, run_wave
 from flows.run_names import rename_run
 from flows.without_heartbeat import without_heartbeat
 from tasks.batches import Stage, batched, recorded, waves
+from tasks.canary import canary_of
 from tasks.errors import OutageError
 from tasks.failures import failed
 from tasks.generation import generation
@@ -28,6 +29,7 @@ from tasks.models import SyncReport
 from tasks.pipelines import load_pipeline
 from tasks.plan import Plan, plan
 from tasks.report import failures_markdown, sync_markdown
+from tasks.retries import patiently
 from tasks.tally import Tally
 from tasks.tools import Tools, connect
 from tasks.totals import Totals, totals
@@ -48,7 +50,7 @@ def sync(pipeline: str = "docs", settings: Settings | None = None, into: str | N
     block = load_pipeline(pipeline)
     block = block.model_copy(update={"settings": settings or block.settings})
     with connect(block, flow_run.id or "") as tools:
-        collection = generation(tools, block.alias, into, say)
+        collection = generation(tools, block.alias, into, settings is None, say)
         described = f"sync of '{pipeline}' ({flow_run.name})"
         with writing(tools.ledger, collection, described, block.settings.wait_for_writer_seconds, say) as check:
             tools.check_writer = tools.store.check_writer = check
@@ -64,6 +66,7 @@ def sync(pipeline: str = "docs", settings: Settings | None = None, into: str | N
                 raise
             judge(tools, collection)
         held = totals(tools, collection)
+        going = patiently(canary_of)(tools.ledger, block.alias) if into is None else None
     report = summary(collection, todo, done, held, time.monotonic() - started)
     create_markdown_artifact(
         sync_markdown(report, held.states, done.changes, held.quarantined, tools.settings),
@@ -71,6 +74,8 @@ def sync(pipeline: str = "docs", settings: Settings | None = None, into: str | N
         description=f"What this sync of {pipeline} changed",
     )
     say("%s is in step with the bucket: %s, %s chunks embedded", collection, todo, f"{report.chunks_embedded:,}")
+    if going and going.live == collection:
+        sync(pipeline, settings, into=going.collection)  # it answers a share of the questions
     return report
 
 

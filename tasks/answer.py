@@ -7,6 +7,7 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from tasks.canary import Watch
 from tasks.cite import abstains, cite
 from tasks.embed import load_model
 from tasks.extract import extract_answer
@@ -68,8 +69,8 @@ class Stopwatch:
         return {**self.seconds, "total": round(time.monotonic() - self._started, 4)}
 
 
-def answer(pipeline: Pipeline, question: str, settings: Settings, steps: Steps = PLAIN) -> Answer:
-    """Answer a question from the pipeline's live generation.
+def answer(pipeline: Pipeline, question: str, settings: Settings, steps: Steps = PLAIN, session: str = "") -> Answer:
+    """Answer a question from the pipeline's live generation, or from the one in canary; a session stays with one.
 
     Without a chat model the answer is extracted, and says so; when nothing found is near enough to the
     question, or the model finds no answer in it, the answer says that (mode ``abstained``).
@@ -80,15 +81,20 @@ def answer(pipeline: Pipeline, question: str, settings: Settings, steps: Steps =
     def look(collection: str, built: Pipeline) -> tuple[EmbeddingModel, NDArray[np.float32], Retrieved]:
         with watch.stage("load"):
             model = load_model(built.embedder)
+        began = time.monotonic()
         with watch.stage("embed"):
             vector = steps.embed(model, question)
         with watch.stage("search"):
-            return model, vector, steps.search(store, collection, question, vector, built.settings)
+            found = steps.search(store, collection, question, vector, built.settings)
+        asked.note(collection, time.monotonic() - began, found.best, found.best < settings.min_score)
+        return model, vector, found
 
     with watch.stage("load"):
         store = Store(pipeline.store, pipeline.alias)
+        asked = Watch(pipeline)
     with closing(store.client):
-        model, vector, found = on_live(store, pipeline.model_copy(update={"settings": settings}), look)
+        as_asked = pipeline.model_copy(update={"settings": settings})
+        model, vector, found = on_live(store, as_asked, look, asked, session or question)
     found = mark_outdated(found, pipeline)
     tokens: dict[str, int] = {}
     notes = found.notes

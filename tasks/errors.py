@@ -8,6 +8,7 @@
     │   └── GoneError             … or ask again: the collection was dropped meanwhile
     ├── OutageError               stop: so much of a run failed that the files are not to blame
     ├── GateError                 a generation did not pass what it has to pass to be promoted
+    ├── RejectedError             a person said no to a promotion, or nobody said yes in time
     ├── InconsistentError         an audit found that the index is not what the bucket says
     └── MisuseError               tell the person: an unset, misspelt or contradictory setting
         └── FingerprintError      the settings are not those that the generation was built with
@@ -68,6 +69,10 @@ class GateError(LockstepError):
     def __str__(self) -> str:
         """Return the message alone."""
         return self.message
+
+
+class RejectedError(LockstepError):
+    """A person did not let a generation be promoted, or ended its canary."""
 
 
 class GoneError(PartError):

@@ -56,16 +56,22 @@ def same_vectors(built: dict[str, Any], asked: dict[str, Any]) -> bool:
     return all(built.get(name) == asked.get(name) for name in VECTOR)
 
 
-def as_built(pipeline: Pipeline, built: dict[str, Any] | None) -> Pipeline:
-    """Return the pipeline with the settings and the model that a generation was built with, whatever it has now."""
+def as_built(pipeline: Pipeline, built: dict[str, Any] | None, search_params: dict[str, Any] | None = None) -> Pipeline:
+    """Return the pipeline with the settings and the model that a generation was built with, whatever it has now.
+
+    ``search_params`` are those that it is searched with, where that is known.
+    """
     asked = ingredients(pipeline)
     changed = {name: value for name, value in (built or {}).items() if asked.get(name, value) != value}
     of_settings = {name: changed[name] for name in OF_SETTINGS if name in changed}
     of_embedder = {field: changed[name] for name, field in OF_EMBEDDER.items() if name in changed}
     update: dict[str, Any] = {}
+    if search_params is None and "index_type" in of_settings:
+        search_params = {}  # the pipeline's are of the other type
+    if search_params not in (None, pipeline.settings.search_params):
+        of_settings["search_params"] = search_params
     if of_settings:
-        search: dict[str, Any] = {"search_params": {}} if "index_type" in of_settings else {}  # of the other type
-        update["settings"] = pipeline.settings.model_copy(update={**of_settings, **search})
+        update["settings"] = pipeline.settings.model_copy(update=of_settings)
     if of_embedder:
         update["embedder"] = pipeline.embedder.model_copy(update=of_embedder)
     return pipeline.model_copy(update=update) if update else pipeline

@@ -9,9 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 from prefect import task
 
+from tasks.errors import MisuseError
+from tasks.evaluate import Evaluation, confirmed, evaluated
 from tasks.failures import quarantined_here_alone
-from tasks.fingerprint import as_built, fingerprint
+from tasks.fingerprint import fingerprint
+from tasks.generation import as_generation
 from tasks.generations import record_gates
+from tasks.golden import Golden, keys_of, only_known
 from tasks.ledger import digest
 from tasks.recall import Side, latencies, percentile, recall_at_10, sample
 from tasks.retries import RETRIED
@@ -43,11 +47,15 @@ class Gate:
 
 @dataclass(frozen=True, slots=True)
 class GateReport:
-    """How a generation did, beside the live one if there is any."""
+    """How a generation did, beside the live one if there is any.
+
+    ``evaluations`` are what the golden questions found in it and, second, in the live one; none without questions.
+    """
 
     collection: str
     live: str | None
     gates: tuple[Gate, ...]
+    evaluations: tuple[Evaluation, ...] = ()
 
     @property
     def failed(self) -> tuple[Gate, ...]:
@@ -70,7 +78,9 @@ def at_least(name: str, value: float, bound: float, detail: str = "") -> Gate:
     return Gate(name, round(value, 4), f"≥ {bound:g}", value >= bound, detail)
 
 
-def measure(tools: Tools, collection: str, live: str | None, say: Callable[[str], None]) -> GateReport:
+def measure(
+    tools: Tools, collection: str, live: str | None, questions: Sequence[Golden], say: Callable[[str], None]
+) -> GateReport:
     """Have a generation indexed and loaded and measure it, beside the live one if there is any; changes nothing."""
     tools.store.seal(collection, tools.settings.wait_for_writer_seconds)
     chance = random.Random(SEED)
@@ -82,13 +92,17 @@ def measure(tools: Tools, collection: str, live: str | None, say: Callable[[str]
         of_fingerprint(tools, collection),
         recall(tools, collection, [row["embedding"] for row in sampled]),
     ]
+    evaluations: tuple[Evaluation, ...] = ()
     if live and live != collection:
         of_live = sample(tools.store, live, tools.settings.gate_samples, chance)
-        as_live = as_built(tools.pipeline, tools.ledger.ingredients(live)).settings
-        old = Side(live, [row["embedding"] for row in of_live], as_live)
+        old = Side(live, [row["embedding"] for row in of_live], as_generation(tools, live).settings)
         new = Side(collection, [row["embedding"] for row in sampled], tools.settings)
         gates += [latency(tools, old, new), quarantine(tools, collection, live)]
-    return GateReport(collection, live, tuple(gates))
+    if questions:
+        say(f"asking {len(questions)} golden questions of {' and '.join(filter(None, (collection, live)))}")
+        evaluations = golden(tools, collection, live, questions)
+        gates += lost(tools, *evaluations) if len(evaluations) > 1 else []
+    return GateReport(collection, live, tuple(gates), evaluations)
 
 
 def agree(tools: Tools, collection: str) -> Gate:
@@ -147,9 +161,35 @@ def quarantine(tools: Tools, collection: str, live: str) -> Gate:
     return at_most("objects newly in quarantine", len(worse), 0, ", ".join(worse[:3]))
 
 
+def golden(tools: Tools, collection: str, live: str | None, questions: Sequence[Golden]) -> tuple[Evaluation, ...]:
+    """Ask the golden questions of a generation and of the live one: those that name objects which one of them holds.
+
+    Raises ``MisuseError`` when there is none such.
+    """
+    both = [collection, live] if live and live != collection else [collection]
+    there = set[str]().union(*(confirmed(tools, one, keys_of(questions)) for one in both))
+    asked = only_known(questions, there)
+    if not any(one.relevant for one in asked):
+        raise MisuseError(f"no golden question in {tools.settings.golden} names an object of {' or '.join(both)}.")
+    return tuple(evaluated(tools, one, None, asked) for one in both)
+
+
+def lost(tools: Tools, new: Evaluation, live: Evaluation) -> list[Gate]:
+    """Compare what the golden questions find with what they find in the live generation."""
+    found = []
+    for name in ("recall@10", "ndcg@10"):
+        now, before = new.measures[name], live.measures[name]
+        said = f"{now:.3f}, live {before:.3f}, {len(new.answerable)} questions"
+        found.append(at_most(f"golden {name} lost", round(max(before - now, 0.0), 4), tools.settings.gate_golden, said))
+    return found
+
+
 @task(name="gates", task_run_name="gates of {collection}", **RETRIED)
-def gates(tools: Tools, collection: str, live: str | None, say: Callable[[str], None]) -> GateReport:
+def gates(
+    tools: Tools, collection: str, live: str | None, questions: Sequence[Golden], say: Callable[[str], None]
+) -> GateReport:
     """Measure a generation and keep the figures in the ledger; transient errors of any part start it anew."""
-    report = measure(tools, collection, live, say)
-    record_gates(tools.ledger, collection, [gate.as_row() for gate in report.gates])
+    report = measure(tools, collection, live, questions, say)
+    quality = report.evaluations[0].measures if report.evaluations else {}
+    record_gates(tools.ledger, collection, [gate.as_row() for gate in report.gates], quality)
     return report

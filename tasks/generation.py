@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING
 from prefect import task
 
 from tasks.between import between
+from tasks.canary import end_canary
 from tasks.errors import FingerprintError, MisuseError
-from tasks.fingerprint import FOLLOWING, check, fingerprint, ingredients, same_vectors
-from tasks.generations import forget_generation, generations, settle
+from tasks.fingerprint import FOLLOWING, as_built, check, fingerprint, ingredients, same_vectors
+from tasks.generations import forget_generation, generation_of, generations, record_search_params, settle
 from tasks.indexes import check_index
 from tasks.lease import writing
 from tasks.pipelines import reloaded, save_pipeline
@@ -20,6 +21,7 @@ from tasks.schema import physical
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from blocks.pipeline import Pipeline
     from tasks.tools import Tools
 
 KEYS_AT_ONCE = 5000
@@ -44,6 +46,7 @@ def open_generation(tools: Tools, say: Callable[[str], None]) -> str:
         _adopt(tools, live, ingredients(tools.pipeline), say)
     follow_alias(tools)
     check(live, tools.ledger.ingredients(live) or {}, ingredients(tools.pipeline))
+    record_search_params(tools.ledger, live, tools.settings.search_params)
     settle(tools.ledger, tools.store.alias, live)
     return live
 
@@ -69,6 +72,7 @@ def open_next(tools: Tools, say: Callable[[str], None]) -> str:
     else:  # it was not made yet, or was lost with all that the ledger says it holds
         forget_generation(ledger, collection)
         ledger.record_generation(collection, store.alias, fingerprint(parts), parts)
+    record_search_params(ledger, collection, settings.search_params)
     store.create(collection, dimension, settings, parts)
     between("generation created")
     search = "dense and BM25" if store.abilities.bm25 else "dense only: this server has no BM25"
@@ -98,20 +102,29 @@ def open_named(tools: Tools, collection: str) -> str:
 def follow_alias(tools: Tools) -> str | None:
     """Finish a swap whose run died once the alias had moved; returns the live collection."""
     live = tools.store.live()
-    if any(one.collection == live and not one.settled for one in generations(tools.ledger, tools.store.alias)):
-        finish_swap(tools, str(live))
+    known = generation_of(tools.ledger, tools.store.alias, live) if live else None
+    if live and known and not known.settled:
+        finish_swap(tools, live)
     return live
+
+
+def as_generation(tools: Tools, collection: str) -> Pipeline:
+    """Return the pipeline as one of its generations was built and is searched."""
+    known = generation_of(tools.ledger, tools.store.alias, collection)
+    return as_built(tools.pipeline, known.ingredients, known.search_params) if known else tools.pipeline
 
 
 def finish_swap(tools: Tools, live: str) -> None:
     """Let saved pipeline and ledger follow the alias: the pipeline gets the settings that ``live`` was built with."""
-    tools.follow(tools.ledger.ingredients(live) or {})
+    known = generation_of(tools.ledger, tools.store.alias, live)
+    tools.follow(known.ingredients if known else {}, known.search_params if known else None)
     kept = {name: getattr(tools.pipeline.settings, name) for name in FOLLOWING}
     saved = reloaded(tools.pipeline)  # somebody may have changed it while the generation was measured
     settings = saved.settings.model_copy(update=kept)
     if settings != saved.settings or ingredients(tools.pipeline) != ingredients(saved):
         save_pipeline(saved.model_copy(update={"settings": settings}), tools.pipeline.embedder)
     between("pipeline follows")
+    end_canary(tools.ledger, tools.store.alias)
     settle(tools.ledger, tools.store.alias, live)
 
 
@@ -137,9 +150,14 @@ def _adopt(tools: Tools, collection: str, parts: dict[str, object], say: Callabl
 
 
 @task(name="open generation", task_run_name="open generation of {alias}", **RETRIED)
-def generation(tools: Tools, alias: str, collection: str | None, say: Callable[[str], None]) -> str:
-    """Return the collection to write to: the named one, else the live one; two first syncs at once create one."""
+def generation(tools: Tools, alias: str, collection: str | None, as_saved: bool, say: Callable[[str], None]) -> str:
+    """Return the collection to write to: the named one, else the live one; two first syncs at once create one.
+
+    With ``as_saved`` the pipeline is taken as it is saved now: it may have followed a swap that was waited for.
+    """
     with writing(tools.ledger, alias, "a sync that is starting", tools.settings.wait_for_writer_seconds, say):
+        if as_saved:
+            tools.work_as(reloaded(tools.pipeline))
         return open_named(tools, collection) if collection else open_generation(tools, say)
 
 

@@ -23,7 +23,11 @@ State = Literal["building", "ready", "live", "retired"]
 
 @dataclass(frozen=True, slots=True)
 class Generation:
-    """One generation. Times in ms since 1970; ``gates`` as :meth:`tasks.gates.Gate.as_row` says them."""
+    """One generation. Times in ms since 1970; ``gates`` as :meth:`tasks.gates.Gate.as_row` says them.
+
+    ``search_params`` are those it is searched with, None when that was not recorded; ``quality`` its measures on the
+    golden questions; ``forced`` who promoted it though a gate had failed, and why.
+    """
 
     collection: str
     fingerprint: str
@@ -36,6 +40,9 @@ class Generation:
     chunks_reused: int
     seconds: float
     gates: list[dict[str, Any]]
+    search_params: dict[str, Any] | None
+    quality: dict[str, float]
+    forced: dict[str, str] | None
 
     @property
     def number(self) -> int:
@@ -62,11 +69,16 @@ def generations(ledger: Ledger, alias: str) -> list[Generation]:
     columns = [GENERATIONS.c[name] for name in Generation.__slots__]
     with ledger.transaction() as connection:
         rows = connection.execute(sa.select(*columns).where(GENERATIONS.c.alias == alias)).mappings().all()
-    empty: dict[str, Any] = {"chunks_embedded": 0, "chunks_reused": 0, "seconds": 0.0, "gates": []}
+    empty: dict[str, Any] = {"chunks_embedded": 0, "chunks_reused": 0, "seconds": 0.0, "gates": [], "quality": {}}
     given = ({name: value for name, value in row.items() if value is not None} for row in rows)
     unset: dict[str, Any] = dict.fromkeys(Generation.__slots__)
     found = [Generation(**{**unset, **empty, **row}) for row in given]
     return sorted(found, key=lambda one: one.number, reverse=True)
+
+
+def generation_of(ledger: Ledger, alias: str, collection: str) -> Generation | None:
+    """Return what the ledger knows of a collection."""
+    return next((one for one in generations(ledger, alias) if one.collection == collection), None)
 
 
 def add_cost(ledger: Ledger, collection: str, embedded: int, reused: int, seconds: float) -> None:
@@ -82,9 +94,19 @@ def mark_ready(ledger: Ledger, collection: str) -> None:
     between("marked ready")
 
 
-def record_gates(ledger: Ledger, collection: str, gates: list[dict[str, Any]]) -> None:
-    """Keep how a generation did at its gates."""
-    _update(ledger, GENERATIONS.c.collection == collection, gates=gates)
+def record_gates(ledger: Ledger, collection: str, gates: list[dict[str, Any]], quality: dict[str, float]) -> None:
+    """Keep how a generation did at its gates, and its measures on the golden questions, where there are any."""
+    _update(ledger, GENERATIONS.c.collection == collection, gates=gates, **({"quality": quality} if quality else {}))
+
+
+def record_search_params(ledger: Ledger, collection: str, search_params: dict[str, Any]) -> None:
+    """Keep how a generation is searched, for whoever goes back to it."""
+    _update(ledger, GENERATIONS.c.collection == collection, search_params=search_params)
+
+
+def record_force(ledger: Ledger, collection: str, who: str, why: str) -> None:
+    """Keep who promotes a generation though a gate failed, and why."""
+    _update(ledger, GENERATIONS.c.collection == collection, forced={"who": who, "why": why})
 
 
 def settle(ledger: Ledger, alias: str, live: str) -> None:

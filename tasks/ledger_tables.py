@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlalchemy as sa
 
 TABLES = sa.MetaData()
-NEWEST = "0002"
+NEWEST = "0003"
 """The migration that these tables are as of."""
 
 BYTEWISE = sa.String(1024).with_variant(sa.String(1024, "C"), "postgresql")
@@ -28,6 +28,10 @@ GENERATIONS = sa.Table(
     sa.Column("chunks_reused", sa.Integer),
     sa.Column("seconds", sa.Float),
     sa.Column("gates", sa.JSON),
+    # How it is searched, what it found for the golden questions, and who promoted it against its gates, and why.
+    sa.Column("search_params", sa.JSON),
+    sa.Column("quality", sa.JSON),
+    sa.Column("forced", sa.JSON),
 )
 
 OBJECTS = sa.Table(
@@ -61,4 +65,32 @@ WRITERS = sa.Table(
     sa.Column("holder", sa.String(64), nullable=False),
     sa.Column("described", sa.String(255), nullable=False),
     sa.Column("expires_at", sa.BigInteger, nullable=False),
+)
+
+CANARIES = sa.Table(
+    "lockstep_canaries",
+    TABLES,
+    sa.Column("alias", sa.String(255), primary_key=True),
+    sa.Column("collection", sa.String(255), nullable=False),
+    sa.Column("live", sa.String(255), nullable=False),
+    # Shares of the questions, in percent, one step after the other; the step it is in, from 0, and since when.
+    sa.Column("steps", sa.JSON, nullable=False),
+    sa.Column("step", sa.Integer, nullable=False),
+    sa.Column("hold_seconds", sa.Float, nullable=False),
+    sa.Column("since", sa.BigInteger, nullable=False),
+)
+
+ASKED = sa.Table(
+    "lockstep_asked",
+    TABLES,
+    # A question asked while a canary goes on: how it fared, not what it was.
+    sa.Column("id", sa.BigInteger().with_variant(sa.Integer, "sqlite"), primary_key=True, autoincrement=True),
+    sa.Column("alias", sa.String(255), nullable=False),
+    sa.Column("collection", sa.String(255), nullable=False),
+    sa.Column("at", sa.BigInteger, nullable=False),
+    sa.Column("seconds", sa.Float, nullable=False),
+    sa.Column("best", sa.Float),
+    sa.Column("abstained", sa.Boolean, nullable=False),
+    sa.Column("failed", sa.Boolean, nullable=False),
+    sa.Index("ix_lockstep_asked", "alias", "collection", "at"),
 )

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from blocks.settings import Settings
     from tasks.audit import Findings
-    from tasks.gates import GateReport
     from tasks.models import Answer, SyncReport
 
 AUDIT_SHOWN = 200
@@ -115,17 +114,6 @@ def audit_markdown(found: Findings, repaired: int) -> str:
     if len(rows) > AUDIT_SHOWN:
         parts.append(f"… and {len(rows) - AUDIT_SHOWN:,} more.")
     return "\n\n".join(parts)
-
-
-def gates_markdown(report: GateReport, force: str = "") -> str:
-    """Return how a generation did at the gates, a row each."""
-    verdict = "not all gates passed" if report.failed else "all gates passed"
-    rows = [[gate.name, f"{gate.value:g}", gate.bound, "passed" if gate.passed else "FAILED", gate.detail]
-            for gate in report.gates]  # fmt: skip
-    parts = [f"# {report.collection}: {verdict}", f"Live: {report.live or 'none yet'}."]
-    if force and report.failed:
-        parts.append(f"> Promoted all the same: {force}")
-    return "\n\n".join([*parts, table(["gate", "value", "bound", "", ""], rows)])
 
 
 def answer_markdown(answer: Answer, links: dict[str, str]) -> str:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from prefect import task
 
-from tasks.errors import GoneError, MisuseError, PartError
+from tasks.errors import GoneError, LockstepError, MisuseError, PartError
 from tasks.fingerprint import as_built
 from tasks.models import Hit
 from tasks.retries import RETRIED
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from blocks.pipeline import Pipeline
     from blocks.settings import SearchMode, Settings
+    from tasks.canary import Watch
     from tasks.embed import EmbeddingModel
     from tasks.store import Store
 
@@ -61,13 +62,16 @@ def possible(mode: SearchMode, bm25: bool, version: str) -> tuple[SearchMode, tu
     return "dense", (f"Milvus {version} has no BM25: searched dense only",)
 
 
-def on_live(store: Store, pipeline: Pipeline, query: Callable[[str, Pipeline], Result]) -> Result:
-    """Run a query on the live generation, with the pipeline as that was built.
+def on_live(
+    store: Store, pipeline: Pipeline, query: Callable[[str, Pipeline], Result], watch: Watch, asker: str = ""
+) -> Result:
+    """Run a query on the live generation, or on the one in canary, with the pipeline as that was built.
 
     The alias is resolved once, so that the answer comes from one generation; should that be dropped meanwhile,
-    it is resolved once more.
+    it is resolved once more. ``asker``, the question or its session, decides for a canary.
     """
-    collection = resolve(store)
+    live = resolve(store)
+    collection = watch.collection(live, asker)
     try:
         return query(collection, as_built(pipeline, store.built_with(collection)))
     except GoneError:
@@ -75,6 +79,9 @@ def on_live(store: Store, pipeline: Pipeline, query: Callable[[str, Pipeline], R
         if again == collection:
             raise
         return query(again, as_built(pipeline, store.built_with(again)))
+    except LockstepError:
+        watch.note(collection, 0.0, None)
+        raise
 
 
 def find(store: Store, collection: str, question: str, vector: NDArray[np.float32], settings: Settings) -> Retrieved:

@@ -83,8 +83,10 @@ def fields(client: MilvusClient, dimension: int, can: Abilities) -> CollectionSc
 
 def indexes(client: MilvusClient, can: Abilities, settings: Settings) -> IndexParams:
     """Return the indexes: the chosen one over cosine, BM25 where there is one, and scalar ones on what is filtered."""
-    params = client.prepare_index_params()
-    params.add_index("embedding", index_type=settings.index_type, metric_type="COSINE", params=build_params(settings))
+    params, build = client.prepare_index_params(), build_params(settings)
+    if can.lite:  # reads them where pymilvus 2 put them; where pymilvus 3 does, it overlooks them
+        build = {"params": build}
+    params.add_index("embedding", index_type=settings.index_type, metric_type="COSINE", params=build)
     if can.bm25:
         params.add_index("sparse", index_type="SPARSE_INVERTED_INDEX", metric_type="BM25")
     for name in ("key", "text_hash", "heading"):

@@ -146,6 +146,12 @@ class Store:
         with self._call() as options:
             return dict(self.client.describe_collection(collection, **options).get("properties", {}))
 
+    def dimension_of(self, collection: str) -> int:
+        """Return how many numbers each vector of a collection has."""
+        with self._call() as options:
+            described = self.client.describe_collection(collection, **options)
+        return int(next(one for one in described["fields"] if one["name"] == "embedding")["params"]["dim"])
+
     def exists(self, collection: str) -> bool:
         """Tell whether there is such a collection."""
         with self._call() as options:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from prefect import task
 
 from tasks.between import between
+from tasks.canary import canary_of
 from tasks.errors import MisuseError
 from tasks.generation import finish_swap, follow_alias
 from tasks.generations import Generation, generations
@@ -32,7 +33,7 @@ def to_promote(tools: Tools, number: int | None = None) -> tuple[Generation, str
                 f"no generation of '{tools.store.alias}' is ready to be promoted: `lockstep rebuild` builds one."
             )
         return ready[0], live
-    chosen = _numbered(tools, known, number)
+    chosen = numbered(tools, number)
     if chosen.state(live) != "ready":
         raise MisuseError(
             f"{chosen.collection} is {chosen.state(live)}, not ready to be promoted. "
@@ -42,25 +43,31 @@ def to_promote(tools: Tools, number: int | None = None) -> tuple[Generation, str
 
 
 @task(name="choose generation", task_run_name="choose the generation to go back to", **RETRIED)
-def to_go_back_to(tools: Tools, number: int | None = None) -> tuple[Generation, str | None]:
-    """Return the generation to go back to, that number or the one that was live before, and the live collection.
+def to_go_back_to(tools: Tools, number: int | None = None) -> tuple[str, str | None]:
+    """Return the collection to go back to, and the one to leave.
 
+    From a canary to the live generation, which is live already; else to that number, or the one that was live before.
     Raises ``MisuseError`` when there is none.
     """
     live = follow_alias(tools)
+    going = canary_of(tools.ledger, tools.store.alias)
+    if going and going.live == live and number is None:
+        return going.live, going.collection
     known = generations(tools.ledger, tools.store.alias)
     retired = [one for one in known if one.state(live) == "retired" and tools.store.exists(one.collection)]
     if number is not None:
-        chosen = _numbered(tools, known, number)
+        chosen = numbered(tools, number)
         if chosen not in retired:
             raise MisuseError(f"{chosen.collection} is {chosen.state(live)}, not one to go back to.")
-        return chosen, live
+        return chosen.collection, live
     if not retired:
         raise MisuseError(f"'{tools.store.alias}' has nothing to go back to: no earlier generation is kept.")
-    return max(retired, key=lambda one: (one.retired_at or 0, one.number)), live
+    return max(retired, key=lambda one: (one.retired_at or 0, one.number)).collection, live
 
 
-def _numbered(tools: Tools, known: list[Generation], number: int) -> Generation:
+def numbered(tools: Tools, number: int) -> Generation:
+    """Return the generation with a number. Raises ``MisuseError`` naming those that there are."""
+    known = generations(tools.ledger, tools.store.alias)
     for one in known:
         if one.number == number:
             return one

@@ -11,6 +11,7 @@ from prefect import task
 from tasks.chunk import Measure, capacity_of
 from tasks.embed import EmbeddingModel, Recent, load_model
 from tasks.fingerprint import as_built
+from tasks.golden import without_golden
 from tasks.isolate import Isolated
 from tasks.ledger import Ledger
 from tasks.progress import Listener, listener
@@ -39,14 +40,13 @@ class Tools:
     def __init__(self, pipeline: Pipeline, settings: Settings, flow_run_id: str = "") -> None:
         """Connect. Raises ``PartError`` or ``TransientError`` naming the part that cannot be used."""
         self.pipeline = pipeline
-        self.source: S3Source = pipeline.source
         self.settings = settings
         self.flow_run_id = flow_run_id
         self.progress: Listener = listener.get()
         self.ledger = Ledger(pipeline.ledger)
         self.store = Store(pipeline.store, pipeline.alias)
-        with translated(self.source):
-            self.s3: S3Client = self.source.get_client()
+        with translated(pipeline.source):
+            self.s3: S3Client = pipeline.source.get_client()
         self.recent = Recent()
         self.donor: str | None = None
         """Another generation whose vectors of the same texts are the same."""
@@ -55,15 +55,18 @@ class Tools:
         self._opening = threading.Lock()
         self._isolated: Isolated | None = None
 
+    def work_as(self, pipeline: Pipeline) -> None:
+        """Work from now on with this pipeline's settings and model; the connections stay."""
+        self.pipeline = pipeline
+        self.settings = pipeline.settings
+
     def work_with(self, settings: Settings) -> None:
         """Work from now on with these settings."""
-        self.pipeline = self.pipeline.model_copy(update={"settings": settings})
-        self.settings = settings
+        self.work_as(self.pipeline.model_copy(update={"settings": settings}))
 
-    def follow(self, built: dict[str, Any]) -> None:
+    def follow(self, built: dict[str, Any], search_params: dict[str, Any] | None = None) -> None:
         """Work from now on with the settings and the model that a generation was built with."""
-        self.pipeline = as_built(self.pipeline, built)
-        self.settings = self.pipeline.settings
+        self.work_as(as_built(self.pipeline, built, search_params))
 
     def __enter__(self) -> Tools:
         """Return the tools."""
@@ -78,6 +81,11 @@ class Tools:
         self.store.client.close()
         self.ledger.engine.dispose()
         self.s3.close()
+
+    @property
+    def source(self) -> S3Source:
+        """The bucket, without what is never indexed."""
+        return without_golden(self.pipeline.source, self.settings.golden)
 
     @property
     def isolated(self) -> Isolated:

@@ -13,10 +13,12 @@ from typing import Any, cast
 import pytest
 import sqlalchemy as sa
 
+from flows.sync import sync
 from tasks.ledger import Ledger
 from tasks.ledger_tables import WRITERS
 from tasks.pipelines import load_pipeline
 from tests.conftest import ROOT, Bucket, Server, pipeline_maker, sqlite_url
+from tests.faults.generations import TOPICS, document
 
 LITE, SERVER = "milvus-lite, sqlite", "milvus-2.3.5, postgresql"
 
@@ -44,6 +46,16 @@ def make_pipeline(
 ) -> Callable[..., str]:
     """Save a pipeline over the test's bucket and return its name. Keyword arguments replace its settings."""
     return pipeline_maker(bucket, s3_server.url, milvus.url, ledger)
+
+
+@pytest.fixture
+def name(make_pipeline: Callable[..., str], bucket: Bucket) -> str:
+    """A synced pipeline of eight objects."""
+    for topic in TOPICS:
+        bucket.put(f"{topic}.md", document(topic))
+    made = make_pipeline()
+    sync(made)
+    return made
 
 
 class Victim:

@@ -85,7 +85,7 @@ def hostile(sample_files: dict[str, bytes]) -> dict[str, tuple[bytes, str]]:
     laughing = f"{ENTITIES}<w:document {W}><w:body><w:p><w:r><w:t>&l9;</w:t></w:r></w:p></w:body></w:document>"
     workbook = f"{ENTITIES}<workbook {S}><sheets><sheet name='&l9;' sheetId='1'/></sheets></workbook>"
     return {
-        "bomb.docx": (zipped(docx, "word/document.xml", document[0], paragraph, 500_000, document[1]), "docx"),
+        "bomb.docx": (zipped(docx, "word/document.xml", document[0], paragraph, 500_000, document[1]), "memory"),
         "bomb.xlsx": (zipped(xlsx, "xl/worksheets/sheet1.xml", sheet[0], row, 8_000_000, sheet[1]), "memory"),
         "laughs.docx": (zipped(docx, "word/document.xml", laughing.encode()), "docx"),
         "laughs.xlsx": (zipped(xlsx, "xl/workbook.xml", workbook.encode()), "xlsx"),

@@ -14,7 +14,6 @@ import sqlalchemy as sa
 
 from blocks.embedder import Embedder
 from blocks.settings import Settings
-from deployments.questions import Question, search_all
 from flows.audit import audit
 from flows.collect_garbage import collect_garbage
 from flows.promote import promote
@@ -30,37 +29,7 @@ from tasks.overview import overview
 from tasks.pipelines import load_pipeline
 from tasks.store import Store
 from tests.conftest import Bucket
-
-TOPICS = ["apples", "bridges", "clouds", "deserts", "engines", "forests", "glaciers", "harbours"]
-
-
-def document(topic: str) -> str:
-    return "\n\n".join([f"# On {topic}", *(f"## Part {n}\n\nPart {n} tells of {topic} at length. " for n in range(6))])
-
-
-@pytest.fixture
-def name(make_pipeline: Callable[..., str], bucket: Bucket) -> str:
-    """A synced pipeline of eight objects."""
-    for topic in TOPICS:
-        bucket.put(f"{topic}.md", document(topic))
-    made = make_pipeline()
-    sync(made)
-    return made
-
-
-def states(name: str) -> dict[int, str]:
-    return {row["number"]: row["state"] for row in overview(name)}
-
-
-def opened(name: str) -> tuple[Store, Ledger]:
-    block = load_pipeline(name)
-    return Store(block.store, block.alias), Ledger(block.ledger)
-
-
-def found(name: str, question: str = "What is told of clouds?") -> Any:
-    block = load_pipeline(name)
-    (one,) = search_all(block, [Question("", question)], block.settings)
-    return one
+from tests.faults.generations import TOPICS, document, found, opened, states
 
 
 def test_other_settings_are_refused_by_a_sync_and_built_by_a_rebuild(name: str, bucket: Bucket) -> None:

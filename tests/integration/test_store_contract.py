@@ -14,7 +14,7 @@ from blocks.milvus_store import MilvusStore
 from blocks.settings import SearchMode, Settings
 from tasks.errors import GoneError, MisuseError, PartError, TransientError
 from tasks.fingerprint import fingerprint
-from tasks.indexes import INDEXES, check_index, those_of
+from tasks.indexes import INDEXES, build_params, check_index, those_of
 from tasks.models import Chunk, Cut, CutDocument, Embedded, ObjectRef
 from tasks.schema import fields
 from tasks.store import Store, to_rows
@@ -230,6 +230,9 @@ def test_each_index_that_the_server_has_is_built_and_searched(store: Store, inde
         assert store.search(name, "", vector(9), settings)[0].text == "text 9"
         info = store.client.describe_index(name, "embedding")
         assert info["index_type"] == index_type
+        told = {**info, **info.get("params", {})}  # Milvus Lite nests them
+        built = build_params(settings)
+        assert {one: str(told[one]) for one in built} == {one: str(value) for one, value in built.items()}
     finally:
         store.drop(name)
 

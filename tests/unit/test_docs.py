@@ -68,6 +68,7 @@ def test_deployments_are_as_promised() -> None:
         "flows.rebuild.rebuild",
         "flows.promote.promote",
         "flows.rollback.rollback",
+        "flows.evaluate.evaluate",
         "flows.collect_garbage.collect_garbage",
     ]
     assert [one["entrypoint"].rsplit(".", 1)[1].replace("_", "-") for one in deployments] == list(FLOWS)

@@ -27,7 +27,9 @@ SETTINGS_IN = {
 SETTINGS_OUT = {
     "batch_objects": 7, "batch_bytes": 7, "wave_batches": 7, "parse_processes": 7, "parse_seconds": 7.0,
     "parse_memory_mb": 777, "wait_for_writer_seconds": 7.0, "search_params": {"ef": 77}, "gate_recall": 0.7,
-    "gate_latency": 7.0, "gate_samples": 7, "keep_generations": 7, "keep_hours": 7.0,
+    "gate_latency": 7.0, "gate_samples": 7, "golden": "golden.jsonl", "gate_golden": 0.7, "approval_hours": 7.0,
+    "canary_questions": 7, "canary_errors": 0.7, "canary_latency": 7.0, "canary_abstention": 0.7, "canary_score": 0.7,
+    "keep_generations": 7, "keep_hours": 7.0,
     "max_failed_share": 0.7, "max_failed_least": 7, "mode": "hybrid", "top_k": 7, "min_score": 0.7,
     "extract_sentences": 7, "temperature": 0.7, "max_answer_tokens": 77, "context_tokens": 777,
 }  # fmt: skip

@@ -15,9 +15,8 @@ def generation(number: int, retired: float | None = None, created: float = 1000,
     """One that was created and retired so many hours ago."""
     at = None if retired is None else int(NOW - retired * MS_AN_HOUR)
     begun = int(NOW - created * MS_AN_HOUR)
-    return Generation(
-        f"docs_g{number:04d}", "", {}, begun, begun if ready else None, begun if at else None, at, 0, 0, 0.0, []
-    )
+    times = (begun, begun if ready else None, begun if at else None, at)
+    return Generation(f"docs_g{number:04d}", "", {}, *times, 0, 0, 0.0, [], None, {}, None)
 
 
 def dropped(known: list[Generation], live: str | None = "docs_g0004", **settings: float) -> list[int]:

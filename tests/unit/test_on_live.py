@@ -25,6 +25,19 @@ class Store:
         return None
 
 
+class NoCanary:
+    """Nothing is in canary."""
+
+    def collection(self, live: str, _asker: str) -> str:
+        return live
+
+    def note(self, *_: Any) -> None:
+        """Note nothing."""
+
+
+WATCH: Any = NoCanary()
+
+
 def query(dropped: set[str], asked: list[str]) -> Any:
     def run(collection: str, _pipeline: Any) -> str:
         asked.append(collection)
@@ -46,7 +59,7 @@ def any_pipeline(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_the_alias_is_looked_up_once_and_once_more(dropped: set[str], expected: list[str]) -> None:
     asked: list[str] = []
     store: Any = Store("docs_g0001", "docs_g0002", "docs_g0003")
-    assert on_live(store, None, query(dropped, asked)) == expected[-1]  # type: ignore[arg-type]
+    assert on_live(store, None, query(dropped, asked), WATCH) == expected[-1]  # type: ignore[arg-type]
     assert asked == expected
 
 
@@ -54,4 +67,4 @@ def test_the_alias_is_looked_up_once_and_once_more(dropped: set[str], expected: 
 def test_what_stays_gone_is_told(collections: tuple[str, ...]) -> None:
     store: Any = Store(*collections)
     with pytest.raises(GoneError):
-        on_live(store, None, query({"docs_g0001", "docs_g0002"}, []))  # type: ignore[arg-type]
+        on_live(store, None, query({"docs_g0001", "docs_g0002"}, []), WATCH)  # type: ignore[arg-type]

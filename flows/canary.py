@@ -1,0 +1,108 @@
+"""Let more and more questions come to a generation that is to be promoted, as long as they fare as well there.
+
+share 10 % ──hold──▶ compare ──as good──▶ share 50 % ──hold──▶ compare ──▶ …
+                        └─ worse ──▶ share 0, Failed, with the figures
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from prefect import flow, get_run_logger
+from prefect.artifacts import create_table_artifact
+
+from flows.run_names import rename_run
+from tasks.canary import Canary, Fared, begin_canary, breaches, canary_of, checked_steps, end_canary, fared, next_step
+from tasks.errors import GateError, RejectedError
+from tasks.ledger import now
+from tasks.retries import patiently
+from tasks.tools import Tools
+
+LOOKED_EVERY_SECONDS = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One step of a canary: the share of the questions, in percent, how they fared, and what was wrong."""
+
+    share: int
+    new: Fared
+    live: Fared
+    breaches: tuple[str, ...]
+
+    def as_row(self, collection: str) -> dict[str, Any]:
+        """Return it as a row of the table artifact."""
+        sides = {"": self.new, "live ": self.live}
+        figures = {f"{of}{name}": round(value, 4) for of, side in sides.items() for name, value in asdict(side).items()}
+        return {"share": f"{self.share}%", "of": collection, **figures, "breaches": "; ".join(self.breaches) or "none"}
+
+
+def planned(
+    tools: Tools, collection: str, live: str | None, steps: Sequence[int], hold_seconds: float
+) -> Canary | None:
+    """Return the canary to hold: the one asked for, or one under way that a run left; None when there is neither."""
+    if steps and live:
+        checked = checked_steps(steps)
+        return Canary(tools.store.alias, collection, live, checked, 0, hold_seconds, 0)
+    going = patiently(canary_of)(tools.ledger, tools.store.alias)
+    return going if going and (going.collection, going.live) == (collection, live) else None
+
+
+@flow(name="canary", flow_run_name="canary")
+def canary(tools: Tools, chosen: Canary) -> None:
+    """Hold a canary step by step, from where it is. The last share stays, for the alias to follow.
+
+    Raises ``GateError`` with the figures when its questions fare worse, ``RejectedError`` when somebody ended it;
+    then the live generation alone answers.
+    """
+    say, alias = get_run_logger().info, chosen.alias
+    if not chosen.since:
+        begin_canary(tools.ledger, chosen := at(chosen, chosen.step))
+    done: list[Step] = []
+    while True:
+        rename_run(f"canary {chosen.collection}: {chosen.share}% of the questions")
+        say("%s answers %s%% of the questions for %g s", chosen.collection, chosen.share, chosen.hold_seconds)
+        hold(tools, chosen)
+        done.append(judged(tools, chosen))
+        create_table_artifact(
+            [step.as_row(chosen.collection) for step in done],
+            key=f"canary-{alias.lower().replace('_', '-')}",
+            description=f"How the questions of {chosen.collection} fared beside those of {chosen.live}",
+        )
+        if done[-1].breaches:
+            end_canary(tools.ledger, alias)
+            raise GateError(
+                f"the canary of {chosen.collection} was ended at {chosen.share}% of the questions: "
+                f"{'; '.join(done[-1].breaches)}. {chosen.live} answers all questions again.",
+                done,
+            )
+        if chosen.step + 1 == len(chosen.steps):
+            return
+        chosen = at(chosen, chosen.step + 1)
+        next_step(tools.ledger, alias, chosen.step)
+
+
+def at(chosen: Canary, step: int) -> Canary:
+    """Return the canary in a step that begins now."""
+    return Canary(chosen.alias, chosen.collection, chosen.live, chosen.steps, step, chosen.hold_seconds, now())
+
+
+def hold(tools: Tools, chosen: Canary) -> None:
+    """Wait until the step is over. Raises ``RejectedError`` when the canary was ended meanwhile."""
+    while True:
+        going = patiently(canary_of)(tools.ledger, chosen.alias)
+        if going is None or going.collection != chosen.collection:
+            raise RejectedError(f"the canary of {chosen.collection} was ended by somebody; it was not promoted.")
+        if now() >= chosen.until:
+            return
+        time.sleep(min(LOOKED_EVERY_SECONDS, max(0.0, (chosen.until - now()) / 1000)))
+
+
+def judged(tools: Tools, chosen: Canary) -> Step:
+    """Compare how the questions of this step fared with how those of the live generation did since the beginning."""
+    new = fared(tools.ledger, chosen.alias, chosen.collection, chosen.since)
+    live = fared(tools.ledger, chosen.alias, chosen.live)
+    return Step(chosen.share, new, live, tuple(breaches(new, live, tools.settings)))

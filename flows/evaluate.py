@@ -1,0 +1,82 @@
+"""Measure what a generation finds for golden questions; or two generations, or two modes, side by side.
+
+golden questions ──look keys up──▶ ask one ──▶ ask the other ──▶ measures, differences with intervals ──▶ report
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from prefect import flow
+from prefect.artifacts import create_markdown_artifact, create_table_artifact
+from prefect.runtime import flow_run
+
+from blocks.settings import SearchMode
+from flows.run_names import rename_run
+from tasks.compare import Difference, differences
+from tasks.errors import MisuseError
+from tasks.evaluate import Evaluation, as_rows, known
+from tasks.evaluate import evaluate as ask_all
+from tasks.golden import read_golden
+from tasks.pipelines import load_pipeline
+from tasks.quality_report import evaluation_markdown
+from tasks.retrieve import resolve
+from tasks.swap import numbered
+from tasks.tools import Tools, connect
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluated:
+    """An evaluation; with what it was compared to, and how it differs, if it was. ``left_out``: questions."""
+
+    it: Evaluation
+    against: Evaluation | None
+    differences: dict[str, Difference]
+    left_out: int
+    flow_run_id: str
+
+
+@flow(name="evaluate", flow_run_name="evaluate {pipeline}")
+def evaluate(
+    pipeline: str = "docs",
+    golden: str = "",
+    generation: int | None = None,
+    mode: SearchMode | None = None,
+    against_generation: int | None = None,
+    against_mode: SearchMode | None = None,
+    ignore_missing: bool = False,
+) -> Evaluated:
+    """Ask the golden questions (a file, or s3://bucket/key) of a generation, and of another, or in another mode.
+
+    The live generation, the pipeline's mode and the pipeline's golden questions by default. Raises ``MisuseError``
+    for questions that cannot be read, that name keys which are not indexed, and for a mode the server has not.
+    """
+    block = load_pipeline(pipeline)
+    where = golden or block.settings.golden
+    if not where:
+        raise MisuseError("which golden questions? Name a file or s3://bucket/key with --golden.")
+    given = read_golden(where, block.source)
+    with connect(block, flow_run.id or "") as tools:
+        collection = named(tools, generation)
+        other = named(tools, against_generation) if against_generation else collection
+        questions = given
+        for one in {collection, other}:
+            questions = known(tools, one, questions, where, ignore_missing)
+        compared = other != collection or against_mode is not None
+        tools.progress.planned(len(questions) * (2 if compared else 1))
+        it = ask_all(tools, collection, mode, questions)
+        against = ask_all(tools, other, against_mode or mode, questions) if compared else None
+    rename_run(f"evaluate {it.label}: {len(it.outcomes)} questions" + (f" against {against.label}" if against else ""))
+    found = differences(it, against) if against else {}
+    create_markdown_artifact(
+        evaluation_markdown(it, against, found, where),
+        key=f"evaluate-{pipeline}",
+        description=f"What {it.label} finds for the golden questions",
+    )
+    create_table_artifact(as_rows(it), key=f"evaluate-{pipeline}-questions", description=f"Each question: {it.label}")
+    return Evaluated(it, against, found, len(given) - len(questions), flow_run.id or "")
+
+
+def named(tools: Tools, number: int | None) -> str:
+    """Return the collection with a generation's number, or the live one. Raises ``MisuseError`` when there is none."""
+    return numbered(tools, number).collection if number else resolve(tools.store)

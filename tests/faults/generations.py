@@ -1,0 +1,32 @@
+"""A small pipeline with generations, and how the tests look at it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from deployments.questions import Question, search_all
+from tasks.ledger import Ledger
+from tasks.overview import overview
+from tasks.pipelines import load_pipeline
+from tasks.store import Store
+
+TOPICS = ["apples", "bridges", "clouds", "deserts", "engines", "forests", "glaciers", "harbours"]
+
+
+def document(topic: str) -> str:
+    return "\n\n".join([f"# On {topic}", *(f"## Part {n}\n\nPart {n} tells of {topic} at length. " for n in range(6))])
+
+
+def states(name: str) -> dict[int, str]:
+    return {row["number"]: row["state"] for row in overview(name)}
+
+
+def opened(name: str) -> tuple[Store, Ledger]:
+    block = load_pipeline(name)
+    return Store(block.store, block.alias), Ledger(block.ledger)
+
+
+def found(name: str, question: str = "What is told of clouds?") -> Any:
+    block = load_pipeline(name)
+    (one,) = search_all(block, [Question("", question)], block.settings)
+    return one

@@ -1,0 +1,61 @@
+"""Which questions a canary gets, and when it has to end."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from blocks.settings import Settings
+from tasks.canary import Canary, Fared, breaches, checked_steps
+from tasks.errors import MisuseError
+
+CANARY = Canary("docs", "docs_g0002", "docs_g0001", (10, 50, 100), 0, 900.0, 0)
+QUESTIONS = [f"question {number}" for number in range(2000)]
+WELL = Fared(questions=100, errors=0.0, p95=0.2, abstention=0.1, best=0.6)
+
+
+def served(step: int) -> set[str]:
+    canary = replace(CANARY, step=step)
+    return {one for one in QUESTIONS if canary.serves(one) == "docs_g0002"}
+
+
+def test_a_share_of_the_questions_comes_to_it_and_who_came_stays() -> None:
+    assert 0.07 < len(served(0)) / len(QUESTIONS) < 0.13
+    assert 0.45 < len(served(1)) / len(QUESTIONS) < 0.55
+    assert served(0) < served(1) < served(2) == set(QUESTIONS)
+    assert served(0) == served(0)
+
+
+@pytest.mark.parametrize("steps", [[], [0, 10], [10, 10], [50, 10], [10, 101], [-1]])
+def test_steps_are_percentages_that_rise(steps: list[int]) -> None:
+    with pytest.raises(MisuseError, match="10,50,100"):
+        checked_steps(steps)
+    assert checked_steps([100]) == (100,)
+
+
+def test_as_good_as_live_is_good_enough() -> None:
+    assert breaches(WELL, WELL, Settings()) == []
+    assert breaches(replace(WELL, p95=0.29, abstention=0.19, best=0.51), WELL, Settings()) == []
+
+
+@pytest.mark.parametrize(
+    ("worse", "said"),
+    [
+        (replace(WELL, errors=0.02), "2.0% of its questions failed"),
+        (replace(WELL, p95=0.31), "p95 is 0.310 s, live 0.200 s"),
+        (replace(WELL, abstention=0.21), "21.0% of its questions were abstained"),
+        (replace(WELL, best=0.49), "mean best score is 0.490"),
+        (replace(WELL, questions=19), "only 19 questions"),
+    ],
+)
+def test_each_figure_ends_it(worse: Fared, said: str) -> None:
+    (breach,) = breaches(worse, WELL, Settings())
+    assert said in breach
+
+
+def test_without_questions_to_live_only_its_own_errors_count() -> None:
+    nobody = Fared(0, 0.0, 0.0, 0.0, 0.0)
+    assert breaches(WELL, nobody, Settings()) == []
+    assert len(breaches(replace(WELL, errors=0.5), nobody, Settings())) == 1
+    assert breaches(replace(WELL, questions=0), WELL, Settings(canary_questions=0)) == []
