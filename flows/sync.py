@@ -4,6 +4,7 @@
 
 Whatever started it, an event, a schedule or a person, it does the same: it trusts only the listing. What is
 to be written or deleted is recorded before Milvus is touched, so a sync that dies is finished by the next.
+The first sync of a pipeline builds its first generation, which answers from its end on, as any other one does.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from tasks.canary import canary_of
 from tasks.errors import OutageError
 from tasks.failures import failed
 from tasks.generation import generation
+from tasks.generations import add_cost
 from tasks.judge import judge
 from tasks.lease import writing
 from tasks.models import SyncReport
@@ -30,6 +32,7 @@ from tasks.pipelines import load_pipeline
 from tasks.plan import Plan, plan
 from tasks.report import failures_markdown, sync_markdown
 from tasks.retries import patiently
+from tasks.swap import nothing_answers, publish
 from tasks.tally import Tally
 from tasks.tools import Tools, connect
 from tasks.totals import Totals, totals
@@ -65,9 +68,13 @@ def sync(pipeline: str = "docs", settings: Settings | None = None, into: str | N
                 show_failures(pipeline, tools, collection)
                 raise
             judge(tools, collection)
+        if first := into is None and nothing_answers(tools):
+            publish(tools, collection, say)
         held = totals(tools, collection)
         going = patiently(canary_of)(tools.ledger, block.alias) if into is None else None
-    report = summary(collection, todo, done, held, time.monotonic() - started)
+        report = summary(collection, todo, done, held, time.monotonic() - started)
+        if first:
+            add_cost(tools.ledger, collection, report.chunks_embedded, report.chunks_reused, report.seconds)
     create_markdown_artifact(
         sync_markdown(report, held.states, done.changes, held.quarantined, tools.settings),
         key=f"sync-{pipeline}",

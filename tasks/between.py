@@ -3,8 +3,8 @@
 Each is named here, once, and marked in the code where it lies. A test kills a real process at each of
 them, runs the sync again and audits; a new effect needs a new name here.
 
-    generation   ledger ▸ collection made ▸ indexed ▸ alias (a first sync)
-    rebuild      ready ▸ alias ▸ pipeline follows ▸ ledger
+    generation   ledger ▸ collection made ▸ indexed
+    swap         ready ▸ alias ▸ pipeline follows ▸ ledger
     garbage      collection dropped ▸ ledger
     adoption     found keys doubted ▸ ledger
     plan         wanted recorded ▸ deletions recorded
@@ -23,7 +23,6 @@ Place = Literal[
     "generation recorded",
     "collection made",
     "generation created",
-    "alias pointed",
     "marked ready",
     "alias moved",
     "pipeline follows",

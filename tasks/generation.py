@@ -28,7 +28,7 @@ KEYS_AT_ONCE = 5000
 
 
 def open_generation(tools: Tools, say: Callable[[str], None]) -> str:
-    """Return the live collection, created behind its alias if there is none yet.
+    """Return the live collection; before there is one, that of the first generation, which is being built.
 
     Raises ``FingerprintError`` when it was built with other settings, ``PartError`` when a collection has the
     alias' name.
@@ -36,11 +36,7 @@ def open_generation(tools: Tools, say: Callable[[str], None]) -> str:
     tools.store.check_alias_is_free()
     live = tools.store.live()
     if live is None:
-        live = open_next(tools, say)
-        tools.store.point_alias(live)
-        between("alias pointed")
-        settle(tools.ledger, tools.store.alias, live)
-        return live
+        return open_next(tools, say)
     tools.store.load(live)
     if tools.ledger.ingredients(live) is None:
         _adopt(tools, live, ingredients(tools.pipeline), say)

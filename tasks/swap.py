@@ -9,11 +9,15 @@ from prefect import task
 from tasks.between import between
 from tasks.canary import canary_of
 from tasks.errors import MisuseError
+from tasks.fingerprint import check, ingredients
 from tasks.generation import finish_swap, follow_alias
-from tasks.generations import Generation, generations
-from tasks.retries import RETRIED
+from tasks.generations import Generation, generations, mark_ready
+from tasks.lease import writing
+from tasks.retries import RETRIED, patiently
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from tasks.tools import Tools
 
 
@@ -75,8 +79,34 @@ def numbered(tools: Tools, number: int) -> Generation:
     raise MisuseError(f"'{tools.store.alias}' has no generation {number}; it has {numbers}.")
 
 
+@patiently
+def nothing_answers(tools: Tools) -> bool:
+    """Tell whether the alias points nowhere yet."""
+    return tools.store.live() is None
+
+
 @task(name="swap", task_run_name="point the alias at {collection}", **RETRIED)
 def swap(tools: Tools, collection: str) -> None:
+    """Point the alias at a collection, in one call; then pipeline and ledger follow."""
+    move_alias(tools, collection)
+
+
+@task(name="swap", task_run_name="point the alias at {collection}, the first", **RETRIED)
+def publish(tools: Tools, collection: str, say: Callable[[str], None]) -> None:
+    """Let queries come to the first generation, now that it holds what the bucket holds.
+
+    Raises ``FingerprintError`` when another first sync, with other settings, was done before.
+    """
+    with writing(tools.ledger, tools.store.alias, "a first sync", tools.settings.wait_for_writer_seconds, say):
+        live = tools.store.live()
+        if live is None:
+            mark_ready(tools.ledger, collection)
+            move_alias(tools, collection)
+        elif live != collection:
+            check(live, tools.ledger.ingredients(live) or {}, ingredients(tools.pipeline))
+
+
+def move_alias(tools: Tools, collection: str) -> None:
     """Point the alias at a collection, in one call; then pipeline and ledger follow."""
     tools.store.load(collection)
     tools.store.point_alias(collection)

@@ -22,8 +22,8 @@ from tasks.store import Store
 from tests.conftest import ROOT, Bucket
 from tests.faults.conftest import Victim
 
-FIRST: tuple[Place, ...] = ("generation recorded", "collection made", "generation created", "alias pointed")
-"""Places that only a first sync comes to."""
+FIRST: tuple[Place, ...] = ("generation recorded", "collection made", "generation created")
+"""Places that only a first sync, or a rebuild, comes to."""
 ADOPTION: tuple[Place, ...] = ("found keys doubted",)
 """Places that only a sync comes to whose ledger was lost."""
 REPAIR: tuple[Place, ...] = ("doubts recorded",)
@@ -64,14 +64,16 @@ def test_every_place_is_marked_where_it_lies() -> None:
         assert marked.count(f'between("{place}")') == 1, place
 
 
-@pytest.mark.parametrize("place", FIRST)
+@pytest.mark.parametrize("place", [*FIRST, "batch written", *SWAP])
 def test_a_first_sync_that_dies_is_finished(
     make_pipeline: Callable[..., str], bucket: Bucket, victim: Victim, place: Place
 ) -> None:
     put(bucket, {"a.md": 1, "b.md": 1})
     name = make_pipeline()
     assert victim.sync(name, place=place) == -signal.SIGKILL
-    sync(name)
+    report = sync(name)
+    assert report.collection == f"{name}_g0001"
+    assert report.chunks_embedded == (0 if place in (*SWAP, "batch written") else 4)
     assert held(name) == expected({"a.md": 1, "b.md": 1})
     assert audit(name).consistent
 
