@@ -47,7 +47,7 @@ def settings_of(env: Environment) -> Settings:
 def changed_settings(settings: Settings, given: dict[str, Any]) -> Settings:
     """Return the settings with those that are given on the command line, checked. Values of None are not given."""
     changes = {name: value for name, value in given.items() if value is not None}
-    if "index_type" in changes:  # the parameters of one index are none of another
+    if changes.get("index_type", settings.index_type) != settings.index_type:  # each index has parameters of its own
         changes = {"index_params": {}, "search_params": {}, **changes}
     try:
         return Settings(**{**settings.model_dump(), **changes})

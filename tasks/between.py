@@ -5,6 +5,7 @@ them, runs the sync again and audits; a new effect needs a new name here.
 
     generation   ledger ▸ collection made ▸ indexed
     swap         ready ▸ alias ▸ pipeline follows ▸ ledger
+    canary       begun ▸ another step
     garbage      collection dropped ▸ ledger
     adoption     found keys doubted ▸ ledger
     plan         wanted recorded ▸ deletions recorded
@@ -26,6 +27,8 @@ Place = Literal[
     "marked ready",
     "alias moved",
     "pipeline follows",
+    "canary begun",
+    "canary step taken",
     "collection dropped",
     "found keys doubted",
     "wanted recorded",

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 
+from tasks.between import between
 from tasks.errors import LockstepError, MisuseError
 from tasks.ledger import Ledger, now
 from tasks.ledger_tables import ASKED, CANARIES
@@ -107,6 +108,7 @@ def begin_canary(ledger: Ledger, canary: Canary) -> None:
         for table in (CANARIES, ASKED):
             connection.execute(sa.delete(table).where(table.c.alias == canary.alias))
         connection.execute(sa.insert(CANARIES).values(row))
+    between("canary begun")
 
 
 @patiently
@@ -114,6 +116,7 @@ def next_step(ledger: Ledger, alias: str, step: int) -> None:
     """Record that a canary is in another step from now on."""
     with ledger.transaction() as connection:
         connection.execute(sa.update(CANARIES).where(CANARIES.c.alias == alias).values(step=step, since=now()))
+    between("canary step taken")
 
 
 @patiently

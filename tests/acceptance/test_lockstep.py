@@ -41,6 +41,10 @@ class Stack:
         assert "Traceback" not in done.stderr + done.stdout
         return done
 
+    def start(self, *arguments: str) -> subprocess.Popen[bytes]:
+        quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+        return subprocess.Popen([LOCKSTEP, *arguments], env=self.env, cwd=self.folder, **quiet)
+
     def json(self, *arguments: str) -> dict[str, Any]:
         return dict(json.loads(self.run(*arguments, "--json").stdout))
 
@@ -254,6 +258,43 @@ def test_a_rebuild_and_the_way_back(stack: Stack, bucket: Any) -> None:
     assert stack.json("sync")["collection"] == first
 
 
+def test_golden_questions_are_measured(stack: Stack, bucket: Any, tmp_path: Path) -> None:
+    bucket.put_object(Bucket="documents", Key="harbour.md", Body=TEXT.encode())
+    stack.json("sync")
+    golden = tmp_path / "golden.jsonl"
+    golden.write_text(json.dumps({"question": QUESTION, "relevant": ["harbour.md"]}))
+    done = stack.json("evaluate", "--golden", str(golden))
+    assert (done["questions"], done["mode"]) == (1, "dense")
+    assert done["measures"] == {"recall@1": 1, "recall@5": 1, "recall@10": 1, "mrr": 1, "ndcg@10": 1}
+    assert set(done["latency"]) == {"p50_ms", "p95_ms"}
+    assert done["per_question"][0]["found"][0] == "harbour.md"
+    both = stack.json("evaluate", "--golden", str(golden), "--against", "lexical")
+    assert both["against"]["mode"] == "lexical"
+    assert set(both["differences"]["mrr"]) == {"difference", "low", "high"}
+    assert "recall@10" in stack.run("evaluate", "--golden", str(golden)).stdout
+    golden.write_text('{"question": "Where?", "relevant": ["nowhere.md"]}')
+    assert "'nowhere.md'" in stack.run("evaluate", "--golden", str(golden), code=2).stderr
+
+
+def test_a_canary_is_seen_in_the_status(stack: Stack, bucket: Any) -> None:
+    bucket.put_object(Bucket="documents", Key="harbour.md", Body=TEXT.encode())
+    live = stack.json("sync")["collection"]
+    made = stack.json("rebuild", "--chunk-tokens", "90", "--promote", "manual")["collection"]
+    promotion = stack.start("promote", "--canary", "100", "--hold", "10m")
+    try:
+        eventually(lambda: stack.json("status")["canary"] is not None)
+        canary = stack.json("status")["canary"]
+        assert (canary["collection"], canary["live"], canary["share"]) == (made, live, 100)
+        assert f"{made} answers 100% of the questions" in stack.run("status").stdout
+        assert stack.json("ask", QUESTION, "--session", "somebody")["collection"] == made
+        assert stack.json("rollback")["collection"] == live
+        assert promotion.wait(60) == 1
+    finally:
+        promotion.kill()
+    assert stack.json("status")["canary"] is None
+    assert stack.json("ask", QUESTION)["collection"] == live
+
+
 @pytest.mark.parametrize(
     ("arguments", "variables", "code", "words"),
     [
@@ -268,6 +309,11 @@ def test_a_rebuild_and_the_way_back(stack: Stack, bucket: Any) -> None:
         (("rebuild", "--chunk-tokens", "3"), {}, 2, "--chunk-tokens"),
         (("rebuild", "--embed-model", "/nowhere"), {}, 1, "/nowhere"),
         (("rollback", "--to", "9"), {}, 2, "no generation 9"),
+        (("evaluate",), {}, 2, "--golden"),
+        (("evaluate", "--golden", "/nowhere.jsonl"), {}, 2, "/nowhere.jsonl"),
+        (("evaluate", "--golden", "README.md", "--against", "sparse"), {}, 2, "--against sparse"),
+        (("promote", "--canary", "10,x"), {}, 2, "10,50,100"),
+        (("promote", "--canary", "10", "--hold", "soon"), {}, 2, "15m"),
         (("sync",), {"MILVUS_URI": "http://127.0.0.1:9", "COLLECTION_NAME": "nomilvus"}, 1, "MILVUS_URI"),
         (("sync",), {"PREFECT_API_URL": "http://127.0.0.1:9/api"}, 1, "PREFECT_API_URL"),
         (("up",), {"VLLM_BASE_URL": "http://127.0.0.1:9/v1"}, 1, "but vllm"),

@@ -11,9 +11,11 @@ import sqlalchemy as sa
 from blocks.settings import Settings
 from flows.audit import audit
 from flows.collect_garbage import collect_garbage
+from flows.promote import promote
 from flows.rebuild import rebuild
 from flows.sync import sync
 from tasks.between import PLACES, Place
+from tasks.canary import canary_of
 from tasks.ledger import Ledger
 from tasks.ledger_tables import GENERATIONS, OBJECTS
 from tasks.overview import overview
@@ -30,6 +32,8 @@ REPAIR: tuple[Place, ...] = ("doubts recorded",)
 """Places of an audit's repair."""
 SWAP: tuple[Place, ...] = ("marked ready", "alias moved", "pipeline follows")
 """Places between a generation that is built and one that answers."""
+CANARY: tuple[Place, ...] = ("canary begun", "canary step taken")
+"""Places of a promotion that goes step by step."""
 GARBAGE: tuple[Place, ...] = ("collection dropped",)
 """Places of a generation's end."""
 
@@ -79,7 +83,7 @@ def test_a_first_sync_that_dies_is_finished(
 
 
 @pytest.mark.parametrize(
-    "place", [place for place in PLACES if place not in FIRST + ADOPTION + REPAIR + SWAP + GARBAGE]
+    "place", [place for place in PLACES if place not in FIRST + ADOPTION + REPAIR + SWAP + CANARY + GARBAGE]
 )
 def test_a_sync_that_dies_is_finished_by_the_next(
     make_pipeline: Callable[..., str], bucket: Bucket, victim: Victim, place: Place
@@ -165,6 +169,43 @@ def test_a_rebuild_that_dies_is_finished_and_the_index_is_right_meanwhile(
     assert held(name) == expected({"a.md": 2, "b.md": 1})
     assert audit(name).consistent
     assert sync(name).chunks_embedded == 0
+
+
+@pytest.mark.parametrize("place", CANARY)
+def test_a_canary_that_dies_goes_on(
+    make_pipeline: Callable[..., str], bucket: Bucket, victim: Victim, place: Place
+) -> None:
+    put(bucket, {"a.md": 1, "gone.md": 1})
+    name = make_pipeline(canary_questions=0)
+    sync(name)
+    rebuild(name, Settings(embed_heading=False, canary_questions=0), promote="manual")
+    assert victim.sync(name, place=place, run="canary") == -signal.SIGKILL
+    block = load_pipeline(name)
+    going = canary_of(Ledger(block.ledger), block.alias)
+    assert going is not None
+    assert going.share == (50 if place == "canary begun" else 100)
+    bucket.delete("gone.md")
+    assert sync(name).collection == f"{name}_g0001"
+    assert promote(name).promoted  # from the step where it was
+    assert [row["state"] for row in overview(name)] == ["live", "retired"]
+    assert held(name) == expected({"a.md": 1})
+    assert audit(name).consistent
+
+
+@pytest.mark.parametrize("place", SWAP[1:])
+def test_a_rollback_that_dies_is_finished_by_the_next_sync(
+    make_pipeline: Callable[..., str], bucket: Bucket, victim: Victim, place: Place
+) -> None:
+    put(bucket, {"a.md": 1})
+    name = make_pipeline()
+    sync(name)
+    rebuild(name, Settings(embed_heading=False))
+    put(bucket, {"a.md": 2})
+    assert victim.sync(name, place=place, run="rollback") == -signal.SIGKILL
+    assert sync(name).collection == f"{name}_g0001"
+    assert load_pipeline(name).settings.embed_heading is True
+    assert held(name) == expected({"a.md": 2})
+    assert audit(name).consistent
 
 
 def test_a_collection_of_garbage_that_dies_is_finished_by_the_next(

@@ -24,7 +24,8 @@ def main() -> None:
 
     import flows.audit
     import flows.collect_garbage
-    import flows.rebuild  # noqa: F401
+    import flows.rebuild
+    import flows.rollback  # noqa: F401
     from blocks.pymilvus_import import load_pymilvus
 
     load_pymilvus()
@@ -47,11 +48,13 @@ def die() -> None:
 
 
 def obey(pipeline: str, place: str = "", seconds: float = 0, notes: str = "", run: str = "sync") -> None:
-    """Sync, repair, rebuild or collect garbage, and die at the place or after some seconds; exits with 0 if not."""
+    """Carry out a ``run`` of the pipeline and die at the place or after some seconds; exits with 0 if not."""
     from blocks.settings import Settings
     from flows.audit import audit
     from flows.collect_garbage import collect_garbage
+    from flows.promote import promote
     from flows.rebuild import rebuild
+    from flows.rollback import rollback
     from flows.sync import sync
     from tasks.between import listeners
 
@@ -64,6 +67,8 @@ def obey(pipeline: str, place: str = "", seconds: float = 0, notes: str = "", ru
         "sync": lambda: sync(pipeline),
         "repair": lambda: audit(pipeline, repair=True),
         "rebuild": lambda: rebuild(pipeline, Settings(embed_heading=False)),
+        "canary": lambda: promote(pipeline, canary=[50, 100], hold_seconds=0.0),
+        "rollback": lambda: rollback(pipeline),
         "collect garbage": lambda: collect_garbage(pipeline),
     }
     runs[run]()
