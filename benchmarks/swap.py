@@ -103,7 +103,8 @@ def main() -> None:
         for gate in done["gates"]:
             print(f"    {gate['name']}: {gate['value']:g} ({gate['bound']})")
     print(f"{'rollback':<22} {back['seconds']:8.1f} s   with the sync of what was missed")
-    print(f"last answer of the new to first of the old generation: {min(old) - max(new):.2f} s")
+    print(f"rollback command to the first answer of the old generation: {min(old) - back['began']:.1f} s")
+    print(f"from the last answer of the new generation to the first of the old: {min(old) - max(new):.2f} s")
     print(f"questions asked: {len(asked)}, failed: {len(failed)}, p95 {seconds[int(len(seconds) * 0.95)]:.3f} s")
     for one in failed[:5]:
         print(f"    {one}")

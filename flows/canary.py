@@ -59,7 +59,10 @@ def canary(tools: Tools, chosen: Canary) -> None:
     then the live generation alone answers.
     """
     say, alias = get_run_logger().info, chosen.alias
-    if not chosen.since:
+    if chosen.since:  # gone on with: what was asked while nobody watched is not held against it
+        next_step(tools.ledger, alias, chosen.step)
+        chosen = at(chosen, chosen.step)
+    else:
         begin_canary(tools.ledger, chosen := at(chosen, chosen.step))
     done: list[Step] = []
     while True:
@@ -102,7 +105,12 @@ def hold(tools: Tools, chosen: Canary) -> None:
 
 
 def judged(tools: Tools, chosen: Canary) -> Step:
-    """Compare how the questions of this step fared with how those of the live generation did since the beginning."""
+    """Compare how the questions of this step fared with those of the live generation.
+
+    Those of the live one in the same step, or, if they were too few, since the canary began.
+    """
     new = fared(tools.ledger, chosen.alias, chosen.collection, chosen.since)
-    live = fared(tools.ledger, chosen.alias, chosen.live)
+    live = fared(tools.ledger, chosen.alias, chosen.live, chosen.since)
+    if live.questions < tools.settings.canary_questions:
+        live = fared(tools.ledger, chosen.alias, chosen.live)
     return Step(chosen.share, new, live, tuple(breaches(new, live, tools.settings)))

@@ -10,6 +10,8 @@ answering its share, and the next promotion goes on with it.
 from __future__ import annotations
 
 import time
+from contextlib import ExitStack
+from functools import partial
 
 from prefect import flow, get_run_logger
 from prefect.artifacts import create_markdown_artifact
@@ -21,7 +23,8 @@ from flows.canary import canary as hold_canary
 from flows.canary import planned
 from flows.run_names import rename_run
 from flows.sync import sync
-from tasks.errors import GateError, MisuseError
+from tasks.canary import Canary, canary_of, end_canary
+from tasks.errors import GateError, MisuseError, RejectedError
 from tasks.gates import GateReport, gates
 from tasks.generations import Generation, record_force, record_search_params
 from tasks.golden import read_golden
@@ -30,6 +33,7 @@ from tasks.models import Swap
 from tasks.overview import side_by_side
 from tasks.pipelines import load_pipeline
 from tasks.quality_report import promotion_markdown
+from tasks.retries import patiently
 from tasks.swap import swap, to_promote
 from tasks.tools import Tools, connect
 
@@ -57,8 +61,9 @@ def promote(  # noqa: PLR0917 - they are what the run page shows that it was ask
     block = load_pipeline(pipeline)
     with connect(block, flow_run.id or "") as tools:
         wait, described = block.settings.wait_for_writer_seconds, f"a promotion ({flow_run.name})"
-        with writing(tools.ledger, next_of(block.alias), described, 0, say):
+        with writing(tools.ledger, next_of(block.alias), described, 0, say) as still_mine, ExitStack() as if_not:
             chosen, live = to_promote(tools, generation)
+            if_not.push(partial(take_back, tools, chosen.collection))
             step_by_step = planned(tools, chosen.collection, live, canary or [], hold_seconds)
             if canary and not live:
                 raise MisuseError("a canary needs a live generation beside it: there is none yet.")
@@ -73,17 +78,20 @@ def promote(  # noqa: PLR0917 - they are what the run page shows that it was ask
                     "The report is in the Prefect UI; --force WHY promotes it all the same.",
                     report,
                 )
-            if report.failed:
-                record_force(tools.ledger, chosen.collection, by or "somebody", force)
             if approve:
                 comment = ask_for_approval(chosen.collection, shown, tools.settings.approval_hours)
                 say("%s was approved: %s", chosen.collection, comment or "no comment")
+            if approve or step_by_step:
+                sync(pipeline, settings, into=chosen.collection)  # a person may have taken a day
             if step_by_step:
-                sync(pipeline, settings, into=chosen.collection)  # from here on each sync keeps it in step
-                hold_canary(tools, step_by_step)
+                hold_canary(tools, step_by_step)  # from here on each sync of the live generation keeps it in step
             # Only now: a sync of the live generation may start while this one is measured.
             with writing(tools.ledger, block.alias, described, wait, say):
+                still_mine()
+                still_beside(tools, chosen.collection, live, step_by_step)
                 record_search_params(tools.ledger, chosen.collection, tools.settings.search_params)
+                forced = {"who": by or "somebody", "why": force} if report.failed else None
+                record_force(tools.ledger, chosen.collection, forced)
                 swap(tools, chosen.collection)
     rename_run(f"promote {chosen.collection}")
     say("'%s' points at %s now, before at %s", block.alias, chosen.collection, live)
@@ -91,6 +99,26 @@ def promote(  # noqa: PLR0917 - they are what the run page shows that it was ask
     rows = tuple(gate.as_row() for gate in report.gates)
     seconds = round(time.monotonic() - started, 3)
     return Swap(chosen.collection, live, "live", True, gates=rows, seconds=seconds, flow_run_id=flow_run.id or "")
+
+
+def take_back(tools: Tools, collection: str, kind: type[BaseException] | None, *_: object) -> None:
+    """Let the live generation answer all questions again when a promotion was refused, should this be in canary."""
+    if kind and issubclass(kind, (GateError, RejectedError, MisuseError)):
+        going = patiently(canary_of)(tools.ledger, tools.store.alias)
+        if going and going.collection == collection:
+            end_canary(tools.ledger, tools.store.alias)
+
+
+def still_beside(tools: Tools, collection: str, live: str | None, canary: Canary | None) -> None:
+    """Raise ``RejectedError`` when another generation is live than the one measured against, or the canary ended."""
+    now_live = tools.store.live()
+    if now_live != live:
+        raise RejectedError(
+            f"{collection} was not promoted: it was measured beside {live}, and {now_live} is live now. Promote again."
+        )
+    going = patiently(canary_of)(tools.ledger, tools.store.alias)
+    if canary and (going is None or going.collection != collection):
+        raise RejectedError(f"{collection} was not promoted: its canary was ended by somebody.")
 
 
 def work_as(tools: Tools, chosen: Generation, settings: Settings | None) -> None:

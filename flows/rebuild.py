@@ -21,6 +21,7 @@ from flows.run_names import rename_run
 from flows.sync import sync
 from tasks.generation import next_generation
 from tasks.generations import add_cost, mark_ready
+from tasks.golden import read_golden
 from tasks.lease import next_of, writing
 from tasks.models import Swap
 from tasks.pipelines import load_pipeline
@@ -45,6 +46,8 @@ def rebuild(
     """
     started, say = time.monotonic(), get_run_logger().info
     block = changed(load_pipeline(pipeline), settings, embed_model)
+    if promote != "manual" and block.settings.golden:
+        read_golden(block.settings.golden, block.source)  # a bad line is told now, not after hours of embedding
     with connect(block, flow_run.id or "") as tools:
         live = tools.store.live()
         with writing(tools.ledger, next_of(block.alias), f"a rebuild ({flow_run.name})", 0, say):

@@ -54,6 +54,7 @@ def sync(pipeline: str = "docs", settings: Settings | None = None, into: str | N
     block = block.model_copy(update={"settings": settings or block.settings})
     with connect(block, flow_run.id or "") as tools:
         collection = generation(tools, block.alias, into, settings is None, say)
+        first = into is None and nothing_answers(tools)
         described = f"sync of '{pipeline}' ({flow_run.name})"
         with writing(tools.ledger, collection, described, block.settings.wait_for_writer_seconds, say) as check:
             tools.check_writer = tools.store.check_writer = check
@@ -68,7 +69,7 @@ def sync(pipeline: str = "docs", settings: Settings | None = None, into: str | N
                 show_failures(pipeline, tools, collection)
                 raise
             judge(tools, collection)
-        if first := into is None and nothing_answers(tools):
+        if first:
             publish(tools, collection, say)
         held = totals(tools, collection)
         going = patiently(canary_of)(tools.ledger, block.alias) if into is None else None
@@ -81,7 +82,7 @@ def sync(pipeline: str = "docs", settings: Settings | None = None, into: str | N
         description=f"What this sync of {pipeline} changed",
     )
     say("%s is in step with the bucket: %s, %s chunks embedded", collection, todo, f"{report.chunks_embedded:,}")
-    if going and going.live == collection:
+    if going and going.live == collection != going.collection:
         sync(pipeline, settings, into=going.collection)  # it answers a share of the questions
     return report
 

@@ -17,6 +17,7 @@ import sqlalchemy as sa
 
 from tasks.between import between
 from tasks.errors import LockstepError, MisuseError
+from tasks.generations import generation_of
 from tasks.ledger import Ledger, now
 from tasks.ledger_tables import ASKED, CANARIES
 from tasks.recall import percentile
@@ -153,13 +154,24 @@ class Watch:
     def __init__(self, pipeline: Pipeline) -> None:
         self.alias, self._block = pipeline.alias, pipeline.ledger
         self.canary: Canary | None = None
+        self._search_params: dict[str, Any] | None = None
         with suppress(LockstepError):
-            self.canary = self._with_ledger(canary_of, self.alias)
+            self._with_ledger(self._look)
+
+    def _look(self, ledger: Ledger) -> None:
+        if found := canary_of(ledger, self.alias):
+            known = generation_of(ledger, self.alias, found.collection)
+            self._search_params = known.search_params if known else None
+            self.canary = found
 
     def collection(self, live: str, asker: str) -> str:
         """Return what answers this question or session: the live collection, or the one in canary."""
         # A canary beside another live generation is over: the alias was moved.
         return self.canary.serves(asker) if self.canary and self.canary.live == live else live
+
+    def search_params(self, collection: str) -> dict[str, Any] | None:
+        """Return what the collection in canary is searched with; None for any other, whose pipeline has them."""
+        return self._search_params if self.canary and self.canary.collection == collection else None
 
     def note(self, collection: str, seconds: float, best: float | None, abstained: bool = False) -> None:
         """Note how a question fared: ``best`` is the nearest chunk's cosine, None when it failed."""

@@ -77,6 +77,12 @@ def heading_prefix(headings: tuple[str, ...], measure: Measure) -> str:
     return ""
 
 
+def embedded_text(heading: str, text: str, settings: Settings, measure: Measure) -> str:
+    """Return what was embedded for a chunk, from its heading path and text as the index has them."""
+    headings = tuple(heading.split(SEPARATOR)) if heading else ()
+    return (heading_prefix(headings, measure) if settings.embed_heading else "") + text
+
+
 def cut_section(elements: Iterable[Element], measure: Measure, prefix: str = "") -> list[str]:
     """Return the texts of a section's chunks, none over the measure's capacity: the model's less the prefix."""
     whole = [element.text for element in elements if element.text.strip()]
@@ -144,10 +150,10 @@ def _refit(text: str, measure: Measure, prefix: str) -> list[str]:
 def _identified(key: str, pieces: Iterable[tuple[Element, str, str]]) -> Iterator[Chunk]:
     seen: Counter[str] = Counter()
     for index, (element, prefix, text) in enumerate(pieces):
-        text_hash = _digest(prefix + text)
+        text_hash = hash_of(prefix + text)
         seen[text_hash] += 1
         yield Chunk(
-            id=_digest(f"{key}\0{text_hash}\0{seen[text_hash]}"),
+            id=hash_of(f"{key}\0{text_hash}\0{seen[text_hash]}"),
             key=key,
             index=index,
             text=text,
@@ -158,7 +164,8 @@ def _identified(key: str, pieces: Iterable[tuple[Element, str, str]]) -> Iterato
         )
 
 
-def _digest(text: str) -> str:
+def hash_of(text: str) -> str:
+    """Return the hash that texts and chunks are known by: 32 hexadecimal digits."""
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:32]
 
 

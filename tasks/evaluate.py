@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from prefect import task
 
 from tasks.embed import load_model
+from tasks.errors import MisuseError
 from tasks.generation import as_generation
 from tasks.golden import Golden, check_known, keys_of, only_known
 from tasks.measures import DEPTH, mean, measures, rank
@@ -127,12 +128,12 @@ def ranked(
         depth *= 4
 
 
-def confirmed(tools: Tools, collection: str, keys: Sequence[str]) -> set[str]:
-    """Return those keys of which the generation holds a version."""
+def listed(tools: Tools, collection: str, keys: Sequence[str], indexed: bool = False) -> set[str]:
+    """Return those keys that the ledger has for a generation; with ``indexed`` those of which it holds a version."""
     found: set[str] = set()
     for start in range(0, len(keys), KEYS_AT_ONCE):
         some = tools.ledger.confirmed(collection, keys[start : start + KEYS_AT_ONCE])
-        found.update(key for key, (etag, _) in some.items() if etag is not None)
+        found.update(key for key, (etag, _) in some.items() if etag is not None or not indexed)
     return found
 
 
@@ -157,10 +158,13 @@ def known(tools: Tools, collection: str, questions: Sequence[Golden], where: str
 
     Raises ``MisuseError`` when one names a key that is not in it, unless such keys are to be left out.
     """
-    there = confirmed(tools, collection, keys_of(questions))
+    there = listed(tools, collection, keys_of(questions), indexed=True)
     if not ignore_missing:
         check_known(questions, there, where, collection)
-    return only_known(questions, there)
+    asked = only_known(questions, there)
+    if not any(one.relevant for one in asked):
+        raise MisuseError(f"no golden question in {where} names an object of {collection}.")
+    return asked
 
 
 @task(name="evaluate", task_run_name="ask {collection} the golden questions", **RETRIED)

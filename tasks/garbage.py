@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from prefect import task
 
 from tasks.between import between
+from tasks.canary import canary_of
 from tasks.generation import follow_alias
 from tasks.generations import Generation, forget_generation, generations
 from tasks.ledger import now
@@ -42,7 +43,10 @@ def collect(tools: Tools, alias: str) -> list[str]:
     """Drop what :func:`to_drop` says; returns the collections. A run that dies is finished by the next."""
     dropped: list[str] = []
     live = follow_alias(tools)
+    going = canary_of(tools.ledger, alias)
     for one in to_drop(generations(tools.ledger, alias), live, tools.settings, now()):
+        if going and going.collection == one.collection:  # it answers a share of the questions
+            continue
         tools.store.drop(one.collection)
         between("collection dropped")
         forget_generation(tools.ledger, one.collection)

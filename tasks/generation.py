@@ -56,7 +56,9 @@ def open_next(tools: Tools, say: Callable[[str], None]) -> str:
     check_index(settings, store.abilities)
     dimension = tools.model.dimension  # a model that does not load leaves nothing behind
     parts, live = ingredients(tools.pipeline), store.live()
-    begun = [one for one in generations(ledger, store.alias) if one.state(live) in ("building", "ready")]
+    known = generations(ledger, store.alias)
+    newer_than = next((one.number for one in known if one.collection == live), 0)
+    begun = [one for one in known if one.state(live) in ("building", "ready") and one.number > newer_than]
     collection = next((one.collection for one in begun if one.ingredients == parts), None)
     if collection is None:
         number = max(ledger.newest_number(store.alias), store.newest_number()) + 1

@@ -104,9 +104,9 @@ def record_search_params(ledger: Ledger, collection: str, search_params: dict[st
     _update(ledger, GENERATIONS.c.collection == collection, search_params=search_params)
 
 
-def record_force(ledger: Ledger, collection: str, who: str, why: str) -> None:
-    """Keep who promotes a generation though a gate failed, and why."""
-    _update(ledger, GENERATIONS.c.collection == collection, forced={"who": who, "why": why})
+def record_force(ledger: Ledger, collection: str, forced: dict[str, str] | None) -> None:
+    """Keep ``who`` promotes a generation though a gate failed, and ``why``; None when none failed."""
+    _update(ledger, GENERATIONS.c.collection == collection, forced=forced)
 
 
 def settle(ledger: Ledger, alias: str, live: str) -> None:

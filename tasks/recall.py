@@ -37,13 +37,13 @@ def recall_at_10(store: Store, collection: str, vectors: Sequence[NDArray[np.flo
     """Return the share of the ten nearest chunks to each vector that a search of the index finds."""
     import numpy as np
 
-    queries = _unit(np.stack(vectors))
+    queries = unit(np.stack(vectors))
     least, depth = _tenth_best(queries, _vectors(store, collection))
     found = 0
     for query, bound in zip(queries, least, strict=True):
         hits = _search(store, collection, query, settings)
         near = store.vectors_of(collection, [hit.chunk_id for hit in hits])
-        found += sum(float(query @ _unit(vector)) >= float(bound) - TIE for vector in near.values())
+        found += sum(float(query @ unit(vector)) >= float(bound) - TIE for vector in near.values())
     return found / (len(queries) * depth) if depth else 1.0
 
 
@@ -65,10 +65,10 @@ def _vectors(store: Store, collection: str) -> Iterator[NDArray[np.float32]]:
 
     rows = store.rows(collection, ["embedding"], at_once=1000)
     while piece := list(itertools.islice(rows, 1000)):
-        yield _unit(np.asarray([row["embedding"] for row in piece], dtype=np.float32))
+        yield unit(np.asarray([row["embedding"] for row in piece], dtype=np.float32))
 
 
-def _unit(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
+def unit(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
     """Return vectors of length one: what a model computes in bfloat16 is off by some thousandths."""
     import numpy as np
 

@@ -73,7 +73,7 @@ def on_live(
     live = resolve(store)
     collection = watch.collection(live, asker)
     try:
-        return query(collection, as_built(pipeline, store.built_with(collection)))
+        return query(collection, as_built(pipeline, store.built_with(collection), watch.search_params(collection)))
     except GoneError:
         again = resolve(store)
         if again == collection:

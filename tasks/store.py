@@ -190,11 +190,12 @@ class Store:
                 self.client.load_collection(collection, **options)
             self._loaded.add(collection)
 
-    def seal(self, collection: str, wait_seconds: float) -> None:
+    def seal(self, collection: str, wait_seconds: float, reload: bool = True) -> None:
         """Make searches of a collection that is not live use its index, as they will once it has grown old.
 
-        What was written last is otherwise searched without one. Raises ``TransientError`` when the server has not
-        built the index in time.
+        What was written last is otherwise searched without one. Without ``reload``, for one that answers questions, it
+        stays loaded, and its newest segments go over to the index in their own time. Raises ``TransientError`` when the
+        server has not built the index in time.
         """
         with self._call() as options:
             self.client.flush(collection, **options)
@@ -203,6 +204,8 @@ class Store:
             if time.monotonic() > until:
                 raise TransientError(f"Milvus: {self.block.uri} is still building the index of {collection}.")
             time.sleep(0.5)
+        if not reload:
+            return
         with self._call() as options:  # loaded segments go over to the index seconds later, newly loaded ones at once
             self.client.release_collection(collection, **options)
         self._loaded.discard(collection)
@@ -276,18 +279,22 @@ class Store:
         """Return the vectors of some chunks by id."""
         import numpy as np
 
-        found: dict[str, NDArray[np.float32]] = {}
+        found = self.with_ids(collection, ids, ["id", "embedding"])
+        return {row["id"]: np.asarray(row["embedding"], np.float32) for row in found}
+
+    def with_ids(self, collection: str, ids: Sequence[str], output: list[str]) -> list[dict[str, Any]]:
+        """Return the rows of some chunks."""
+        found: list[dict[str, Any]] = []
         for start in range(0, len(ids), HASHES_AT_ONCE):
             chosen = literal(ids[start : start + HASHES_AT_ONCE])
             with self._call() as options:
-                rows = self.client.query(
+                found += self.client.query(
                     collection,
                     filter=f"id in {chosen}",
-                    output_fields=["id", "embedding"],
+                    output_fields=output,
                     consistency_level="Strong",
                     **options,
                 )
-            found.update((row["id"], np.asarray(row["embedding"], np.float32)) for row in rows)
         return found
 
     def rows(self, collection: str, output: list[str], at_once: int = READ_AT_ONCE) -> Iterator[dict[str, Any]]:

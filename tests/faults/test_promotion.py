@@ -18,15 +18,17 @@ from prefect.client.schemas.sorting import ArtifactSort, FlowRunSort
 from blocks.settings import Settings
 from flows.approval import Approval
 from flows.audit import audit
+from flows.collect_garbage import collect_garbage
 from flows.promote import promote
 from flows.rebuild import rebuild
 from flows.rollback import rollback
 from flows.sync import sync
-from tasks.canary import Canary, begin_canary, canary_of
-from tasks.errors import GateError, LockstepError, MisuseError, RejectedError
+from tasks.canary import Canary, begin_canary, canary_of, end_canary
+from tasks.errors import GateError, MisuseError, RejectedError
 from tasks.ledger import now
 from tasks.overview import overview
-from tasks.pipelines import load_pipeline
+from tasks.pipelines import load_pipeline, save_pipeline
+from tasks.swap import swap
 from tests.conftest import Bucket
 from tests.faults.generations import TOPICS, document, found, opened, states
 
@@ -81,7 +83,7 @@ def test_golden_questions_that_cannot_be_read_stop_a_promotion_before_it_begins(
     assert states(name) == {1: "live", 2: "ready"}
 
 
-def answer_the_form(collection: str, **said: Any) -> threading.Thread:
+def answer_the_form(collection: str, before: Callable[[], Any] = lambda: None, **said: Any) -> threading.Thread:
     """Wait for the promotion to pause and fill its form in, as a person does in the Prefect UI."""
 
     def fill() -> None:
@@ -92,6 +94,7 @@ def answer_the_form(collection: str, **said: Any) -> threading.Thread:
                     keys = run.state.state_details.run_input_keyset if run.state else None
                     shown = json.loads(client.read_flow_run_input(run.id, keys["description"])) if keys else ""
                     if collection in shown:
+                        before()
                         client.resume_flow_run(run.id, run_input=said)
                         return
                 time.sleep(0.2)
@@ -101,7 +104,12 @@ def answer_the_form(collection: str, **said: Any) -> threading.Thread:
     return thread
 
 
-def test_a_person_approves_or_rejects_in_the_ui(name: str) -> None:
+def keys(name: str, collection: str) -> set[str]:
+    store, _ = opened(name)
+    return {row["key"] for row in store.rows(collection, ["key"])}
+
+
+def test_a_person_approves_or_rejects_in_the_ui(name: str, bucket: Bucket, monkeypatch: pytest.MonkeyPatch) -> None:
     settings = Settings(embed_heading=False)
     collection = f"{name}_g0002"
     person = answer_the_form(collection, approve=False, comment="not on a Friday")
@@ -109,10 +117,19 @@ def test_a_person_approves_or_rejects_in_the_ui(name: str) -> None:
         rebuild(name, settings, promote="approve")
     person.join(10)
     assert states(name) == {1: "live", 2: "ready"}
-    person = answer_the_form(collection, approve=True, comment="fine")
+    # The bucket goes on while a person thinks: what was deleted meanwhile is not there when queries come.
+    person = answer_the_form(collection, lambda: bucket.delete("clouds.md"), approve=True, comment="fine")
+    swapped: list[set[str]] = []
+
+    def look_and_swap(tools: Any, chosen: str) -> None:
+        swapped.append(keys(name, chosen))
+        swap(tools, chosen)
+
+    monkeypatch.setattr("flows.promote.swap", look_and_swap)
     assert promote(name, approve=True).promoted
     person.join(10)
     assert states(name) == {1: "retired", 2: "live"}
+    assert swapped == [{f"{topic}.md" for topic in TOPICS} - {"clouds.md"}]
 
 
 def test_an_approval_that_nobody_gives_is_a_rejection(name: str) -> None:
@@ -142,8 +159,8 @@ class Crowd:
                     return
                 try:
                     self.answers.append((question, found(self.name, question).collection))
-                except LockstepError as error:
-                    self.failures.append(str(error))
+                except Exception as error:
+                    self.failures.append(repr(error))
 
     def __enter__(self) -> Crowd:
         self._thread.start()
@@ -184,7 +201,7 @@ def test_a_canary_answers_its_share_and_then_everything(name: str, bucket: Bucke
 
 
 def test_a_canary_that_fares_worse_takes_itself_back(name: str) -> None:
-    """No question is near enough for the new generation's taste: it abstains from all of them."""
+    """No search is as fast as it asks for."""
     rebuild(name, Settings(**LENIENT), promote="manual")
     strict = Settings(**{**LENIENT, "canary_score": 0.0, "canary_latency": 0.0001})
     with Crowd(name) as crowd, pytest.raises(GateError, match=r"ended at 50% of the questions: p95 is"):
@@ -216,8 +233,9 @@ def test_a_canary_whose_run_died_goes_on_and_is_finished_by_the_next(name: str, 
         keys = {row["key"] for row in store.rows(collection, ["key"])}
         assert "late.md" in keys
         assert "clouds.md" not in keys
-    with Crowd(name):
+    with Crowd(name) as crowd:
         assert promote(name, settings=Settings(**LENIENT)).promoted
+    assert not crowd.failures
     assert canary_of(ledger, alias) is None
     assert states(name) == {1: "retired", 2: "live"}
 
@@ -244,6 +262,42 @@ def test_the_way_back_from_a_canary_is_the_live_generation(name: str) -> None:
     assert refused
     assert states(name) == {1: "live", 2: "ready"}
     assert {found(name, question).collection for question in QUESTIONS} == {f"{name}_g0001"}
+
+
+def test_a_promotion_measured_beside_another_generation_is_none(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While it is measured, somebody goes back to the generation before."""
+    rebuild(name, Settings(embed_heading=False))
+    rebuild(name, Settings(index_type="FLAT"), promote="manual")
+    from tasks import gates
+
+    measure = gates.measure
+    monkeypatch.setattr(gates, "measure", lambda *given: (rollback(name), measure(*given))[1])
+    with pytest.raises(RejectedError, match="Promote again"):
+        promote(name)
+    assert states(name) == {1: "live", 2: "retired", 3: "ready"}
+
+
+def test_garbage_is_never_what_answers_in_a_canary(name: str) -> None:
+    kept = {"keep_generations": 1, "keep_hours": 0.0}
+    rebuild(name, Settings(embed_heading=False), promote="manual")
+    rebuild(name, Settings(index_type="FLAT", **kept))
+    _, ledger = opened(name)
+    block = load_pipeline(name)
+    save_pipeline(block.model_copy(update={"settings": Settings(index_type="FLAT", **kept)}), block.embedder)
+    begin_canary(ledger, Canary(block.alias, f"{name}_g0002", f"{name}_g0003", (50,), 0, 9.0, now()))
+    assert collect_garbage(name) == [f"{name}_g0001"]
+    end_canary(ledger, block.alias)
+    assert collect_garbage(name) == [f"{name}_g0002"]
+
+
+def test_a_refused_promotion_takes_its_canary_back(name: str) -> None:
+    rebuild(name, Settings(**LENIENT), promote="manual")
+    _, ledger = opened(name)
+    alias = load_pipeline(name).alias
+    begin_canary(ledger, Canary(alias, f"{name}_g0002", f"{name}_g0001", (50, 100), 0, 9.0, now()))
+    with pytest.raises(GateError, match="p95 latency / live"):
+        promote(name, settings=Settings(**LENIENT, gate_latency=0.0001))
+    assert canary_of(ledger, alias) is None
 
 
 def test_search_parameters_stay_with_their_generation(name: str) -> None:

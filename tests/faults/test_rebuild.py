@@ -247,11 +247,19 @@ def quarantine_an_object(store: Store, ledger: Ledger, collection: str) -> None:
         connection.execute(sa.update(OBJECTS).where(*chosen).values(state="quarantined", since=1, reason="a test"))
 
 
+def turn_the_vectors_around(store: Store, ledger: Ledger, collection: str) -> None:
+    rows = [{**row, "embedding": [-x for x in row["embedding"]]} for row in store.rows(collection, ["*"])]
+    for row in rows:
+        row.pop("sparse", None)
+    store.upsert(collection, rows)
+
+
 HARMS: dict[Callable[[Store, Ledger, str], None], str] = {
     quarantine_an_object: "objects newly in quarantine is 1, must be ≤ 0",
     claim_another_fingerprint: "fingerprint differs is 1, must be ≤ 0",
     exchange_a_chunk: "objects that differ is 1, must be ≤ 0",
     lose_a_chunk: "chunks that differ is 1, must be ≤ 0",
+    turn_the_vectors_around: "vectors that differ is 20, must be ≤ 0",
 }
 
 
@@ -318,6 +326,7 @@ def test_no_question_fails_or_mixes_while_the_alias_goes_back_and_forth(name: st
     for collection in (f"{name}_g0001", f"{name}_g0002"):
         held[collection] = {row["id"] for row in store.rows(collection, ["id"])}
     assert not held[f"{name}_g0001"] & held[f"{name}_g0002"]
+    held[f"{name}_g0003"] = held[f"{name}_g0001"] | held[f"{name}_g0002"]
     done, failures, asked = threading.Event(), list[str](), list[str]()
 
     def ask() -> None:
@@ -339,6 +348,11 @@ def test_no_question_fails_or_mixes_while_the_alias_goes_back_and_forth(name: st
     while swaps < 10 or time.monotonic() - began < 30:
         rollback(name)
         swaps += 1
+    # And with everything that a promotion does, and a collection dropped that somebody may be searching.
+    now = load_pipeline(name).settings
+    assert rebuild(name, now.model_copy(update={"index_type": "FLAT"})).collection == f"{name}_g0003"
+    store.drop(f"{name}_g0001")
+    time.sleep(2)
     done.set()
     for thread in threads:
         thread.join()

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tasks.errors import GoneError
+from tasks.errors import GoneError, TransientError
 from tasks.retrieve import on_live
 
 
@@ -31,8 +31,11 @@ class NoCanary:
     def collection(self, live: str, _asker: str) -> str:
         return live
 
-    def note(self, *_: Any) -> None:
-        """Note nothing."""
+    def search_params(self, _collection: str) -> None:
+        return None
+
+    def note(self, *noted: Any) -> None:
+        self.noted = noted
 
 
 WATCH: Any = NoCanary()
@@ -50,7 +53,7 @@ def query(dropped: set[str], asked: list[str]) -> Any:
 
 @pytest.fixture(autouse=True)
 def any_pipeline(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tasks.retrieve.as_built", lambda pipeline, _built: pipeline)
+    monkeypatch.setattr("tasks.retrieve.as_built", lambda pipeline, *_built: pipeline)
 
 
 @pytest.mark.parametrize(
@@ -61,6 +64,16 @@ def test_the_alias_is_looked_up_once_and_once_more(dropped: set[str], expected: 
     store: Any = Store("docs_g0001", "docs_g0002", "docs_g0003")
     assert on_live(store, None, query(dropped, asked), WATCH) == expected[-1]  # type: ignore[arg-type]
     assert asked == expected
+
+
+def test_a_question_that_fails_is_noted_for_a_canary() -> None:
+    def fail(_collection: str, _pipeline: Any) -> str:
+        raise TransientError("it does not answer")
+
+    store, watch = Store("docs_g0001"), NoCanary()
+    with pytest.raises(TransientError):
+        on_live(store, None, fail, watch)  # type: ignore[arg-type]
+    assert watch.noted == ("docs_g0001", 0.0, None)
 
 
 @pytest.mark.parametrize("collections", [("docs_g0001",), ("docs_g0001", "docs_g0002")])
