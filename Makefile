@@ -23,7 +23,7 @@ test-acceptance: install
 
 # Crashes, faults, hostile files and random histories (some minutes more).
 test-faults: install
-	$(BIN)/python -m pytest -n 2 --dist worksteal tests/faults
+	$(BIN)/python -m pytest -n 3 --dist worksteal tests/faults
 
 lint: install
 	$(BIN)/ruff check .

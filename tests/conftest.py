@@ -252,15 +252,33 @@ def ledger_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     return sqlite_url(tmp_path) if request.param == "sqlite" else str(request.getfixturevalue("postgres_url"))
 
 
+NOT_NEEDED = (
+    "CANCELLATION_CLEANUP", "CLEANUP_RECONCILER", "EVENT_PERSISTER", "FOREMAN", "LATE_RUNS", "PAUSE_EXPIRATIONS",
+    "REPOSSESSOR", "SCHEDULER", "TRIGGERS",
+)  # fmt: skip
+
+
 @pytest.fixture(scope="session")
 def prefect_api() -> Iterator[None]:
-    """Prefect's own test harness: a temporary database and server. Without heartbeats, which end a second late."""
+    """Prefect's own test harness: a temporary database and server. Without heartbeats, which end a second late.
+
+    The services that plan, watch and clean up are off: nothing here needs them, and they cost as much as the rest.
+    """
+    from prefect.settings import PREFECT_LOGGING_TO_API_ENABLED, temporary_settings
     from prefect.testing.utilities import prefect_test_harness
 
     from flows.without_heartbeat import without_heartbeat
 
-    with prefect_test_harness(server_startup_timeout=120), without_heartbeat():
-        yield
+    off = {f"PREFECT_SERVER_SERVICES_{name}_ENABLED": "false" for name in NOT_NEEDED}
+    with pytest.MonkeyPatch.context() as environment:
+        for name, value in off.items():
+            environment.setenv(name, value)
+        with (
+            prefect_test_harness(server_startup_timeout=120),
+            without_heartbeat(),
+            temporary_settings({PREFECT_LOGGING_TO_API_ENABLED: False}),
+        ):
+            yield
 
 
 def pipeline_maker(bucket: Bucket, s3_url: str, milvus_url: str, ledger_url: str) -> Callable[..., str]:
