@@ -52,6 +52,14 @@ def test_the_files_that_the_readme_names_exist() -> None:
         assert list(ROOT.glob(f"*/{name}")), name
 
 
+def test_the_pictures_that_the_guides_show_exist() -> None:
+    shown = {page: re.findall(r"!\[[^\]]*\]\(([^)]+)\)", page.read_text()) for page in (ROOT / "docs").glob("*.md")}
+    assert any(shown.values())
+    for page, pictures in shown.items():
+        for picture in pictures:
+            assert (page.parent / picture).exists(), (page.name, picture)
+
+
 def test_deployments_are_as_promised() -> None:
     deployments = yaml.safe_load((ROOT / "prefect.yaml").read_text())["deployments"]
     sync, ask, audit, *others = deployments
