@@ -23,6 +23,13 @@ from tests.faults.generations import TOPICS, document
 LITE, SERVER = "milvus-lite, sqlite", "milvus-2.3.5, postgresql"
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Several of these tests run at once, each with servers of its own: they have longer than others to end."""
+    for item in items:
+        if item.path.parent.name == "faults" and not item.get_closest_marker("timeout"):
+            item.add_marker(pytest.mark.timeout(600))
+
+
 @pytest.fixture(params=[LITE, SERVER], scope="module")
 def parts(request: pytest.FixtureRequest) -> str:
     """The small parts, then the real servers: what holds on the one must hold on the other."""

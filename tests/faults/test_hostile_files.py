@@ -119,7 +119,7 @@ def outcomes(name: str) -> tuple[set[str], dict[str, str]]:
     return held, {row["key"]: row["reason"] for row in failures.quarantined(Ledger(block.ledger), collection)}
 
 
-@pytest.mark.timeout(400)
+@pytest.mark.timeout(900)
 def test_hostile_files_harm_nobody(
     make_pipeline: Callable[..., str], bucket: Bucket, sample_files: dict[str, bytes]
 ) -> None:

@@ -317,7 +317,7 @@ def test_old_generations_are_dropped_and_the_way_back_is_kept(name: str) -> None
     assert rollback(name).collection == f"{name}_g0002"
 
 
-@pytest.mark.timeout(400)
+@pytest.mark.timeout(900)
 def test_no_question_fails_or_mixes_while_the_alias_goes_back_and_forth(name: str) -> None:
     """Ten swaps under twenty asking threads; each answer is of one generation, whole."""
     rebuild(name, Settings(embed_heading=False))
