@@ -8,6 +8,7 @@ from __future__ import annotations
 import io
 import os
 import random
+import re
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -24,6 +25,8 @@ from tasks.pipelines import load_pipeline
 from tasks.store import Store
 from tests.conftest import ROOT, Bucket
 
+LIMIT = r"more memory than the limit of 300 MiB|took more than 45 s"
+"""Which limit a bomb comes to first depends on the machine."""
 RANDOM_FILES = int(os.environ.get("LOCKSTEP_RANDOM_FILES", "120"))
 W = 'xmlns:w="http://schemas.openxmlformats.org/wordprocessingml/2006/main"'
 S = 'xmlns="http://schemas.openxmlformats.org/spreadsheetml/2006/main"'
@@ -76,7 +79,7 @@ def sample_files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
 
 
 def hostile(sample_files: dict[str, bytes]) -> dict[str, tuple[bytes, str]]:
-    """Each file with what its quarantine's reason says; "" when its text is indexed."""
+    """Each file with what its quarantine's reason says, a pattern; "" when its text is indexed."""
     docx, xlsx = (next(body for key, body in sample_files.items() if key.endswith(end)) for end in (".docx", ".xlsx"))
     document = (f"<w:document {W}><w:body>".encode(), b"</w:body></w:document>")
     paragraph = b"<w:p><w:r><w:t>" + b"bomb " * 200 + b"</w:t></w:r></w:p>"
@@ -85,8 +88,8 @@ def hostile(sample_files: dict[str, bytes]) -> dict[str, tuple[bytes, str]]:
     laughing = f"{ENTITIES}<w:document {W}><w:body><w:p><w:r><w:t>&l9;</w:t></w:r></w:p></w:body></w:document>"
     workbook = f"{ENTITIES}<workbook {S}><sheets><sheet name='&l9;' sheetId='1'/></sheets></workbook>"
     return {
-        "bomb.docx": (zipped(docx, "word/document.xml", document[0], paragraph, 500_000, document[1]), "memory"),
-        "bomb.xlsx": (zipped(xlsx, "xl/worksheets/sheet1.xml", sheet[0], row, 8_000_000, sheet[1]), "memory"),
+        "bomb.docx": (zipped(docx, "word/document.xml", document[0], paragraph, 500_000, document[1]), LIMIT),
+        "bomb.xlsx": (zipped(xlsx, "xl/worksheets/sheet1.xml", sheet[0], row, 1_000_000, sheet[1]), LIMIT),
         "laughs.docx": (zipped(docx, "word/document.xml", laughing.encode()), "docx"),
         "laughs.xlsx": (zipped(xlsx, "xl/workbook.xml", workbook.encode()), "xlsx"),
         "truncated.pdf": (next(body for key, body in sample_files.items() if key.endswith(".pdf"))[:400], "PDF"),
@@ -134,7 +137,7 @@ def test_hostile_files_harm_nobody(
     for key, (_, reason) in files.items():
         if reason:
             assert key in quarantined, key
-            assert reason in quarantined[key], (key, quarantined[key])
+            assert re.search(reason, quarantined[key]), (key, quarantined[key])
         else:
             assert key in held, (key, quarantined.get(key))
     assert audit(name).consistent
