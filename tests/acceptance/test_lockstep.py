@@ -23,6 +23,9 @@ OURS = ("LOCKSTEP_", "AWS_", "MILVUS_", "VLLM_", "PREFECT_", "LEDGER_", "EMBED_"
 TEXT = "# Opening hours\n\nThe north gate of the harbour opens at six in the morning and closes at nine.\n"
 QUESTION = "When does the north gate open?"
 
+pytestmark = pytest.mark.timeout(600)
+"""A command takes ten seconds to load, and some tests have a dozen."""
+
 
 class Stack:
     """A running local stack and the command that drives it."""
