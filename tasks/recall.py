@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from tasks.store import Store
 
 DEPTH = 10
+FEWEST_SEARCHES = 50
 TIE = 1e-4
 """Cosines nearer to each other than this are equal: copies of a text have the same vector."""
 
@@ -87,13 +88,13 @@ class Side:
 
 
 def latencies(store: Store, one: Side, other: Side) -> tuple[list[float], list[float]]:
-    """Search two collections in turns, each for its own vectors; returns the seconds of each search."""
+    """Search two collections in turns, each for its own vectors, again if they are few; returns the seconds of each."""
     measured: tuple[list[float], list[float]] = ([], [])
-    for turn in range(max(len(one.vectors), len(other.vectors))):
+    for turn in range(max(FEWEST_SEARCHES, len(one.vectors), len(other.vectors))):
         for side, seconds in zip((one, other), measured, strict=True):
-            if turn < len(side.vectors):
+            if side.vectors:
                 began = time.perf_counter()
-                _search(store, side.collection, side.vectors[turn], side.settings)
+                _search(store, side.collection, side.vectors[turn % len(side.vectors)], side.settings)
                 seconds.append(time.perf_counter() - began)
     return measured
 
