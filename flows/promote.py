@@ -72,12 +72,7 @@ def promote(  # noqa: PLR0917 - they are what the run page shows that it was ask
             sync(pipeline, settings, into=chosen.collection)  # it may have been ready for days
             report = gates(tools, chosen.collection, live, questions, say)
             shown = show(pipeline, tools, report, force, by)
-            if report.failed and not force:
-                raise GateError(
-                    f"{chosen.collection} was not promoted: {report}. {live or 'Nothing'} stays live. "
-                    "The report is in the Prefect UI; --force WHY promotes it all the same.",
-                    report,
-                )
+            refuse(report, force)
             if approve:
                 comment = ask_for_approval(chosen.collection, shown, tools.settings.approval_hours)
                 say("%s was approved: %s", chosen.collection, comment or "no comment")
@@ -89,9 +84,8 @@ def promote(  # noqa: PLR0917 - they are what the run page shows that it was ask
             with writing(tools.ledger, block.alias, described, wait, say):
                 still_mine()
                 still_beside(tools, chosen.collection, live, step_by_step)
+                record_force(tools.ledger, chosen.collection, forced(report, force, by))
                 record_search_params(tools.ledger, chosen.collection, tools.settings.search_params)
-                forced = {"who": by or "somebody", "why": force} if report.failed else None
-                record_force(tools.ledger, chosen.collection, forced)
                 swap(tools, chosen.collection)
     rename_run(f"promote {chosen.collection}")
     say("'%s' points at %s now, before at %s", block.alias, chosen.collection, live)
@@ -99,6 +93,21 @@ def promote(  # noqa: PLR0917 - they are what the run page shows that it was ask
     rows = tuple(gate.as_row() for gate in report.gates)
     seconds = round(time.monotonic() - started, 3)
     return Swap(chosen.collection, live, "live", True, gates=rows, seconds=seconds, flow_run_id=flow_run.id or "")
+
+
+def refuse(report: GateReport, force: str) -> None:
+    """Raise ``GateError`` when a gate was not passed, unless somebody gives a reason to go on."""
+    if report.failed and not force:
+        raise GateError(
+            f"{report.collection} was not promoted: {report}. {report.live or 'Nothing'} stays live. "
+            "The report is in the Prefect UI; --force WHY promotes it all the same.",
+            report,
+        )
+
+
+def forced(report: GateReport, force: str, by: str) -> dict[str, str] | None:
+    """Return who promotes it though a gate failed, and why; None when none did."""
+    return {"who": by or "somebody", "why": force} if report.failed else None
 
 
 def take_back(tools: Tools, collection: str, kind: type[BaseException] | None, *_: object) -> None:
@@ -111,7 +120,7 @@ def take_back(tools: Tools, collection: str, kind: type[BaseException] | None, *
 
 def still_beside(tools: Tools, collection: str, live: str | None, canary: Canary | None) -> None:
     """Raise ``RejectedError`` when another generation is live than the one measured against, or the canary ended."""
-    now_live = tools.store.live()
+    now_live = patiently(tools.store.live)()
     if now_live != live:
         raise RejectedError(
             f"{collection} was not promoted: it was measured beside {live}, and {now_live} is live now. Promote again."
