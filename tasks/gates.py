@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
@@ -34,6 +35,8 @@ SAME_VECTOR = 0.99
 """Least cosine of two embeddings of one text: another batch size or processor changes the last digits."""
 NOTHING_SECONDS = 0.005
 FEWEST_ROUNDS, MOST_ROUNDS = 3, 12
+LONGEST_SECONDS = 120
+"""No round is begun after this time: where a search takes seconds, a dozen rounds would take half an hour."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,6 +174,7 @@ def latency(tools: Tools, live: Side, new: Side) -> Gate:
     """
     bound, of_live, of_new = tools.settings.gate_latency, list[float](), list[float]()
     old = young = 1.0
+    until = time.monotonic() + LONGEST_SECONDS
     for done in range(1, MOST_ROUNDS + 1):
         one, other = latencies(tools.store, live, new)
         of_live += one
@@ -178,7 +182,7 @@ def latency(tools: Tools, live: Side, new: Side) -> Gate:
         if not of_live or not of_new:  # nothing to search for
             break
         old, young = percentile(of_live, 95), percentile(of_new, 95)
-        if done >= FEWEST_ROUNDS and fast_enough(young, old, bound):
+        if time.monotonic() > until or (done >= FEWEST_ROUNDS and fast_enough(young, old, bound)):
             break
     said = f"p95 {1000 * young:.1f} ms, live {1000 * old:.1f} ms"
     passed = fast_enough(young, old, bound)
