@@ -7,7 +7,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
-SearchMode = Literal["dense", "hybrid", "lexical"]
+SearchMode = Literal["auto", "dense", "hybrid", "lexical"]
+Fusion = Literal["scores", "ranks"]
 
 
 def _from_json(value: Any) -> Any:
@@ -39,6 +40,11 @@ class Settings(BaseModel):
         description="Most tokens of one chunk, heading path included. Empty: as many as the model reads.",
     )
     embed_heading: bool = Field(default=True, description="Put the heading path before the text when it is embedded.")
+
+    tenants: bool = Field(
+        default=False,
+        description="Take the first part of a key as the object's tenant: a question sees one tenant's objects alone.",
+    )
 
     index_type: str = Field(
         default="HNSW",
@@ -125,10 +131,20 @@ class Settings(BaseModel):
         default=24.0, ge=0.0, description="Hours that a generation is kept after it was live, however many there are."
     )
 
-    mode: SearchMode = Field(default="dense", description="How chunks are found: dense, hybrid or lexical.")
+    mode: SearchMode = Field(
+        default="auto",
+        description="How chunks are found: dense, lexical (BM25), hybrid (both); auto is hybrid where Milvus has BM25.",
+    )
+    fusion: Fusion = Field(
+        default="scores",
+        description="How a hybrid search joins both: by their scores, weighted, or by reciprocal ranks in Milvus.",
+    )
+    dense_share: float = Field(
+        default=0.5, ge=0.0, le=1.0, description="Weight of the dense score in a hybrid search; BM25 has the rest."
+    )
     top_k: int = Field(default=8, ge=1, le=100, description="Chunks retrieved for a question.")
     min_score: float = Field(
-        default=0.30,
+        default=0.25,
         ge=-1.0,
         le=1.0,
         description="Cosine similarity under which a chunk is not relevant; with none above it, `ask` abstains.",

@@ -26,7 +26,7 @@ import typer
 
 from deployments.evaluate_command import evaluate
 from deployments.generation_commands import collect_garbage, generations, promote, rebuild, rollback
-from deployments.options import Json, Mode, PipelineName, TopK, Verbose
+from deployments.options import Filter, Json, Mode, PipelineName, Tenant, TopK, Verbose
 from tasks.errors import InconsistentError, LockstepError, MisuseError, PartError
 
 app = typer.Typer(
@@ -111,7 +111,7 @@ def sync(pipeline: PipelineName = None, as_json: Json = False, verbose: Verbose 
 
 
 @app.command()
-def search(
+def search(  # noqa: PLR0917 - its options
     question: Annotated[str | None, typer.Argument(help="What to look for.")] = None,
     queries_file: Annotated[
         Path | None,
@@ -119,6 +119,8 @@ def search(
     ] = None,
     top_k: TopK = None,
     mode: Mode = None,
+    only: Filter = "",
+    tenant: Tenant = "",
     pipeline: PipelineName = None,
     as_json: Json = False,
 ) -> None:
@@ -132,11 +134,12 @@ def search(
 
     env = environment.load()
     questions = read_questions(queries_file) if queries_file else [Question("", checked(question or ""))]
+    scope = _scope(only, tenant)
     session = open_session(env, pipeline)
     from tasks.pipelines import load_pipeline
 
     block = load_pipeline(session.pipeline)
-    for found in search_all(block, questions, _settings(block.settings, top_k, mode)):
+    for found in search_all(block, questions, _settings(block.settings, top_k, mode), scope):
         for note in found.notes:
             show.say(note)
         if as_json or queries_file:
@@ -147,13 +150,15 @@ def search(
 
 
 @app.command()
-def ask(
+def ask(  # noqa: PLR0913, PLR0917 - its options
     question: Annotated[str, typer.Argument(help="The question.")],
     top_k: TopK = None,
     mode: Mode = None,
     session_id: Annotated[
         str, typer.Option("--session", help="Questions of one session go to the same generation in a canary.")
     ] = "",
+    only: Filter = "",
+    tenant: Tenant = "",
     pipeline: PipelineName = None,
     as_json: Json = False,
     verbose: Verbose = False,
@@ -162,6 +167,7 @@ def ask(
     from deployments import environment, show
     from deployments.session import open_session
 
+    scope = _scope(only, tenant)
     session = open_session(environment.load(), pipeline, verbose)
     from flows.ask import ask as run
     from flows.without_heartbeat import without_heartbeat
@@ -169,7 +175,7 @@ def ask(
 
     settings = _settings(load_pipeline(session.pipeline).settings, top_k, mode)
     with without_heartbeat():
-        answer = run(question, session.pipeline, settings, session_id)
+        answer = run(question, session.pipeline, settings, session_id, scope.filter, scope.tenant)
     if as_json:
         show.as_json(show.answer_json(answer))
         for note in answer.notes:
@@ -255,6 +261,15 @@ def quarantine_retry(
 
 for command in (rebuild, promote, rollback, generations, collect_garbage, evaluate):
     app.command(command.__name__.replace("_", "-"))(command)
+
+
+def _scope(only: str, tenant: str) -> Any:
+    """Return of which objects is asked. A filter that cannot be read is refused before anything is loaded."""
+    from tasks.filters import compiled
+    from tasks.tenants import Scope
+
+    compiled(only)
+    return Scope(only, tenant)
 
 
 def _settings(settings: Any, top_k: int | None, mode: str | None) -> Any:

@@ -15,6 +15,11 @@ TopK = Annotated[
     int | None, typer.Option("--top-k", min=1, max=100, help="How many chunks to find; default: the pipeline's.")
 ]
 Mode = Annotated[
-    Literal["dense", "hybrid", "lexical"] | None,
+    Literal["auto", "dense", "hybrid", "lexical"] | None,
     typer.Option("--mode", help="How chunks are found; default: the pipeline's."),
 ]
+Filter = Annotated[
+    str,
+    typer.Option("--filter", help='Only these: prefix=guides/ and page<=3, metadata.team="infra", key in (a, b), …'),
+]
+Tenant = Annotated[str, typer.Option("--tenant", help="Whose objects are asked, where they have tenants.")]

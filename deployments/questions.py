@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from tasks.errors import MisuseError
 from tasks.models import Hit
 from tasks.question import checked
+from tasks.tenants import EVERYTHING, Scope
 
 if TYPE_CHECKING:
     from blocks.pipeline import Pipeline
@@ -71,7 +72,9 @@ def _question(line: str, where: str) -> Question:
         raise MisuseError(f"{where}: {error}") from error
 
 
-def search_all(pipeline: Pipeline, questions: Sequence[Question], settings: Settings) -> Iterator[Found]:
+def search_all(
+    pipeline: Pipeline, questions: Sequence[Question], settings: Settings, scope: Scope = EVERYTHING
+) -> Iterator[Found]:
     """Yield what each question finds, in order; the model and the connection are opened once."""
     # Not at the top: questions are read before Prefect, which these import, is told where its home is.
     from tasks.canary import Watch
@@ -85,17 +88,19 @@ def search_all(pipeline: Pipeline, questions: Sequence[Question], settings: Sett
             watch = Watch(pipeline)
             together = 1 if watch.canary else TOGETHER  # neighbours may go different ways in a canary
             group, questions = questions[:together], questions[together:]
-            yield from on_live(store, asked, partial(_search_some, store, group, watch), watch, group[0].question)
+            run = partial(_search_some, store, group, watch, scope)
+            yield from on_live(store, asked, run, watch, group[0].question)
 
 
 def _search_some(
-    store: Store, group: Sequence[Question], watch: Watch, collection: str, built: Pipeline
+    store: Store, group: Sequence[Question], watch: Watch, scope: Scope, collection: str, built: Pipeline
 ) -> list[Found]:
     """Search one generation, built as ``built`` says, for a few questions."""
     from tasks.embed import load_model
     from tasks.outdated import mark_outdated
     from tasks.retrieve import find
 
+    where = scope.condition(built.settings.tenants)
     model = load_model(built.embedder)
     began = time.monotonic()
     vectors = model.encode([one.question for one in group], built.embedder.query_prompt)
@@ -103,7 +108,7 @@ def _search_some(
     results: list[Found] = []
     for one, vector in zip(group, vectors, strict=True):
         began = time.monotonic()
-        found = find(store, collection, one.question, vector, built.settings)
+        found = find(store, collection, one.question, vector, built.settings, where)
         searching = time.monotonic() - began
         watch.note(collection, embedding + searching, found.best, found.best < built.settings.min_score)
         found = mark_outdated(found, built)

@@ -24,22 +24,31 @@ from tasks.answer import RECORDED, answer
 from tasks.models import Answer
 from tasks.pipelines import load_pipeline
 from tasks.report import answer_markdown
+from tasks.tenants import Scope
 
 NAME_LENGTH = 80
 
 
 @flow(name="ask", flow_run_name="ask {pipeline}")
-def ask(question: str, pipeline: str = "docs", settings: Settings | None = None, session: str = "") -> Answer:
+def ask(
+    question: str,
+    pipeline: str = "docs",
+    settings: Settings | None = None,
+    session: str = "",
+    filter: str = "",
+    tenant: str = "",
+) -> Answer:
     """Answer a question from the pipeline's index and return the answer with its citations.
 
     ``settings`` replaces the pipeline's own for this question; while a generation is in canary, all questions of a
-    ``session`` go to the same one. Raises ``MisuseError`` for an empty question,
-    ``PartError`` before the first sync and when a part refuses.
+    ``session`` go to the same one. ``filter`` (see `tasks/filters.py`) and ``tenant`` say of which objects it is asked.
+    Raises ``MisuseError`` for an empty question and a filter that cannot be read, ``PartError`` before the first sync
+    and when a part refuses.
     """
     block = load_pipeline(pipeline)
     shortened = " ".join(question.split())
     rename_run(f"ask {pipeline}: {shortened[:NAME_LENGTH]}{'…' if len(shortened) > NAME_LENGTH else ''}")
-    answered = answer(block, question, settings or block.settings, RECORDED, session)
+    answered = answer(block, question, settings or block.settings, RECORDED, session, Scope(filter, tenant))
     answered = replace(answered, flow_run_id=flow_run.id or "")
     create_markdown_artifact(
         answer_markdown(answered, {one.key: link(block, one.key) for one in answered.citations}),

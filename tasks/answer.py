@@ -18,6 +18,7 @@ from tasks.prompt import ABSTAIN
 from tasks.question import checked
 from tasks.retrieve import Retrieved, embed_question, on_live, retrieve
 from tasks.store import Store
+from tasks.tenants import EVERYTHING, Scope
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -69,11 +70,18 @@ class Stopwatch:
         return {**self.seconds, "total": round(time.monotonic() - self._started, 4)}
 
 
-def answer(pipeline: Pipeline, question: str, settings: Settings, steps: Steps = PLAIN, session: str = "") -> Answer:
+def answer(
+    pipeline: Pipeline,
+    question: str,
+    settings: Settings,
+    steps: Steps = PLAIN,
+    session: str = "",
+    scope: Scope = EVERYTHING,
+) -> Answer:
     """Answer a question from the pipeline's live generation, or from the one in canary; a session stays with one.
 
-    Without a chat model the answer is extracted, and says so; when nothing found is near enough to the
-    question, or the model finds no answer in it, the answer says that (mode ``abstained``).
+    ``scope`` says of which objects it is asked. Without a chat model the answer is extracted, and says so; when nothing
+    found is near enough to the question, or the model finds no answer in it, the answer says that (mode ``abstained``).
     """
     question = checked(question)
     watch = Stopwatch()
@@ -85,7 +93,8 @@ def answer(pipeline: Pipeline, question: str, settings: Settings, steps: Steps =
         with watch.stage("embed"):
             vector = steps.embed(model, question)
         with watch.stage("search"):
-            found = steps.search(store, collection, question, vector, built.settings)
+            where = scope.condition(built.settings.tenants)
+            found = steps.search(store, collection, question, vector, built.settings, where)
         asked.note(collection, time.monotonic() - began, found.best, found.best < settings.min_score)
         return model, vector, found
 

@@ -44,10 +44,11 @@ def differences(new: Evaluation, old: Evaluation) -> dict[str, Difference]:
     The questions are drawn anew 5,000 times, each with both its results (`scipy.stats.bootstrap`, percentiles).
     """
     pairs = _paired(new, old)
-    return {name: _interval([n.measures[name] - o.measures[name] for n, o in pairs]) for name in NAMES}
+    return {name: interval([n.measures[name] - o.measures[name] for n, o in pairs]) for name in NAMES}
 
 
-def _interval(values: Sequence[float]) -> Difference:
+def interval(values: Sequence[float]) -> Difference:
+    """Return the mean of some values with its 95% interval: they are drawn anew 5,000 times."""
     import numpy as np
     from scipy.stats import bootstrap
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from prefect import task
@@ -16,14 +17,12 @@ from tasks.golden import Golden, check_known, keys_of, only_known
 from tasks.measures import DEPTH, mean, measures, rank
 from tasks.recall import percentile
 from tasks.retries import RETRIED, patiently
-from tasks.retrieve import find, possible
+from tasks.retrieve import Retrieved, find, possible
+from tasks.tenants import Scope
 
 if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
     from blocks.pipeline import Pipeline
-    from blocks.settings import SearchMode
+    from blocks.settings import SearchMode, Settings
     from tasks.tools import Tools
 
 SHALLOW, DEEP = 50, 3200
@@ -100,9 +99,10 @@ def ask_one(tools: Tools, built: Pipeline, collection: str, one: Golden) -> Outc
     model, settings = load_model(built.embedder), built.settings
     began = time.perf_counter()
     vector = model.encode_question(one.question)
-    near = find(tools.store, collection, one.question, vector, settings)
+    where = Scope(tenant=one.tenant).condition(settings.tenants)
+    near = find(tools.store, collection, one.question, vector, settings, where)
     seconds = time.perf_counter() - began
-    found = ranked(tools, built, collection, one.question, vector)
+    found = ranked(partial(find, tools.store, collection, one.question, vector), settings, where)
     return Outcome(
         question=one.question,
         relevant=one.relevant,
@@ -115,13 +115,11 @@ def ask_one(tools: Tools, built: Pipeline, collection: str, one: Golden) -> Outc
     )
 
 
-def ranked(
-    tools: Tools, built: Pipeline, collection: str, question: str, vector: NDArray[np.float32]
-) -> tuple[str, ...]:
+def ranked(search: Callable[..., Retrieved], settings: Settings, where: str) -> tuple[str, ...]:
     """Return the ten distinct keys nearest to a question, best first; fewer when the generation has no more."""
     depth = SHALLOW
     while True:
-        hits = tools.store.search(collection, question, vector, built.settings.model_copy(update={"top_k": depth}))
+        hits = search(settings.model_copy(update={"top_k": depth}), where).hits
         keys = distinct([hit.key for hit in hits])
         if len(keys) == DEPTH or len(hits) < depth or depth >= DEEP:
             return keys

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from tasks.errors import FingerprintError
 from tasks.indexes import build_params
 from tasks.precision import resolve_dtype
+from tasks.words import WORDS
 
 if TYPE_CHECKING:
     from blocks.pipeline import Pipeline
@@ -19,7 +20,7 @@ CHUNKER = 1
 """Raised when the same elements are cut into other chunks than before."""
 
 
-OF_SETTINGS = ("chunk_tokens", "embed_heading", "index_type", "index_params")
+OF_SETTINGS = ("chunk_tokens", "embed_heading", "tenants", "index_type", "index_params")
 FOLLOWING = (*OF_SETTINGS, "search_params")
 """Settings of the saved pipeline that follow the live generation, after a rebuild or a rollback."""
 OF_EMBEDDER = {
@@ -41,6 +42,8 @@ def ingredients(pipeline: Pipeline) -> dict[str, Any]:
         "chunker": CHUNKER,
         "chunk_tokens": settings.chunk_tokens,
         "embed_heading": settings.embed_heading,
+        "words": WORDS,
+        "tenants": settings.tenants,
         "model": embedder.model_name,
         "revision": embedder.revision,
         "dtype": resolve_dtype(embedder),

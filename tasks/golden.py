@@ -5,7 +5,7 @@ from __future__ import annotations
 import glob
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,11 +21,15 @@ EXPECTED = 'is not a JSON object with "question" and "relevant", a list of keys'
 
 @dataclass(frozen=True, slots=True)
 class Golden:
-    """A question, and the keys of the objects that answer it: none, when no object does."""
+    """A question, and the keys of the objects that answer it: none, when no object does.
+
+    ``tenant`` says who asks, where objects have tenants.
+    """
 
     question: str
     relevant: tuple[str, ...]
     answer: str = ""
+    tenant: str = ""
 
 
 def read_golden(where: str, source: S3Source) -> list[Golden]:
@@ -37,7 +41,10 @@ def read_golden(where: str, source: S3Source) -> list[Golden]:
 
 
 def parse_golden(text: str, where: str) -> list[Golden]:
-    """Return the golden questions of a text, one JSON ``{"question", "relevant": [keys], "answer"?}`` a line."""
+    """Return the golden questions of a text, a line each.
+
+    A line is ``{"question", "relevant": [keys], "answer"?, "tenant"?}``.
+    """
     lines = enumerate(text.removeprefix("\ufeff").split("\n"), start=1)
     found = [_golden(line, f"{where}, line {number}") for number, line in lines if line.strip()]
     if not any(one.relevant for one in found):
@@ -51,7 +58,8 @@ def _golden(line: str, where: str) -> Golden:
         relevant = given["relevant"]
         if not isinstance(relevant, list) or not all(isinstance(key, str) and key for key in relevant):
             raise TypeError(relevant)
-        return Golden(checked(given["question"]), tuple(dict.fromkeys(relevant)), str(given.get("answer") or ""))
+        rest = {name: str(given.get(name) or "") for name in ("answer", "tenant")}
+        return Golden(checked(given["question"]), tuple(dict.fromkeys(relevant)), **rest)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise MisuseError(f"{where} {EXPECTED}: {line[:80]}") from error
     except MisuseError as error:
@@ -90,7 +98,7 @@ def check_known(questions: Sequence[Golden], known: set[str], where: str, collec
 
 def only_known(questions: Sequence[Golden], known: set[str]) -> list[Golden]:
     """Return the questions without the keys that are not known, and without those that are left with none."""
-    kept = [Golden(one.question, tuple(key for key in one.relevant if key in known), one.answer) for one in questions]
+    kept = [replace(one, relevant=tuple(key for key in one.relevant if key in known)) for one in questions]
     return [new for new, old in zip(kept, questions, strict=True) if new.relevant or not old.relevant]
 
 

@@ -142,6 +142,7 @@ class Hit:
     heading: str
     page: int | None
     text_hash: str = ""
+    chunk_index: int = 0
     outdated: bool = False
 
 

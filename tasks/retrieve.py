@@ -9,8 +9,10 @@ from prefect import task
 
 from tasks.errors import GoneError, LockstepError, MisuseError, PartError
 from tasks.fingerprint import as_built
+from tasks.fuse import fuse
 from tasks.models import Hit
 from tasks.retries import RETRIED
+from tasks.searches import FUSED
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -25,6 +27,8 @@ if TYPE_CHECKING:
     from tasks.store import Store
 
 Result = TypeVar("Result")
+DEEPEST = 16_384
+"""Hits that Milvus returns at the most."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,8 +57,11 @@ def resolve(store: Store) -> str:
 def possible(mode: SearchMode, bm25: bool, version: str) -> tuple[SearchMode, tuple[str, ...]]:
     """Return the mode that the server can do, and a note when it is not the one asked for.
 
-    Hybrid falls back to dense, which is half of it. Raises ``MisuseError`` for lexical without BM25.
+    Auto is hybrid where the server has BM25. Hybrid falls back to dense, which is half of it. Raises ``MisuseError``
+    for lexical without BM25.
     """
+    if mode == "auto":
+        return ("hybrid" if bm25 else "dense"), ()
     if bm25 or mode == "dense":
         return mode, ()
     if mode == "lexical":
@@ -79,20 +86,34 @@ def on_live(
         if again == collection:
             raise
         return query(again, as_built(pipeline, store.built_with(again)))
+    except MisuseError:  # the question's fault, not the generation's
+        raise
     except LockstepError:
         watch.note(collection, 0.0, None)
         raise
 
 
-def find(store: Store, collection: str, question: str, vector: NDArray[np.float32], settings: Settings) -> Retrieved:
-    """Search a generation for a question whose unit vector is ``vector``, shape (dimension,)."""
+def find(
+    store: Store, collection: str, question: str, vector: NDArray[np.float32], settings: Settings, where: str = ""
+) -> Retrieved:
+    """Search a generation for a question whose unit vector is ``vector``, shape (dimension,).
+
+    ``where``, an expression of Milvus, says among which chunks.
+    """
     mode, notes = possible(settings.mode, store.abilities.bm25, store.abilities.version)
-    hits = store.search(collection, question, vector, settings.model_copy(update={"mode": mode}))
-    # Only a cosine says how near the nearest is: BM25 and fused ranks have no absolute meaning.
-    one = settings.model_copy(update={"mode": "dense", "top_k": 1})
-    nearest = hits[:1] if mode == "dense" else store.search(collection, question, vector, one)
-    best = nearest[0].score if nearest else -1.0
-    return Retrieved(collection, tuple(hits), best, notes)
+
+    def look(mode: SearchMode, top_k: int) -> list[Hit]:
+        chosen = settings.model_copy(update={"mode": mode, "top_k": min(top_k, DEEPEST)})
+        return store.search(collection, question, vector, chosen, where)
+
+    if mode == "hybrid" and settings.fusion == "scores":
+        near = look("dense", FUSED * settings.top_k)
+        hits = fuse(near, look("lexical", FUSED * settings.top_k), settings.dense_share)[: settings.top_k]
+    else:
+        hits = look(mode, settings.top_k)
+        # Only a cosine says how near the nearest is: BM25 and fused ranks have no absolute meaning.
+        near = hits if mode == "dense" else look("dense", 1)
+    return Retrieved(collection, tuple(hits), near[0].score if near else -1.0, notes)
 
 
 @task(name="embed question", **RETRIED)
@@ -103,7 +124,7 @@ def embed_question(model: EmbeddingModel, question: str) -> NDArray[np.float32]:
 
 @task(name="search", **RETRIED)
 def retrieve(
-    store: Store, collection: str, question: str, vector: NDArray[np.float32], settings: Settings
+    store: Store, collection: str, question: str, vector: NDArray[np.float32], settings: Settings, where: str = ""
 ) -> Retrieved:
     """Search a generation; transient errors of Milvus are retried."""
-    return find(store, collection, question, vector, settings)
+    return find(store, collection, question, vector, settings, where)

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 ID_LENGTH = 32
 KEY_BYTES = 1024
 TEXT_BYTES = 65_535
+WORDS_BYTES = 65_535
 HEADING_BYTES = 8192
 NO_PAGE = 0
 """Pages count from 1; older servers have no nullable fields."""
@@ -31,6 +32,14 @@ class Abilities:
     inverted: bool
     numbers: tuple[int, ...] = (0,)
     lite: bool = False
+
+    @property
+    def partition_key(self) -> bool:
+        """Whether rows of a tenant can lie together: up to 2.3 an upsert computes the partition from the wrong field.
+
+        https://github.com/milvus-io/milvus/pull/30772
+        """
+        return self.lite or self.numbers >= (2, 4)
 
 
 def abilities(version: str) -> Abilities:
@@ -56,15 +65,18 @@ def generation_number(alias: str, collection: str) -> int | None:
     return int(match[1]) if match else None
 
 
-def fields(client: MilvusClient, dimension: int, can: Abilities) -> CollectionSchema:
-    """Return the typed fields of a chunk's row, with BM25 computed by the server where it can."""
+def fields(client: MilvusClient, dimension: int, can: Abilities, tenants: bool = False) -> CollectionSchema:
+    """Return the typed fields of a chunk's row, with BM25 computed by the server where it can.
+
+    ``words`` are the text's as we take it apart; with ``tenants`` each tenant's rows lie together in a partition,
+    where the server can do that.
+    """
     from pymilvus import DataType, Function, FunctionType
 
     schema = client.create_schema(auto_id=False, enable_dynamic_field=False)
     schema.add_field("id", DataType.VARCHAR, is_primary=True, max_length=ID_LENGTH)
     schema.add_field("embedding", DataType.FLOAT_VECTOR, dim=dimension)
-    analyzed = {"enable_analyzer": True} if can.bm25 else {}
-    schema.add_field("text", DataType.VARCHAR, max_length=TEXT_BYTES, **analyzed)
+    schema.add_field("text", DataType.VARCHAR, max_length=TEXT_BYTES)
     schema.add_field("text_hash", DataType.VARCHAR, max_length=ID_LENGTH)
     schema.add_field("key", DataType.VARCHAR, max_length=KEY_BYTES)
     schema.add_field("etag", DataType.VARCHAR, max_length=256)
@@ -75,9 +87,12 @@ def fields(client: MilvusClient, dimension: int, can: Abilities) -> CollectionSc
     schema.add_field("indexed_at", DataType.INT64)
     schema.add_field("flow_run_id", DataType.VARCHAR, max_length=64)
     schema.add_field("metadata", DataType.JSON)
+    if tenants:
+        schema.add_field("tenant", DataType.VARCHAR, max_length=KEY_BYTES, is_partition_key=can.partition_key)
     if can.bm25:
+        schema.add_field("words", DataType.VARCHAR, max_length=WORDS_BYTES, enable_analyzer=True)
         schema.add_field("sparse", DataType.SPARSE_FLOAT_VECTOR)
-        schema.add_function(Function("bm25", FunctionType.BM25, ["text"], ["sparse"]))
+        schema.add_function(Function("bm25", FunctionType.BM25, ["words"], ["sparse"]))
     return schema
 
 
@@ -89,7 +104,7 @@ def indexes(client: MilvusClient, can: Abilities, settings: Settings) -> IndexPa
     params.add_index("embedding", index_type=settings.index_type, metric_type="COSINE", params=build)
     if can.bm25:
         params.add_index("sparse", index_type="SPARSE_INVERTED_INDEX", metric_type="BM25")
-    for name in ("key", "text_hash", "heading"):
+    for name in ("key", "text_hash", "heading", *(["tenant"] if settings.tenants else [])):
         params.add_index(name, index_type="INVERTED" if can.inverted else "Trie")
     for name in ("page", "last_modified"):
         params.add_index(name, index_type="INVERTED" if can.inverted else "STL_SORT")

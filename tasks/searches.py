@@ -1,47 +1,83 @@
-"""The three ways to search a collection: by meaning, by words, by both."""
+"""The ways to search a collection: by meaning, by words, and by both when Milvus is to fuse them."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from tasks.indexes import search_params
+from tasks.words import words
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     import numpy as np
     from numpy.typing import NDArray
     from pymilvus import MilvusClient
 
     from blocks.settings import Settings
 
-OUTPUT = ["key", "text", "heading", "page", "text_hash"]
-DEPTH = 4
-"""Hybrid search fuses lists this many times as long as what is asked for."""
+OUTPUT = ["key", "text", "heading", "page", "text_hash", "chunk_index"]
+FUSED = 4
+"""Lists are fused that are this many times as long as what is asked for."""
+BY_WORDS: dict[str, Any] = {"metric_type": "BM25", "params": {}}
 
 
-def run(
-    client: MilvusClient, collection: str, question: str, vector: NDArray[np.float32], settings: Settings,
-    options: dict[str, Any],
-) -> list[dict[str, Any]]:  # fmt: skip
-    """Return the raw hits, best first. ``distance`` is the cosine, the BM25 score, or the fused rank score."""
-    mode, top_k = settings.mode, settings.top_k
-    depth = top_k if mode == "dense" else DEPTH * top_k
-    near = {"metric_type": "COSINE", "params": search_params(settings, depth)}
-    words = {"metric_type": "BM25", "params": {}}
-    common = {"output_fields": OUTPUT, **options}
-    if mode == "dense":
-        found = client.search(
-            collection, data=[vector], anns_field="embedding", limit=top_k, search_params=near, **common
-        )
-    elif mode == "lexical":
-        found = client.search(
-            collection, data=[question], anns_field="sparse", limit=top_k, search_params=words, **common
-        )
-    else:
-        from pymilvus import AnnSearchRequest, RRFRanker
+@dataclass(frozen=True, slots=True)
+class Query:
+    """What a collection is searched for: a question, its unit vector of shape (dimension,), and how many chunks.
 
-        both = [
-            AnnSearchRequest([vector], "embedding", near, depth),
-            AnnSearchRequest([question], "sparse", words, depth),
-        ]
-        found = client.hybrid_search(collection, both, RRFRanker(), limit=top_k, **common)
+    ``where``, an expression of Milvus, says among which; empty for all.
+    """
+
+    question: str
+    vector: NDArray[np.float32]
+    settings: Settings
+    where: str = ""
+
+    @property
+    def words(self) -> str:
+        """The words that BM25 looks for; empty when the question has none."""
+        return " ".join(words(self.question))
+
+    def near(self, limit: int) -> dict[str, Any]:
+        """Return how the vector index is searched for so many chunks."""
+        return {"metric_type": "COSINE", "params": search_params(self.settings, limit)}
+
+
+def dense(client: MilvusClient, collection: str, query: Query, options: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return the rows whose vectors are nearest, best first; ``distance`` is the cosine."""
+    limit = query.settings.top_k
+    found = client.search(
+        collection, [query.vector], anns_field="embedding", search_params=query.near(limit), limit=limit,
+        filter=query.where, output_fields=OUTPUT, **options,
+    )  # fmt: skip
     return list(found[0])
+
+
+def lexical(client: MilvusClient, collection: str, query: Query, options: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return the rows with most of the question's words, and the rarest; ``distance`` is their BM25 score."""
+    if not query.words:
+        return []
+    found = client.search(
+        collection, [query.words], anns_field="sparse", search_params=BY_WORDS, limit=query.settings.top_k,
+        filter=query.where, output_fields=OUTPUT, **options,
+    )  # fmt: skip
+    # Milvus Lite says them below zero.
+    return [{"id": row["id"], "entity": row["entity"], "distance": abs(row["distance"])} for row in found[0]]
+
+
+def hybrid(client: MilvusClient, collection: str, query: Query, options: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return the rows that stand high in both lists; ``distance`` is the sum of their reciprocal ranks."""
+    from pymilvus import AnnSearchRequest, RRFRanker
+
+    limit, where = query.settings.top_k, query.where or None
+    depth = FUSED * limit
+    both = [AnnSearchRequest([query.vector], "embedding", query.near(depth), depth, expr=where)]
+    if query.words:
+        both.append(AnnSearchRequest([query.words], "sparse", BY_WORDS, depth, expr=where))
+    found = client.hybrid_search(collection, both, RRFRanker(), limit=limit, output_fields=OUTPUT, **options)
+    return list(found[0])
+
+
+SEARCHES: dict[str, Callable[..., list[dict[str, Any]]]] = {"dense": dense, "lexical": lexical, "hybrid": hybrid}

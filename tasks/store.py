@@ -12,9 +12,11 @@ from typing import TYPE_CHECKING, Any
 from tasks.between import between
 from tasks.errors import PartError, TransientError
 from tasks.fingerprint import fingerprint
+from tasks.literal import literal
 from tasks.milvus_errors import translated
-from tasks.models import Embedded, Hit
-from tasks.schema import NO_PAGE, Abilities, abilities, fields, generation_number, indexes
+from tasks.models import Hit
+from tasks.schema import Abilities, abilities, fields, generation_number, indexes
+from tasks.searches import SEARCHES, Query
 
 if TYPE_CHECKING:
     import numpy as np
@@ -30,42 +32,8 @@ HASHES_AT_ONCE = 512
 KEYS_AT_ONCE = 64
 READ_AT_ONCE = 4096
 CONFIRMATIONS = 5
-ESCAPES = str.maketrans({"\\": "\\\\", '"': '\\"', "\n": "\\n", "\r": "\\r", "\t": "\\t"})
 FINGERPRINT, INGREDIENTS = "lockstep.fingerprint", "lockstep.built_with"
 """The collection properties that say what a generation was built with: queries and a lost ledger need it."""
-
-
-def literal(value: str | Iterable[str]) -> str:
-    """Return a string, or a list of them, as a literal of Milvus' filter language.
-
-    Nothing in a key can end the literal and widen the filter. Of control characters only these have an
-    escape in every Milvus; the others stand as they are.
-    """
-    if isinstance(value, str):
-        return f'"{value.translate(ESCAPES)}"'
-    return f"[{', '.join(literal(one) for one in value)}]"
-
-
-def to_rows(batch: Embedded, indexed_at: int, flow_run_id: str) -> Iterator[dict[str, Any]]:
-    """Yield the batch's chunks as rows, in the schema's types. ``indexed_at`` in ms since 1970."""
-    vectors = iter(batch.vectors)
-    for document in batch.cut.documents:
-        for chunk in document.chunks:
-            yield {
-                "id": chunk.id,
-                "embedding": next(vectors),
-                "text": chunk.text,
-                "text_hash": chunk.text_hash,
-                "key": chunk.key,
-                "etag": document.ref.etag,
-                "chunk_index": chunk.index,
-                "heading": chunk.heading,
-                "page": chunk.page or NO_PAGE,
-                "last_modified": document.ref.last_modified,
-                "indexed_at": indexed_at,
-                "flow_run_id": flow_run_id,
-                "metadata": document.metadata,
-            }
 
 
 class Store:
@@ -118,7 +86,7 @@ class Store:
             if not self.client.has_collection(collection, **options):
                 self.client.create_collection(
                     collection,
-                    schema=fields(self.client, dimension, self.abilities),
+                    schema=fields(self.client, dimension, self.abilities, settings.tenants),
                     properties={FINGERPRINT: fingerprint(dict(built)), INGREDIENTS: json.dumps(built)},
                     consistency_level="Bounded",
                 )
@@ -355,19 +323,26 @@ class Store:
 
     # Searching
 
-    def search(self, collection: str, question: str, vector: NDArray[np.float32], settings: Settings) -> list[Hit]:
-        """Return the chunks nearest to a question, best first; at most ``settings.top_k``."""
-        from tasks.searches import run
+    def search(
+        self, collection: str, question: str, vector: NDArray[np.float32], settings: Settings, where: str = ""
+    ) -> list[Hit]:
+        """Return the chunks nearest to a question, best first; at most ``settings.top_k``.
 
+        ``where``, an expression of Milvus, says among which. With mode hybrid Milvus fuses by ranks.
+        """
         self.load(collection)
         with self._call() as options:
-            found = run(self.client, collection, question, vector, settings, options)
-        return [
-            Hit(
-                chunk_id=hit["id"],
-                score=round(float(hit["distance"]), 6),
-                page=hit["entity"]["page"] or None,
-                **{name: hit["entity"][name] for name in ("key", "text", "heading", "text_hash")},
-            )
-            for hit in found
-        ]
+            query = Query(question, vector, settings, where)
+            found = SEARCHES[settings.mode](self.client, collection, query, options)
+        return [as_hit(row) for row in found]
+
+
+def as_hit(row: Mapping[str, Any]) -> Hit:
+    """Return what Milvus found as a value of ours."""
+    of_it = row["entity"]
+    return Hit(
+        chunk_id=row["id"],
+        score=round(float(row["distance"]), 6),
+        page=of_it["page"] or None,
+        **{name: of_it[name] for name in ("key", "text", "heading", "text_hash", "chunk_index")},
+    )

@@ -10,7 +10,7 @@ from tasks.between import between
 from tasks.ledger import now
 from tasks.models import Embedded
 from tasks.retries import RETRIED
-from tasks.store import to_rows
+from tasks.rows import Columns, to_rows
 
 if TYPE_CHECKING:
     from tasks.tools import Tools
@@ -23,6 +23,7 @@ def upsert(batch: Embedded, tools: Tools, collection: str, number: int) -> Embed
     Returns the batch for the next step, which deletes what these chunks replace.
     """
     tools.check_writer()
-    tools.store.upsert(collection, to_rows(batch, now(), tools.flow_run_id))
+    columns = Columns(tools.store.abilities.bm25, tools.settings.tenants, tools.source.prefix)
+    tools.store.upsert(collection, to_rows(batch, now(), tools.flow_run_id, columns))
     between("batch written")
     return batch

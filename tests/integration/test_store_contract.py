@@ -16,8 +16,9 @@ from tasks.errors import GoneError, MisuseError, PartError, TransientError
 from tasks.fingerprint import fingerprint
 from tasks.indexes import INDEXES, build_params, check_index, those_of
 from tasks.models import Chunk, Cut, CutDocument, Embedded, ObjectRef
+from tasks.rows import Columns, to_rows
 from tasks.schema import fields
-from tasks.store import Store, to_rows
+from tasks.store import Store
 from tests.conftest import milvus_lite_server
 
 DIMENSION = 8
@@ -77,7 +78,7 @@ def batch(key: str, numbers: list[int], etag: str = "e1") -> Embedded:
 
 def write(store: Store, collection: str, *batches: Embedded) -> None:
     for one in batches:
-        store.upsert(collection, to_rows(one, 5678, "run-1"))
+        store.upsert(collection, to_rows(one, 5678, "run-1", Columns(store.abilities.bm25)))
 
 
 def test_the_alias_leads_to_the_first_generation(store: Store, collection: str) -> None:
@@ -182,6 +183,7 @@ def test_words_are_searched_where_the_server_can(store: Store, collection: str) 
     modes: tuple[SearchMode, ...] = ("lexical", "hybrid")
     for mode in modes:
         hits = store.search(collection, "text 17", vector(17), Settings(top_k=3, mode=mode))
+        assert hits[0].score > 0
         assert hits[0].text == "text 17"
 
 

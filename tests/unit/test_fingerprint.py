@@ -21,6 +21,7 @@ from tasks.fingerprint import as_built, check, differences, fingerprint, ingredi
 SETTINGS_IN = {
     "chunk_tokens": 128,
     "embed_heading": False,
+    "tenants": True,
     "index_type": "AUTOINDEX",
     "index_params": {"M": 32, "efConstruction": 100},
 }
@@ -30,7 +31,8 @@ SETTINGS_OUT = {
     "gate_latency": 7.0, "gate_samples": 7, "golden": "golden.jsonl", "gate_golden": 0.7, "approval_hours": 7.0,
     "canary_questions": 7, "canary_errors": 0.7, "canary_latency": 7.0, "canary_abstention": 0.7, "canary_score": 0.7,
     "keep_generations": 7, "keep_hours": 7.0,
-    "max_failed_share": 0.7, "max_failed_least": 7, "mode": "hybrid", "top_k": 7, "min_score": 0.7,
+    "max_failed_share": 0.7, "max_failed_least": 7, "mode": "hybrid", "fusion": "ranks",
+    "dense_share": 0.7, "top_k": 7, "min_score": 0.7,
     "extract_sentences": 7, "temperature": 0.7, "max_answer_tokens": 77, "context_tokens": 777,
 }  # fmt: skip
 EMBEDDER_IN = {
@@ -78,8 +80,8 @@ def test_a_setting_of_the_embedder_that_decides_a_vector_changes_it(change: dict
     assert len(differences(PLAIN, changed)) == 1
 
 
-@pytest.mark.parametrize("name", ["PARSER", "CHUNKER"])
-def test_a_new_parser_or_chunker_changes_it(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+@pytest.mark.parametrize("name", ["PARSER", "CHUNKER", "WORDS"])
+def test_a_new_parser_chunker_or_way_to_take_words_apart_changes_it(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     monkeypatch.setattr(module, name, 99)
     assert differences(PLAIN, ingredients(pipeline())) == [f"{name.lower()}: {PLAIN[name.lower()]} → 99"]
 

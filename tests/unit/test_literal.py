@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from milvus_lite.search.filter.ast import InOp
 from milvus_lite.search.filter.parser import parse_expr
 
-from tasks.store import literal
+from tasks.literal import literal
 
 KEYS = [
     "plain.md",

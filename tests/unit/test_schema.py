@@ -76,21 +76,24 @@ def test_the_deepest_heading_path_fits_into_its_field() -> None:
     assert len(deepest.encode()) <= HEADING_BYTES
 
 
-@pytest.mark.parametrize("can", [Abilities("2.3.5", False, False), Abilities("2.6.0", True, True)])
+@pytest.mark.parametrize("can", [Abilities("2.3.5", False, False), Abilities("2.6.0", True, True, (2, 6))])
 def test_the_fields_of_a_row(can: Abilities) -> None:
     client = load_pymilvus().MilvusClient
     schema = fields(client, 384, can).to_dict()
     names = {field["name"] for field in schema["fields"]}
-    assert names == ROW | ({"sparse"} if can.bm25 else set())
+    assert names == ROW | ({"words", "sparse"} if can.bm25 else set())
     by_name = {field["name"]: field for field in schema["fields"]}
     assert by_name["embedding"]["params"]["dim"] == 384
     assert by_name["id"]["is_primary"]
     assert not schema["enable_dynamic_field"]
     assert [function["name"] for function in schema.get("functions", [])] == (["bm25"] if can.bm25 else [])
-    assert by_name["text"]["params"].get("enable_analyzer", False) is can.bm25
+    assert not can.bm25 or by_name["words"]["params"]["enable_analyzer"]
+    of_tenants = fields(client, 384, can, tenants=True).to_dict()["fields"]
+    together = [one["name"] for one in of_tenants if one.get("is_partition_key")]
+    assert together == (["tenant"] if can.partition_key else [])
 
 
-@pytest.mark.parametrize("can", [Abilities("2.3.5", False, False), Abilities("2.6.0", True, True)])
+@pytest.mark.parametrize("can", [Abilities("2.3.5", False, False), Abilities("2.6.0", True, True, (2, 6))])
 def test_what_is_filtered_has_an_index(can: Abilities) -> None:
     found = {index.field_name: index.index_type for index in indexes(load_pymilvus().MilvusClient, can, Settings())}
     assert {"embedding", "key", "text_hash", "heading", "page", "last_modified"} <= found.keys()

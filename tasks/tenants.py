@@ -1,0 +1,46 @@
+"""Tell whose an object is, and what a question may see.
+
+With `tenants`, the first part of a key is its tenant: acme/handbook.md belongs to acme. Each question is asked for
+one tenant, and Milvus is asked for that tenant's chunks alone: nothing of another's is searched, scored or cited.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from tasks.errors import MisuseError
+from tasks.filters import compiled
+from tasks.literal import literal
+
+
+@dataclass(frozen=True, slots=True)
+class Scope:
+    """Of which objects a question is asked: those of a ``tenant``, and of those what a ``filter`` lets through."""
+
+    filter: str = ""
+    tenant: str = ""
+
+    def condition(self, tenants: bool) -> str:
+        """Return the scope as an expression of Milvus, for a generation whose objects have tenants or have none.
+
+        Raises ``MisuseError`` for a filter that cannot be read, for a tenant that is missing, and for one too many.
+        """
+        where = compiled(self.filter)
+        if tenants and not self.tenant:
+            raise MisuseError("the objects of this index have tenants, and a question is of one: name it (--tenant).")
+        if self.tenant and not tenants:
+            raise MisuseError(
+                "the objects of this index have no tenants. Ask without --tenant, or set LOCKSTEP_TENANTS=true and "
+                "run `lockstep rebuild`."
+            )
+        own = f"tenant == {literal(self.tenant)}" if tenants else ""
+        return f"({own}) and ({where})" if own and where else own or where
+
+
+EVERYTHING = Scope()
+
+
+def tenant_of(key: str, prefix: str) -> str:
+    """Return the first part of a key behind the pipeline's prefix; empty, so nobody's, when it has but one part."""
+    first, slash, _ = key.removeprefix(prefix).lstrip("/").partition("/")
+    return first if slash else ""

@@ -1,0 +1,66 @@
+"""Say a text in the words that BM25 compares: in lower case, stemmed, identifiers whole and in their parts.
+
+Servers differ in how they take a text apart, and none knows what an identifier is. What is indexed, and what is
+asked for, goes through here first, so that every server is left with splitting at white space.
+"""
+
+from __future__ import annotations
+
+import functools
+import re
+import unicodedata
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from snowballstemmer.basestemmer import BaseStemmer
+
+WORDS = 1
+"""Raised when the same text comes out as other words than before: a part of the fingerprint."""
+TOKEN = re.compile(r"\w+")
+SEAM = re.compile(r"_+|(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
+"""Where the parts of an identifier meet: response_model, readItems, HTTPException."""
+UNSPACED = re.compile(r"[\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7af\u0e00-\u0e7f]+")
+"""Scripts that put no spaces between words: their neighbouring characters are taken in pairs."""
+STOP_WORDS = """
+    a about an and are as at be been but by can could did do does for from had has have how i if in into is it its me
+    my no not of on or our should so such than that the their then there these they this to was we were what when
+    where which who why will with would you your
+"""
+ENGLISH = frozenset(STOP_WORDS.split())
+"""Words that say nothing of what a text is about."""
+
+
+def words(text: str) -> list[str]:
+    """Return the words of a text, in order; words that say nothing are left out, unless there are no others."""
+    every = [word for token in TOKEN.findall(unicodedata.normalize("NFKC", text)) for word in _of_token(token)]
+    return [_stem(word) for word in every if word not in ENGLISH] or every
+
+
+def _of_token(token: str) -> Iterator[str]:
+    if UNSPACED.search(token):
+        for run in re.split(f"({UNSPACED.pattern})", token):
+            yield from _pairs(run) if UNSPACED.fullmatch(run) else filter(None, [run.lower()])
+        return
+    parts = [part.lower() for part in SEAM.split(token) if part]
+    if parts:
+        yield "".join(parts)
+    if len(parts) > 1:
+        yield from (part for part in parts if len(part) > 1)
+
+
+def _pairs(run: str) -> list[str]:
+    return [run[i : i + 2] for i in range(len(run) - 1)] or [run]
+
+
+@functools.cache
+def _stemmer() -> BaseStemmer:
+    import snowballstemmer
+
+    return snowballstemmer.stemmer("english")
+
+
+@functools.lru_cache(maxsize=50_000)
+def _stem(word: str) -> str:
+    stemmed: str = _stemmer().stemWord(word) if word.isascii() else word
+    return stemmed
