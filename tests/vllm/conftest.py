@@ -1,0 +1,188 @@
+"""The real vLLM over a tiny model of random weights: its words are noise, the server is what users have."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import time
+import urllib.request
+import uuid
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+import psutil
+import pytest
+from openai import OpenAI
+from pydantic import SecretStr
+
+from blocks.chat_model import ChatModel
+from tests.conftest import ROOT, Bucket, Server, free_port, missing, new_bucket, pipeline_maker, sqlite_url
+from tests.vllm import tiny_model
+
+PYTHON = ROOT / ".venv-vllm" / "bin" / "python"
+API_KEY = "test-vllm-key"
+SERVED = "tiny"
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The first test waits for Prefect, the index and vLLM; others start vLLM again."""
+    for item in items:
+        if item.path.parent.name == "vllm" and not item.get_closest_marker("timeout"):
+            item.add_marker(pytest.mark.timeout(600))
+
+
+class VllmServer(Server):
+    """vLLM, which serves the tiny model; clients go to ``base_url`` with ``API_KEY``. Its log stays in ``log``."""
+
+    def __init__(self, folder: Path) -> None:
+        if not (PYTHON.parent.parent / ".installed").exists():
+            missing("vLLM", "run `make vllm-server`")
+        port, model = free_port(), tiny_model.save(folder / "model")
+        url = f"http://127.0.0.1:{port}"
+        argv = [
+            str(PYTHON), "-m", "vllm.entrypoints.openai.api_server", "--model", str(model),
+            "--served-model-name", SERVED, "--max-model-len", str(tiny_model.CONTEXT), "--dtype", "float32",
+            "--enforce-eager", "--host", "127.0.0.1", "--port", str(port), "--api-key", API_KEY,
+        ]  # fmt: skip
+        env = {name: value for name, value in os.environ.items() if not name.startswith("VLLM_")} | {
+            "VLLM_CPU_KVCACHE_SPACE": "1", "VLLM_CACHE_ROOT": str(folder / "cache"), "VLLM_NO_USAGE_STATS": "1",
+            "VLLM_CONFIG_ROOT": str(folder / "config"), "HF_HUB_OFFLINE": "1", "DO_NOT_TRACK": "1",
+        }  # fmt: skip
+        super().__init__(argv, folder / "vllm.log", self.health, url, seconds=300, env=env)
+        self.base_url = f"{url}/v1"
+
+    def health(self) -> None:
+        urllib.request.urlopen(f"{self.url}/health", timeout=5).close()
+
+    def generating(self) -> int:
+        """Return how many requests it works on."""
+        with urllib.request.urlopen(f"{self.url}/metrics", timeout=5) as answer:
+            found = re.findall(r"^vllm:num_requests_running\{.*\} (\S+)$", answer.read().decode(), re.MULTILINE)
+        return sum(int(float(value)) for value in found)
+
+    def chat_model(self, **options: Any) -> ChatModel:
+        """Return a block for it; ``options`` are fields of the block. Without a model it takes the served one."""
+        return ChatModel(**{"base_url": self.base_url, "api_key": SecretStr(API_KEY), "max_retries": 0, **options})
+
+    def client(self) -> OpenAI:
+        return self.chat_model().get_client()
+
+    def processes(self) -> list[psutil.Process]:
+        """Return what runs of it: the server and its engine, which is a process of the same group."""
+        found = []
+        for process in psutil.process_iter(["status"]):
+            with suppress(ProcessLookupError, psutil.NoSuchProcess):
+                if self.process and os.getpgid(process.pid) == self.process.pid:
+                    found.append(process)
+        return [one for one in found if one.info["status"] != psutil.STATUS_ZOMBIE]
+
+    def kill(self) -> None:
+        super().kill()
+        self._await_end()
+
+    def stop(self) -> None:
+        """Stop it, and what outlived it: an engine goes on when its server died alone."""
+        super().stop()
+        if self.process and self.processes():
+            os.killpg(self.process.pid, signal.SIGKILL)
+        self._await_end()
+
+    def _await_end(self) -> None:
+        deadline = time.monotonic() + 20
+        while left := self.processes():
+            assert time.monotonic() < deadline, f"left behind: {left}"
+            time.sleep(0.1)
+
+
+@pytest.fixture(scope="session")
+def vllm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[VllmServer]:
+    server = VllmServer(tmp_path_factory.mktemp("vllm"))
+    server.start()
+    yield server
+    server.stop()
+
+
+class Library:
+    """The project's own guides, indexed; every pipeline over them is a model, and settings, of its own."""
+
+    def __init__(self, bucket: Bucket, ledger: str, make: Callable[..., str]) -> None:
+        self.bucket, self.ledger, self._make = bucket, ledger, make
+
+    def pipeline(self, chat_model: ChatModel | None = None, **settings: Any) -> str:
+        """Save a pipeline and return its name. The model is asked whatever was found: it is the one tried here."""
+        name = f"library-{uuid.uuid4().hex[:8]}"
+        return self._make(name=name, chat_model=chat_model, **{"min_score": -1.0, "max_answer_tokens": 64, **settings})
+
+
+@pytest.fixture(scope="session")
+def library(
+    vllm: VllmServer, prefect_api: None, s3_server: Server, milvus_lite: Server,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Library:  # fmt: skip
+    from flows.sync import sync
+
+    bucket = new_bucket(s3_server)
+    for path in sorted(tiny_model.DOCS.glob("*.md")):
+        bucket.put(f"guides/{path.name}", path.read_bytes())
+    ledger = sqlite_url(tmp_path_factory.mktemp("ledger"))
+    made = Library(bucket, ledger, pipeline_maker(bucket, s3_server.url, milvus_lite.url, ledger))
+    sync(made.pipeline())
+    return made
+
+
+@pytest.fixture(scope="session")
+def questions() -> list[str]:
+    lines = (tiny_model.DOCS / "golden.jsonl").read_text().splitlines()
+    return [json.loads(line)["question"] for line in lines]
+
+
+@dataclass(frozen=True)
+class Exchange:
+    """A request to the chat model as it went over the wire, and the reply; ``text`` is None when it was streamed."""
+
+    sent: dict[str, Any]
+    status: int
+    text: str | None
+
+    @property
+    def prompt(self) -> str:
+        return "\n".join(message["content"] for message in self.sent["messages"])
+
+    @property
+    def passages(self) -> dict[int, str]:
+        """The passages that the model was shown, by number."""
+        found = re.findall(r'<passage n="(\d+)">\n(.*?)\n</passage>', self.prompt, re.DOTALL)
+        return {int(n): text for n, text in found}
+
+    @property
+    def reply(self) -> dict[str, Any]:
+        return dict(json.loads(self.text or "{}"))
+
+
+class Exchanges(list[Exchange]):
+    """What went between us and the chat model, in order."""
+
+    def about(self, question: str) -> Sequence[Exchange]:
+        return [one for one in self if question in one.prompt]
+
+
+@pytest.fixture
+def exchanges(vllm: VllmServer, monkeypatch: pytest.MonkeyPatch) -> Exchanges:
+    """What is exchanged with vLLM from now on, taken where the client sends it: whatever code stands before that."""
+    kept, send = Exchanges(), httpx.Client.send
+
+    def recording(client: httpx.Client, request: httpx.Request, **options: Any) -> httpx.Response:
+        response = send(client, request, **options)
+        if str(request.url).startswith(f"{vllm.base_url}/chat/"):
+            text = None if options.get("stream") else response.text
+            kept.append(Exchange(json.loads(request.content), response.status_code, text))
+        return response
+
+    monkeypatch.setattr(httpx.Client, "send", recording)
+    return kept

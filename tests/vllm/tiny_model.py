@@ -1,0 +1,100 @@
+"""A tiny Llama of random weights that vLLM serves like any other: `python -m tests.vllm.tiny_model FOLDER`.
+
+Its words are noise, on purpose: whatever holds for its answers holds by what checks them, not by a model that behaves.
+Some noise is likelier than other: citations, of passages that exist and of some that do not, since they are what is
+checked; and what closes a string or a list, so that an answer under a JSON schema comes to its end.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+DOCS = Path(__file__).parents[2] / "docs"
+VOCABULARY, HIDDEN, LAYERS, HEADS, CONTEXT = 2000, 128, 2, 2, 4096
+SEED = 20260
+CITATIONS = [f"[{n}]" for n in range(1, 21)]
+END, SYSTEM, USER, ASSISTANT = SPECIAL = ["<|end|>", "<|system|>", "<|user|>", "<|assistant|>"]
+TEMPLATE = (
+    "{% for message in messages %}<|{{ message['role'] }}|>{{ message['content'] }}<|end|>{% endfor %}"
+    "{% if add_generation_prompt %}<|assistant|>{% endif %}"
+)
+CLOSING = '"]}'
+CONSTANT = 4.0
+"""What every embedding has in dimension 0, so that the head's column for it is a bias: Llama has no other."""
+
+
+def tokenizer() -> Any:
+    """Return a byte-level BPE tokenizer that knows the words of the project's own guides."""
+    from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
+
+    made = Tokenizer(models.BPE())
+    made.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    made.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=VOCABULARY - len(CITATIONS),
+        special_tokens=SPECIAL,
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    made.train_from_iterator((path.read_text() for path in sorted(DOCS.glob("*.md"))), trainer)
+    made.add_tokens([AddedToken(mark, normalized=False) for mark in CITATIONS])
+    return made
+
+
+def likelihood(token: str, text: str) -> float:
+    """Return by how much a token's logit is raised; those of the other tokens are spread by about 2."""
+    if token in SPECIAL or not text.strip() or not text.isprintable():
+        return -40.0  # an answer goes on until its limit, and blanks between the parts of JSON do not
+    if token in CITATIONS:
+        return 3.0
+    return 4.0 if text[0] in CLOSING else 0.0
+
+
+def weights(made: Any) -> Any:
+    """Return the model, its weights drawn with a fixed seed."""
+    import torch
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    torch.manual_seed(SEED)
+    end = made.token_to_id(END)
+    config = LlamaConfig(
+        vocab_size=made.get_vocab_size(), hidden_size=HIDDEN, intermediate_size=2 * HIDDEN, num_hidden_layers=LAYERS,
+        num_attention_heads=HEADS, num_key_value_heads=HEADS, max_position_embeddings=CONTEXT, initializer_range=0.08,
+        tie_word_embeddings=False, bos_token_id=None, eos_token_id=end, pad_token_id=end,
+    )  # fmt: skip
+    model = LlamaForCausalLM(config)
+    ids = range(made.get_vocab_size())
+    raised = [likelihood(made.id_to_token(one), made.decode([one], skip_special_tokens=False)) for one in ids]
+    with torch.no_grad():
+        model.lm_head.weight.normal_(std=0.2)
+        model.model.embed_tokens.weight.normal_()
+        model.model.embed_tokens.weight[:, 0] = CONSTANT
+        for layer in model.model.layers:
+            # Attention to few tokens, not to the mean of all, so that each prompt has an answer of its own.
+            layer.self_attn.q_proj.weight.normal_(std=0.3)
+            layer.self_attn.k_proj.weight.normal_(std=0.3)
+            # Nothing is added to the constant.
+            layer.self_attn.o_proj.weight[0] = 0.0
+            layer.mlp.down_proj.weight[0] = 0.0
+        model.lm_head.weight[:, 0] = torch.tensor(raised) / CONSTANT
+    return model
+
+
+def save(folder: Path) -> Path:
+    """Write the model and its tokenizer into a folder, as vLLM loads them; returns the folder."""
+    made = tokenizer()
+    weights(made).save_pretrained(folder)
+    made.save(str(folder / "tokenizer.json"))
+    config = {
+        "tokenizer_class": "PreTrainedTokenizerFast", "model_max_length": CONTEXT, "eos_token": END, "pad_token": END,
+        "chat_template": TEMPLATE, "clean_up_tokenization_spaces": False,
+    }  # fmt: skip
+    (folder / "tokenizer_config.json").write_text(json.dumps(config, indent=1))
+    return folder
+
+
+if __name__ == "__main__":
+    save(Path(sys.argv[1]))
