@@ -15,10 +15,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import httpx
+import openai
 import psutil
 import pytest
-from openai import OpenAI
 from pydantic import SecretStr
 
 from blocks.chat_model import ChatModel
@@ -70,7 +69,7 @@ class VllmServer(Server):
         """Return a block for it; ``options`` are fields of the block. Without a model it takes the served one."""
         return ChatModel(**{"base_url": self.base_url, "api_key": SecretStr(API_KEY), "max_retries": 0, **options})
 
-    def client(self) -> OpenAI:
+    def client(self) -> openai.OpenAI:
         return self.chat_model().get_client()
 
     def processes(self) -> list[psutil.Process]:
@@ -175,14 +174,14 @@ class Exchanges(list[Exchange]):
 @pytest.fixture
 def exchanges(vllm: VllmServer, monkeypatch: pytest.MonkeyPatch) -> Exchanges:
     """What is exchanged with vLLM from now on, taken where the client sends it: whatever code stands before that."""
-    kept, send = Exchanges(), httpx.Client.send
+    kept, send = Exchanges(), openai.DefaultHttpxClient.send
 
-    def recording(client: httpx.Client, request: httpx.Request, **options: Any) -> httpx.Response:
+    def recording(client: Any, request: Any, **options: Any) -> Any:
         response = send(client, request, **options)
         if str(request.url).startswith(f"{vllm.base_url}/chat/"):
             text = None if options.get("stream") else response.text
             kept.append(Exchange(json.loads(request.content), response.status_code, text))
         return response
 
-    monkeypatch.setattr(httpx.Client, "send", recording)
+    monkeypatch.setattr(openai.DefaultHttpxClient, "send", recording)
     return kept
