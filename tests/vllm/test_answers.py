@@ -6,12 +6,13 @@ import json
 import os
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from threading import Barrier
+from threading import Barrier, Event
 from typing import Any
 
+import openai
 import pytest
 from prefect.settings import PREFECT_API_URL
 from pydantic import SecretStr
@@ -210,32 +211,39 @@ def test_the_passages_may_come_from_anywhere(vllm: VllmServer, library: Library)
     assert reply.tokens["completion"] > 0
 
 
-class Asked:
-    """A question asked in a thread of its own, and how it ended."""
-
-    def __init__(self, ask: Callable[[], Any]) -> None:
-        self._threads = ThreadPoolExecutor(1)
-        self._future = self._threads.submit(ask)
-
-    def error(self, seconds: float) -> BaseException | None:
-        return self._future.exception(seconds)
+def first_then_all(stream: Iterable[Any], first: Event) -> int:
+    """Read a stream to its end, and say when it has begun; returns the number of its pieces."""
+    pieces = 0
+    for _ in stream:
+        pieces += 1
+        first.set()
+    return pieces
 
 
 def test_a_server_killed_while_it_writes_is_named_and_may_come_back(library: Library, vllm: VllmServer) -> None:
     long = library.pipeline(vllm.chat_model(), top_k=1, max_answer_tokens=3500, temperature=1.0)
-    asked = Asked(lambda: plain(long, QUESTION))
+    create = vllm.client().chat.completions.create
+    messages: Any = [{"role": "user", "content": QUESTION}]
+    begun, threads = Event(), ThreadPoolExecutor(5)
     try:
+        asked = [threads.submit(plain, long, QUESTION) for _ in range(4)]
         deadline = time.monotonic() + 60
         while not vllm.generating():
             assert time.monotonic() < deadline
             time.sleep(0.02)
+        stream = create(model=SERVED, messages=messages, max_tokens=3500, stream=True)
+        streamed = threads.submit(first_then_all, stream, begun)
+        assert begun.wait(30)
         vllm.kill()
-        error = asked.error(30)
-        assert isinstance(error, TransientError)
-        assert_one_sentence(error, "does not answer", "VLLM_BASE_URL", vllm.base_url)
+        for one in asked:
+            error = one.exception(30)
+            assert isinstance(error, TransientError)
+            assert_one_sentence(error, "does not answer", "VLLM_BASE_URL", vllm.base_url)
+        assert isinstance(streamed.exception(30), openai.APIConnectionError)
         with pytest.raises(TransientError, match="Is vLLM up"):
             ask(QUESTION, long)
     finally:
+        threads.shutdown(wait=False)
         vllm.stop()
         vllm.start()
     assert ask(QUESTION, library.pipeline(vllm.chat_model())).mode == "generated"
