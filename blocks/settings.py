@@ -9,6 +9,8 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 SearchMode = Literal["auto", "dense", "hybrid", "lexical"]
 Fusion = Literal["scores", "ranks"]
+AnswerStyle = Literal["structured", "marked"]
+Fallback = Literal["none", "extractive"]
 
 
 def _from_json(value: Any) -> Any:
@@ -151,9 +153,38 @@ class Settings(BaseModel):
     )
     extract_sentences: int = Field(default=3, ge=1, le=10, description="Sentences of an extractive answer at the most.")
 
+    answers: AnswerStyle = Field(
+        default="structured",
+        description="How the chat model cites: structured (JSON with quotes) or marked ([n] in the text).",
+    )
+    stages: int = Field(
+        default=1, ge=1, le=2, description="Calls of the chat model: 1, or 2, the second one only to assign citations."
+    )
+    strict: bool = Field(default=False, description="Leave out of an answer what no verified citation supports.")
+    fallback: Fallback = Field(
+        default="none",
+        description="What answers when the chat model fails: none (an error) or extractive (sentences, with a note).",
+    )
+    cache_seconds: float = Field(
+        default=3600.0,
+        ge=0.0,
+        le=31_536_000.0,
+        description="Seconds for which the same question to the same index gets the same answer again; 0: never.",
+    )
+    system_prompt: str = Field(
+        default="",
+        max_length=20_000,
+        description="What the chat model is told first, in place of the built-in words; the format is added to it.",
+    )
     temperature: float = Field(default=0.0, ge=0.0, le=2.0, description="Sampling temperature of the chat model.")
+    top_p: float = Field(
+        default=1.0, gt=0.0, le=1.0, description="Share of the likeliest tokens that the chat model samples from."
+    )
+    seed: int | None = Field(
+        default=None, ge=0, le=2**31 - 1, description="Seed of the sampling; empty leaves it to the server."
+    )
     max_answer_tokens: int = Field(
-        default=512, ge=16, le=8192, description="Most tokens the chat model may answer with."
+        default=1024, ge=16, le=32_768, description="Most tokens the chat model may answer with, JSON included."
     )
     context_tokens: int = Field(
         default=2048,

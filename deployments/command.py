@@ -24,9 +24,10 @@ from typing import Annotated, Any
 
 import typer
 
+from deployments.ask_command import ask
 from deployments.evaluate_command import evaluate
 from deployments.generation_commands import collect_garbage, generations, promote, rebuild, rollback
-from deployments.options import Filter, Json, Mode, PipelineName, Tenant, TopK, Verbose
+from deployments.options import Filter, Json, Mode, PipelineName, Tenant, TopK, Verbose, scope_of
 from tasks.errors import InconsistentError, LockstepError, MisuseError, PartError
 
 app = typer.Typer(
@@ -134,7 +135,7 @@ def search(  # noqa: PLR0917 - its options
 
     env = environment.load()
     questions = read_questions(queries_file) if queries_file else [Question("", checked(question or ""))]
-    scope = _scope(only, tenant)
+    scope = scope_of(only, tenant)
     session = open_session(env, pipeline)
     from tasks.pipelines import load_pipeline
 
@@ -147,41 +148,6 @@ def search(  # noqa: PLR0917 - its options
             show.as_json({"id": found.id, **line} if queries_file else line)
         else:
             show.hits_table(found.collection, found.hits)
-
-
-@app.command()
-def ask(  # noqa: PLR0913, PLR0917 - its options
-    question: Annotated[str, typer.Argument(help="The question.")],
-    top_k: TopK = None,
-    mode: Mode = None,
-    session_id: Annotated[
-        str, typer.Option("--session", help="Questions of one session go to the same generation in a canary.")
-    ] = "",
-    only: Filter = "",
-    tenant: Tenant = "",
-    pipeline: PipelineName = None,
-    as_json: Json = False,
-    verbose: Verbose = False,
-) -> None:
-    """Answer a question from the index, with citations; recorded as a flow run."""
-    from deployments import environment, show
-    from deployments.session import open_session
-
-    scope = _scope(only, tenant)
-    session = open_session(environment.load(), pipeline, verbose)
-    from flows.ask import ask as run
-    from flows.without_heartbeat import without_heartbeat
-    from tasks.pipelines import load_pipeline
-
-    settings = _settings(load_pipeline(session.pipeline).settings, top_k, mode)
-    with without_heartbeat():
-        answer = run(question, session.pipeline, settings, session_id, scope.filter, scope.tenant)
-    if as_json:
-        show.as_json(show.answer_json(answer))
-        for note in answer.notes:
-            show.say(note)
-    else:
-        show.answer_text(answer)
 
 
 @app.command()
@@ -259,17 +225,8 @@ def quarantine_retry(
         show.say(f"{len(released)} taken out of quarantine; the next sync tries them (`lockstep sync` does it now)")
 
 
-for command in (rebuild, promote, rollback, generations, collect_garbage, evaluate):
+for command in (ask, rebuild, promote, rollback, generations, collect_garbage, evaluate):
     app.command(command.__name__.replace("_", "-"))(command)
-
-
-def _scope(only: str, tenant: str) -> Any:
-    """Return of which objects is asked. A filter that cannot be read is refused before anything is loaded."""
-    from tasks.filters import compiled
-    from tasks.tenants import Scope
-
-    compiled(only)
-    return Scope(only, tenant)
 
 
 def _settings(settings: Any, top_k: int | None, mode: str | None) -> Any:

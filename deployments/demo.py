@@ -8,7 +8,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from deployments import environment, samples, show
-from deployments.command import ask, main_with, sync, up
+from deployments.ask_command import ask
+from deployments.command import main_with, sync, up
 from deployments.session import open_session
 
 DOCS = Path(__file__).parent.parent / "docs"

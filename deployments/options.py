@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
+
+if TYPE_CHECKING:
+    from tasks.tenants import Scope
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
 Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Show Prefect's log on stderr as well.")]
@@ -23,3 +26,12 @@ Filter = Annotated[
     typer.Option("--filter", help='Only these: prefix=guides/ and page<=3, metadata.team="infra", key in (a, b), …'),
 ]
 Tenant = Annotated[str, typer.Option("--tenant", help="Whose objects are asked, where they have tenants.")]
+
+
+def scope_of(only: str, tenant: str) -> Scope:
+    """Return of which objects is asked. A filter that cannot be read is refused before anything is loaded."""
+    from tasks.filters import compiled
+    from tasks.tenants import Scope
+
+    compiled(only)
+    return Scope(only, tenant)

@@ -35,9 +35,13 @@ TYPES: tuple[type[Block], ...] = (
 
 
 def settings_of(env: Environment) -> Settings:
-    """Return the settings with what the environment overrides (LOCKSTEP_CHUNK_TOKENS and the like)."""
+    """Return the settings with what the environment overrides (LOCKSTEP_CHUNK_TOKENS and the like).
+
+    On a wholly local stack, where a question is asked to try things out, a chat model that fails is stood in for.
+    """
+    local = {"fallback": "extractive"} if env.aws_endpoint_url is None and env.milvus_uri is None else {}
     try:
-        return Settings(**env.settings_overrides)
+        return Settings(**{**local, **env.settings_overrides})
     except ValidationError as error:
         first = error.errors()[0]
         variable = "LOCKSTEP_" + str(first["loc"][0]).upper()

@@ -36,7 +36,7 @@ SYNC_KEYS = (
     "collection", "new", "changed", "deleted", "unchanged", "quarantined", "chunks_embedded", "chunks_reused",
     "chunks_deleted", "seconds", "flow_run_id",
 )  # fmt: skip
-CITATION_KEYS = ("n", "key", "heading", "page", "quote")
+CITATION_KEYS = ("n", "key", "heading", "page", "quote", "verified", "version", "span", "chunk_id")
 HIT_KEYS = ("key", "chunk_id", "score", "text", "heading", "page")
 
 
@@ -66,8 +66,8 @@ def answer_json(answer: Answer) -> dict[str, Any]:
     """Return an answer as `lockstep ask --json` prints it."""
     whole = asdict(answer)
     citations = [{key: one[key] for key in CITATION_KEYS} | _mark(one["outdated"]) for one in whole["citations"]]
-    kept = ("answer", "mode", "collection", "flow_run_id", "seconds", "tokens")
-    return {**{key: whole[key] for key in kept}, "citations": citations}
+    kept = ("answer", "mode", "collection", "flow_run_id", "seconds", "tokens", "claims", "cached")
+    return {**{key: whole[key] for key in kept}, "citations": citations, "notes": list(answer.notes)}
 
 
 def _mark(outdated: bool) -> dict[str, bool]:
@@ -106,14 +106,21 @@ def hits_table(collection: str, hits: Sequence[Hit]) -> None:
         out.print(escape(f"   {text[:300]}{'…' if len(text) > 300 else ''}"))
 
 
-def answer_text(answer: Answer) -> None:
-    """Print an answer with its citations."""
-    out.print(escape(answer.answer))
-    for citation in answer.citations:
-        out.print(f"  [dim]\\[{citation.n}][/] [cyan]{escape(place(citation))}[/]")
-    out.print(f"  [dim]mode: {answer.mode} · {answer.collection} · {answer.seconds['total']:.2f} s[/]")
+def answer_text(answer: Answer, streamed: str = "") -> None:
+    """Print an answer with its citations; of one that was shown while it came, only these."""
+    if streamed.strip() != answer.answer:
+        out.print(escape(answer.answer))
+    for line in dict.fromkeys(f"  [dim]\\[{one.n}][/] {_cited(one)}" for one in answer.citations):
+        out.print(line)
+    cached = " · cached" if answer.cached else ""
+    out.print(f"  [dim]mode: {answer.mode} · {answer.collection} · {answer.seconds['total']:.2f} s{cached}[/]")
     for note in answer.notes:
         say(f"  {note}")
+
+
+def _cited(citation: Citation) -> str:
+    doubt = "" if citation.verified else f" [yellow](not found there: {escape(repr(citation.quote))})[/]"
+    return f"[cyan]{escape(place(citation))}[/]{doubt}"
 
 
 def parts_table(parts: Sequence[PartStatus]) -> None:

@@ -1,9 +1,10 @@
 """Answer a question from the live generation, with citations.
 
     question ──embed──▶ search ──▶ prompt ──▶ chat model ──▶ check citations ──▶ answer
-                           │
-                           ├── nothing near enough ──▶ abstain
-                           └── no chat model ────────▶ extract sentences
+                           │                      │
+                           ├── nothing near enough┼───────▶ abstain
+                           ├── answered before    │   ────▶ the same answer
+                           └── no chat model      └─fails─▶ extract sentences
 
 The steps are tasks, so that the Prefect UI shows how long each took.
 """
@@ -19,7 +20,6 @@ from prefect.runtime import flow_run
 
 from blocks.pipeline import Pipeline
 from blocks.settings import Settings
-from flows.run_names import rename_run
 from tasks.answer import RECORDED, answer
 from tasks.models import Answer
 from tasks.pipelines import load_pipeline
@@ -29,7 +29,14 @@ from tasks.tenants import Scope
 NAME_LENGTH = 80
 
 
-@flow(name="ask", flow_run_name="ask {pipeline}")
+def run_name() -> str:
+    """Return the name of a run: which pipeline was asked what."""
+    given = flow_run.parameters
+    shortened = " ".join(str(given["question"]).split())
+    return f"ask {given['pipeline']}: {shortened[:NAME_LENGTH]}{'…' if len(shortened) > NAME_LENGTH else ''}"
+
+
+@flow(name="ask", flow_run_name=run_name)
 def ask(
     question: str,
     pipeline: str = "docs",
@@ -46,14 +53,12 @@ def ask(
     and when a part refuses.
     """
     block = load_pipeline(pipeline)
-    shortened = " ".join(question.split())
-    rename_run(f"ask {pipeline}: {shortened[:NAME_LENGTH]}{'…' if len(shortened) > NAME_LENGTH else ''}")
     answered = answer(block, question, settings or block.settings, RECORDED, session, Scope(filter, tenant))
     answered = replace(answered, flow_run_id=flow_run.id or "")
     create_markdown_artifact(
         answer_markdown(answered, {one.key: link(block, one.key) for one in answered.citations}),
         key=f"ask-{pipeline}",
-        description=shortened,
+        description=" ".join(question.split()),
     )
     return answered
 

@@ -4,21 +4,24 @@ from __future__ import annotations
 
 import time
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from tasks.canary import Watch
-from tasks.cite import abstains, cite
+from tasks.cite import UNVERIFIED, check_draft, cite
 from tasks.embed import load_model
+from tasks.errors import PartError, TransientError
 from tasks.extract import extract_answer
 from tasks.generate import generate
-from tasks.models import Answer, Citation, Mode
+from tasks.listening import reader
+from tasks.models import Answer, Claim
 from tasks.outdated import mark_outdated
 from tasks.prompt import ABSTAIN
 from tasks.question import checked
 from tasks.retrieve import Retrieved, embed_question, on_live, retrieve
 from tasks.store import Store
 from tasks.tenants import EVERYTHING, Scope
+from tasks.written import Written, kept
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -26,12 +29,21 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from blocks.chat_model import ChatModel
     from blocks.pipeline import Pipeline
     from blocks.settings import Settings
     from tasks.embed import EmbeddingModel
+    from tasks.generate import Tell
+    from tasks.prompt import Prompt
+    from tasks.reply import Draft
 
 EXTRACTIVE_NOTE = "no chat model is configured: these are sentences of the documents (set VLLM_BASE_URL for answers)"
 UNCITED_NOTE = "the model cited none of the passages: do not rely on this answer"
+UNVERIFIED_NOTE = f"nothing in the passages was found to support what is marked{UNVERIFIED}"
+REMOVED_NOTE = "nothing that the model said could be verified, and strict leaves out what is not"
+CACHED_NOTE = "written for an earlier question to the same index (--no-cache writes a new one)"
+EMPTY_NOTE = "nothing at all was found in {collection}: if it should hold something, run `lockstep sync`"
+FALLBACK_NOTE = "the chat model failed, so these are sentences of the documents: {error}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +82,20 @@ class Stopwatch:
         return {**self.seconds, "total": round(time.monotonic() - self._started, 4)}
 
 
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A question with what was found for it: everything that an answer is written from."""
+
+    pipeline: Pipeline
+    question: str
+    settings: Settings
+    steps: Steps
+    watch: Stopwatch
+    found: Retrieved
+    vector: NDArray[np.float32]
+    model: EmbeddingModel
+
+
 def answer(
     pipeline: Pipeline,
     question: str,
@@ -82,6 +108,7 @@ def answer(
 
     ``scope`` says of which objects it is asked. Without a chat model the answer is extracted, and says so; when nothing
     found is near enough to the question, or the model finds no answer in it, the answer says that (mode ``abstained``).
+    Whoever listens (:mod:`tasks.listening`) is given the pieces of a generated answer as they come, each one checked.
     """
     question = checked(question)
     watch = Stopwatch()
@@ -105,21 +132,81 @@ def answer(
         as_asked = pipeline.model_copy(update={"settings": settings})
         model, vector, found = on_live(store, as_asked, look, asked, session or question)
     found = mark_outdated(found, pipeline)
-    tokens: dict[str, int] = {}
-    notes = found.notes
-    text, citations = ABSTAIN, tuple[Citation, ...]()
-    mode: Mode = "abstained"
-    if found.hits and found.best >= settings.min_score:
-        if pipeline.chat_model is None:
-            with watch.stage("extract"):
-                text, citations = steps.extract(found.hits, vector, model, settings)
-            mode, notes = "extractive", (*notes, EXTRACTIVE_NOTE)
-        else:
-            with watch.stage("generate"):
-                reply = steps.generate(pipeline.chat_model, question, found.hits, settings)
-            tokens = reply.tokens
-            if not abstains(reply.text):
-                with watch.stage("check"):
-                    text, citations = steps.check(reply)
-                mode, notes = "generated", (notes if citations else (*notes, UNCITED_NOTE))
-    return Answer(question, text, mode, citations, found.collection, watch.total(), tokens, notes)
+    written, cached = write(Asked(pipeline, question, settings, steps, watch, found, vector, model))
+    return Answer(
+        question=question,
+        answer=written.text,
+        mode=written.mode,
+        citations=written.citations,
+        collection=found.collection,
+        seconds=watch.total(),
+        tokens=written.tokens or {},
+        notes=(*written.notes, *found.notes),
+        claims=written.claims,
+        cached=cached,
+        passages=found.hits,
+    )
+
+
+def write(asked: Asked) -> tuple[Written, bool]:
+    """Return the answer to what was asked, and whether it was kept from an earlier question."""
+    found, chat = asked.found, asked.pipeline.chat_model
+    if not found.hits or found.best < asked.settings.min_score:
+        notes = () if found.hits else (EMPTY_NOTE.format(collection=found.collection),)
+        return Written(ABSTAIN, "abstained", notes=notes), False
+    if chat is None:
+        return extracted(asked, EXTRACTIVE_NOTE), False
+    with asked.watch.stage("cache"):
+        place = kept(asked.pipeline, asked.question, asked.settings, found)
+        before = place.read() if place else None
+    if before:
+        return replace(before, tokens={}, notes=(*before.notes, CACHED_NOTE)), True
+    try:
+        written = generated(asked, chat)
+    except (TransientError, PartError) as error:
+        if asked.settings.fallback == "none":
+            raise
+        return extracted(asked, FALLBACK_NOTE.format(error=error)), False
+    if place and written.whole:
+        with asked.watch.stage("cache"):
+            place.write(written)
+    return written, False
+
+
+def extracted(asked: Asked, note: str) -> Written:
+    """Return the sentences of the documents that are nearest to the question."""
+    with asked.watch.stage("extract"):
+        text, citations = asked.steps.extract(asked.found.hits, asked.vector, asked.model, asked.settings)
+    claims = tuple(Claim(" ".join(one.quote.split()), (one.n,), True) for one in citations)
+    return Written(text, "extractive", claims, citations, notes=(note,))
+
+
+def generated(asked: Asked, chat: ChatModel) -> Written:
+    """Return what the chat model says, checked."""
+    strict, steps = asked.settings.strict, asked.steps
+    with asked.watch.stage("generate"):
+        reply = steps.generate(chat, asked.question, asked.found.hits, asked.settings, telling(strict))
+    if not reply.drafts:
+        return Written(ABSTAIN, "abstained", tokens=reply.tokens, notes=reply.notes, whole=reply.whole)
+    with asked.watch.stage("check"):
+        checked = steps.check(reply, strict)
+    if not checked.text:
+        return Written(ABSTAIN, "abstained", tokens=reply.tokens, notes=(REMOVED_NOTE, *reply.notes), whole=reply.whole)
+    doubts = not all(claim.verified for claim in checked.claims)
+    notes = (*((UNVERIFIED_NOTE,) if doubts else ()), *reply.notes)
+    if not any(claim.citations for claim in checked.claims):
+        notes = (UNCITED_NOTE, *notes)
+    return Written(checked.text, "generated", checked.claims, checked.citations, reply.tokens, notes, reply.whole)
+
+
+def telling(strict: bool) -> Tell | None:
+    """Return what gives each piece of an answer, checked, to whoever listens; None when nobody does."""
+    read = reader.get()
+    if read is None:
+        return None
+
+    def tell(draft: Draft, prompt: Prompt) -> None:
+        if one := check_draft(draft, prompt.passages, strict):
+            read(one.text)
+
+    return tell

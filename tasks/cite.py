@@ -1,41 +1,37 @@
-"""Check what a model's answer cites, and find the words that each citation rests on."""
+"""Check what a model's answer cites: only passages that it was shown, only words that stand there.
+
+number outside the context ──▶ dropped
+quote not in its passage ────▶ kept, not verified
+claim without a verified one ▶ marked [?], or left out (``strict``)
+"""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from prefect import task
 
-from tasks.generate import Reply
-from tasks.models import Citation, Hit
-from tasks.prompt import ABSTAIN
+from tasks.marks import MARK, cited_numbers, without_unknown
+from tasks.models import Citation, Claim, Hit
+from tasks.quotes import locate
+from tasks.reply import Cited, Draft, Reply
 from tasks.retries import ONCE
 from tasks.sentences import sentences
 
-MARK = re.compile(r"\s?\[(\d{1,3}(?:\s*,\s*\d{1,3})*)\]")
 WORD = re.compile(r"\w+")
+UNVERIFIED = " [?]"
+"""Stands behind a claim that no verified quote supports."""
 
 
-def cited_numbers(answer: str) -> list[int]:
-    """Return the numbers cited, each once, in order: '[2] … [1, 3]' → 2, 1, 3."""
-    numbers = (int(n) for marks in MARK.findall(answer) for n in marks.split(","))
-    return list(dict.fromkeys(numbers))
+@dataclass(frozen=True, slots=True)
+class Checked:
+    """An answer as far as it holds: its text, its claims, and each citation once, in the order of the claims."""
 
-
-def without_unknown(answer: str, known: int) -> str:
-    """Return the answer without citations of passages that do not exist (numbers over ``known``, and 0)."""
-
-    def keep(match: re.Match[str]) -> str:
-        numbers = [n for n in (int(part) for part in match[1].split(",")) if 1 <= n <= known]
-        return "".join(f" [{n}]" for n in numbers)
-
-    return MARK.sub(keep, answer).strip()
-
-
-def claim_of(answer: str, n: int) -> str:
-    """Return the sentences of an answer that cite passage ``n``, as one text."""
-    return " ".join(part for part in re.split(r"(?<=[\].!?])\s+(?!\[)", answer) if n in cited_numbers(part))
+    text: str
+    claims: tuple[Claim, ...] = ()
+    citations: tuple[Citation, ...] = ()
 
 
 def supporting_quote(claim: str, passage: str) -> str:
@@ -49,24 +45,61 @@ def supporting_quote(claim: str, passage: str) -> str:
     return max(sentences(passage) or [passage.strip()], key=shared)
 
 
-def check(answer: str, passages: Sequence[Hit]) -> tuple[str, tuple[Citation, ...]]:
-    """Return the answer with only the citations that exist, and those citations with a quote each."""
-    kept = without_unknown(answer, len(passages))
-    return kept, tuple(
-        Citation(
-            n, hit.key, hit.heading, hit.page, supporting_quote(claim_of(kept, n), hit.text), hit.chunk_id, hit.outdated
-        )
-        for n in cited_numbers(kept)
-        for hit in (passages[n - 1],)
+def citation(draft: Draft, one: Cited, passages: Sequence[Hit]) -> Citation | None:
+    """Return a citation, checked; None when there is no passage of its number.
+
+    Without a quote of the model's, the sentence of the passage that is nearest in words is the quote.
+    """
+    if not 1 <= one.passage <= len(passages):
+        return None
+    hit = passages[one.passage - 1]
+    quote = supporting_quote(draft.text, hit.text) if one.quote is None else one.quote
+    begin = hit.text.find(quote) if one.quote is None else -1
+    span = (begin, begin + len(quote)) if begin >= 0 else locate(quote, hit.text)
+    return Citation(
+        n=one.passage,
+        key=hit.key,
+        heading=hit.heading,
+        page=hit.page,
+        quote=hit.text[span[0] : span[1]] if span else " ".join(quote.split()),
+        chunk_id=hit.chunk_id,
+        outdated=hit.outdated,
+        verified=span is not None,
+        version=hit.etag,
+        span=span,
     )
 
 
-def abstains(answer: str) -> bool:
-    """Say whether the model answered that the passages do not hold the answer."""
-    return not answer or answer.strip().strip('"').lower().startswith(ABSTAIN.rstrip(".").lower())
+def check_draft(draft: Draft, passages: Sequence[Hit], strict: bool = False) -> Checked | None:
+    """Return one piece of an answer, checked, with the white space behind it; None when ``strict`` leaves it out."""
+    if not draft.statement:
+        return Checked(without_unknown(draft.text, len(passages)) + draft.after)
+    found = [made for one in draft.cited if (made := citation(draft, one, passages))]
+    kept = tuple(dict.fromkeys(one for one in found if one.verified or not strict))
+    verified = list(dict.fromkeys(one.n for one in kept if one.verified))
+    if strict and not verified:
+        return None
+    text = without_unknown(draft.text, len(passages))
+    missing = [n for n in verified if n not in cited_numbers(text)]
+    shown = text + ("".join(f" [{n}]" for n in missing) if verified else UNVERIFIED)
+    numbers = tuple(dict.fromkeys(one.n for one in kept))
+    return Checked(shown + draft.after, (Claim(MARK.sub("", text).strip(), numbers, bool(verified)),), kept)
+
+
+def check(drafts: Sequence[Draft], passages: Sequence[Hit], strict: bool = False) -> Checked:
+    """Return an answer with only the citations that exist, each with its quote and whether that stands there.
+
+    ``strict`` leaves out claims and citations that are not verified; without a claim left, the text is empty.
+    """
+    kept = [one for draft in drafts if (one := check_draft(draft, passages, strict))]
+    claims = tuple(claim for one in kept for claim in one.claims)
+    if strict and not claims:
+        return Checked("")
+    citations = tuple(dict.fromkeys(made for one in kept for made in one.citations))
+    return Checked("".join(one.text for one in kept).strip(), claims, citations)
 
 
 @task(name="check citations", **ONCE)
-def cite(reply: Reply) -> tuple[str, tuple[Citation, ...]]:
+def cite(reply: Reply, strict: bool = False) -> Checked:
     """Check the citations of a model's reply."""
-    return check(reply.text, reply.prompt.passages)
+    return check(reply.drafts, reply.prompt.passages, strict)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from prefect import task
 
+from tasks.marks import without_marks
 from tasks.models import Citation, Hit
 from tasks.retries import ONCE
 from tasks.sentences import sentences
@@ -60,11 +61,22 @@ def extract(
     """Return an answer made of verbatim sentences, and a citation for each, numbered as in the answer."""
     offered = candidates(hits) or [(hit, hit.text) for hit in hits[:1]]
     chosen = choose(question, encode([sentence for _, sentence in offered]), most)
-    citations = tuple(
-        Citation(n, hit.key, hit.heading, hit.page, sentence, hit.chunk_id, hit.outdated)
-        for n, (hit, sentence) in enumerate((offered[i] for i in chosen), start=1)
-    )
-    return " ".join(f"{' '.join(one.quote.split())} [{one.n}]" for one in citations), citations
+    citations = tuple(quoted(n, *offered[i]) for n, i in enumerate(chosen, start=1))
+    return " ".join(f"{shown(one.quote)} [{one.n}]" for one in citations), citations
+
+
+def quoted(n: int, hit: Hit, sentence: str) -> Citation:
+    """Return the citation of a sentence of a chunk, numbered ``n``."""
+    begin = hit.text.index(sentence)
+    return Citation(
+        n, hit.key, hit.heading, hit.page, sentence, hit.chunk_id, hit.outdated,
+        version=hit.etag, span=(begin, begin + len(sentence)),
+    )  # fmt: skip
+
+
+def shown(sentence: str) -> str:
+    """Return a sentence as it stands in an answer: in one line, and with no numbers that would look like citations."""
+    return without_marks(" ".join(sentence.split()))
 
 
 @task(name="extract", **ONCE)

@@ -1,111 +1,262 @@
-"""Ask the chat model."""
+"""Have the chat model write an answer: as JSON with quotes, or with [n] marks; in one stage, or in two."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+import itertools
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from prefect import task
 
-from tasks.errors import PartError, TransientError
-from tasks.prompt import Prompt, build
+from tasks.chat import Chat, Heard, NoSchemaError, Spoken, TooLongError
+from tasks.claims import (
+    Assigned,
+    Assignments,
+    Claimed,
+    Structured,
+    answer_schema,
+    assignment_schema,
+    bare,
+    cited,
+    complete,
+    drafts,
+    parse,
+    refuses,
+)  # fmt: skip
+from tasks.errors import PartError
+from tasks.marks import cited_numbers, pieces, states, without_marks
+from tasks.models import Hit
+from tasks.prompt import Prompt, Style, abstains, build, build_assignment
+from tasks.reply import Cited, Draft, Reply
 from tasks.retries import ONCE
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from openai import OpenAI
-
     from blocks.chat_model import ChatModel
     from blocks.settings import Settings
-    from tasks.models import Hit
 
-TOO_LONG = ("context length", "context_length", "too long", "maximum context", "max_model_len", "longer than")
+MARKED_NOTE = "the chat server writes no JSON by a schema: citations are [n] marks, their quotes found by Lockstep"
+CUT_NOTE = "the answer came to LOCKSTEP_MAX_ANSWER_TOKENS and was cut off: what is complete of it is shown"
+SPARE = 0.95
+"""A prompt is cut to this share of the room that the server named: passages differ in tokens a character."""
+_LINE = re.compile(r"^\W*(\d{1,3})\s*[:.)]\s*((?:\s*\[[\d\s,]+\])+)", re.MULTILINE)
 
+Tell = Callable[[Draft, Prompt], None]
+"""Is told each piece of the answer as soon as it is complete."""
 
-@dataclass(frozen=True, slots=True)
-class Reply:
-    """What the model said, what it was shown, and the tokens it counted."""
-
-    text: str
-    prompt: Prompt
-    tokens: dict[str, int]
-
-
-class TooLongError(PartError):
-    """The prompt does not fit into the model's context."""
+without_schema: set[tuple[str, str]] = set()
+"""Servers and models that were asked for JSON by a schema in this process and gave none."""
 
 
-@contextmanager
-def translated(block: ChatModel) -> Iterator[None]:
-    """Raise our errors instead of the openai client's."""
-    import openai
+class Telling:
+    """Tells the pieces of an answer while it comes, each once."""
 
-    where = f"Chat model: {block.base_url}"
-    try:
-        yield
-    except (openai.AuthenticationError, openai.PermissionDeniedError) as error:
-        raise PartError(f"{where} refused the key ({error.status_code}). Check VLLM_API_KEY.") from error
-    except openai.NotFoundError as error:
-        raise PartError(
-            f"{where} has no model '{block.model}', or that is not the address up to and with /v1. "
-            "Check LLM_MODEL and VLLM_BASE_URL."
-        ) from error
-    except openai.BadRequestError as error:
-        kind = TooLongError if any(words in str(error).lower() for words in TOO_LONG) else PartError
-        raise kind(f"{where} refused the request: {error}") from error
-    except (openai.APIConnectionError, openai.RateLimitError, openai.InternalServerError) as error:
-        raise TransientError(
-            f"{where} does not answer ({type(error).__name__}: {error}). Is vLLM up, and is VLLM_BASE_URL right?"
-        ) from error
-    except (openai.OpenAIError, ValueError) as error:
-        raise PartError(f"{where} did not answer like an OpenAI-compatible server: {error}") from error
+    def __init__(self, tell: Tell, style: Style) -> None:
+        self._tell, self._style, self._told = tell, style, 0
+
+    def hearing(self, prompt: Prompt) -> Heard:
+        """Return what is to be told the text so far."""
+        return lambda text: self.up_to(so_far(text, self._style), prompt)
+
+    def up_to(self, found: Sequence[Draft], prompt: Prompt) -> None:
+        """Tell those pieces that were not told yet."""
+        for draft in found[self._told :]:
+            self._tell(draft, prompt)
+        self._told = max(self._told, len(found))
 
 
-def ask_model(block: ChatModel, question: str, hits: Sequence[Hit], settings: Settings) -> Reply:
+def ask_model(
+    block: ChatModel, question: str, hits: Sequence[Hit], settings: Settings, tell: Tell | None = None
+) -> Reply:
     """Return the model's reply to the question and the passages that fit.
 
-    When the server says the prompt is too long, the lowest-ranked half of the passages is left out and
-    it is asked again. Raises ``PartError`` or ``TransientError`` naming the setting to look at.
+    When the server says the prompt is too long, the lowest-ranked passages are left out and it is asked again. A
+    server without JSON schemas is asked for [n] marks instead, from then on at once. Raises ``PartError`` or
+    ``TransientError`` naming the setting to look at.
     """
-    with translated(block):
-        client = block.get_client()
-        model = block.model or client.models.list().data[0].id
-    while True:
-        prompt = build(question, hits, settings.context_tokens)
-        try:
-            return _complete(client, block, model, prompt, settings)
-        except TooLongError:
-            if len(prompt.passages) <= 1:
-                raise
-            hits = prompt.passages[: len(prompt.passages) // 2]
+    write = _in_two_stages if settings.stages == 2 else _in_one_stage
+    wanted, server = settings.answers == "structured", (block.base_url, block.model or "")
+    with Chat(block, settings) as chat:
+        if wanted and server not in without_schema:
+            try:
+                return write(chat, question, hits, "structured", tell)
+            except NoSchemaError:
+                without_schema.add(server)
+        reply = write(chat, question, hits, "marked", tell)
+    return replace(reply, notes=(*reply.notes, MARKED_NOTE)) if wanted else reply
 
 
-def _complete(client: OpenAI, block: ChatModel, model: str, prompt: Prompt, settings: Settings) -> Reply:
-    messages: Any = list(prompt.messages)
-    with translated(block):
-        answer = client.chat.completions.create(
-            model=model,
-            messages=messages,
-            temperature=settings.temperature,
-            max_tokens=settings.max_answer_tokens,
-        )
-        if not getattr(answer, "choices", None):
-            raise ValueError("no choices in the answer")
-        text = answer.choices[0].message.content or ""
-    if not text.strip():
+def fewer(hits: Sequence[Hit], shown: int, error: TooLongError) -> Sequence[Hit]:
+    """Return the best-ranked passages to try next, at least one less than were ``shown``.
+
+    As many as the room that the server named holds, else half. Raises the error when nothing can be left out.
+    """
+    if error.room is not None and error.room <= 0:
         raise PartError(
-            f"Chat model: {block.base_url} returned an empty answer (it stopped because of "
-            f"'{answer.choices[0].finish_reason}'). Raise LOCKSTEP_MAX_ANSWER_TOKENS, or use another model."
+            f"{error} The answer alone may be as long as the model's context: lower LOCKSTEP_MAX_ANSWER_TOKENS."
+        ) from error
+    if shown <= 1:
+        raise PartError(
+            f"{error} One passage alone is too long: lower LOCKSTEP_MAX_ANSWER_TOKENS, or start vLLM with a larger "
+            "--max-model-len."
+        ) from error
+    if not error.room or not error.prompt or error.room >= error.prompt:
+        return hits[: shown // 2]
+    room = SPARE * error.room / error.prompt * sum(len(hit.text) for hit in hits[:shown])
+    kept = 0
+    while kept < shown and (room := room - len(hits[kept].text)) >= 0:
+        kept += 1
+    return hits[: max(1, min(kept, shown - 1))]
+
+
+def fitted(
+    chat: Chat,
+    hits: Sequence[Hit],
+    make: Callable[[Sequence[Hit]], Prompt],
+    schema: Callable[[int], dict[str, Any]] | None,
+    hearing: Callable[[Prompt], Heard] | None = None,
+) -> tuple[Prompt, Spoken, tuple[str, ...]]:
+    """Return the prompt that fits the model's context, what the model said to it, and a note if it had to be cut."""
+    most = None
+    while True:
+        prompt = make(hits)
+        shown = len(prompt.passages)
+        most = most or shown
+        try:
+            spoken = chat.say(prompt, schema(shown) if schema else None, hearing(prompt) if hearing else None)
+        except TooLongError as error:
+            hits = fewer(hits, shown, error)
+        else:
+            note = f"the prompt was too long for the model: it was shown {shown} of {most} passages"
+            return prompt, spoken, (note,) if shown < most else ()
+
+
+def _in_one_stage(chat: Chat, question: str, hits: Sequence[Hit], style: Style, tell: Tell | None) -> Reply:
+    settings = chat.settings
+
+    def make(some: Sequence[Hit]) -> Prompt:
+        return build(question, some, settings.context_tokens, style, settings.system_prompt)
+
+    telling = Telling(tell, style) if tell else None
+    schema = answer_schema if style == "structured" else None
+    prompt, spoken, notes = fitted(chat, hits, make, schema, telling.hearing if telling else None)
+    found = structured(spoken) if style == "structured" else marked(spoken)
+    if style == "structured" and found and not in_json(spoken.text):
+        without_schema.add((chat.block.base_url, chat.block.model or ""))
+        notes = (*notes, MARKED_NOTE)
+    if telling:
+        telling.up_to(found, prompt)
+    return Reply(found, prompt, spoken.tokens, (*notes, CUT_NOTE) if spoken.cut else notes, not spoken.cut)
+
+
+def in_json(text: str) -> bool:
+    """Say whether an answer is JSON, whole or not."""
+    return bare(text).startswith("{")
+
+
+def so_far(text: str, style: Style) -> tuple[Draft, ...]:
+    """Return what is complete of an answer that is still being written."""
+    if style == "structured" and in_json(text):
+        return () if refuses(text) else drafts(complete(Claimed, "claims", text))
+    return () if style == "structured" or abstains(text) else from_marks(pieces(text.lstrip())[:-1])
+
+
+def structured(spoken: Spoken) -> tuple[Draft, ...]:
+    """Return the claims of an answer in JSON; none when it says that the passages do not hold the answer.
+
+    Of an answer that was cut off, the complete ones; of plain text with [n] marks, what it says. Raises
+    ``NoSchemaError`` when it is neither, and ``PartError`` when it was cut off too early.
+    """
+    whole = parse(Structured, spoken.text)
+    if whole is not None:
+        return drafts(whole.claims) if whole.answerable else ()
+    if refuses(spoken.text) or abstains(spoken.text):
+        return ()
+    if not in_json(spoken.text) and cited_numbers(spoken.text):
+        return marked(spoken)
+    found = drafts(complete(Claimed, "claims", spoken.text))
+    if not found and spoken.cut and in_json(spoken.text):
+        raise PartError(
+            "Chat model: its answer was cut off before the first claim was complete. Raise LOCKSTEP_MAX_ANSWER_TOKENS, "
+            "or set LOCKSTEP_ANSWERS=marked."
         )
-    usage = answer.usage
-    tokens = {"prompt": usage.prompt_tokens, "completion": usage.completion_tokens} if usage else {}
-    return Reply(text.strip(), prompt, tokens)
+    if not found:
+        raise NoSchemaError(f"Chat model: its answer is not the JSON that was asked for: {spoken.text[:60]!r}")
+    return found
+
+
+def marked(spoken: Spoken) -> tuple[Draft, ...]:
+    """Return the sentences of an answer in plain text, each with what its [n] marks cite.
+
+    None when it says that the passages do not hold the answer; of one that was cut off, the complete ones.
+    """
+    if abstains(spoken.text):
+        return ()
+    found = pieces(spoken.text)
+    return from_marks(found[:-1] if spoken.cut and len(found) > 1 else found)
+
+
+def from_marks(found: Sequence[tuple[str, str]]) -> tuple[Draft, ...]:
+    """Return sentences, each with the white space behind it, as drafts that cite what their marks say."""
+    return tuple(
+        Draft(text, tuple(Cited(n) for n in cited_numbers(text)), after, states(text)) for text, after in found
+    )
+
+
+def _in_two_stages(chat: Chat, question: str, hits: Sequence[Hit], style: Style, tell: Tell | None) -> Reply:
+    settings = chat.settings
+
+    def make(some: Sequence[Hit]) -> Prompt:
+        return build(question, some, settings.context_tokens, "free", settings.system_prompt)
+
+    prompt, first, notes = fitted(chat, hits, make, None)
+    written = marked(first)
+    if not written:
+        return Reply((), prompt, first.tokens, notes)
+    written = tuple(replace(draft, text=without_marks(draft.text), cited=()) for draft in written)
+    sentences = [draft.text for draft in written if draft.statement]
+
+    def make_second(some: Sequence[Hit]) -> Prompt:
+        return build_assignment(question, sentences, some, settings.context_tokens, style)
+
+    def schema(passages: int) -> dict[str, Any]:
+        return assignment_schema(len(sentences), passages)
+
+    second_prompt, second, _ = fitted(
+        chat, hits[: len(prompt.passages)], make_second, schema if style == "structured" else None
+    )
+    found = assigned(written, assignments(second, style))
+    if tell:
+        Telling(tell, style).up_to(found, second_prompt)
+    tokens = {name: first.tokens.get(name, 0) + second.tokens.get(name, 0) for name in first.tokens | second.tokens}
+    cut = first.cut or second.cut
+    return Reply(found, second_prompt, tokens, (*notes, CUT_NOTE) if cut else notes, not cut)
+
+
+def assignments(spoken: Spoken, style: Style) -> dict[int, tuple[Cited, ...]]:
+    """Return what each sentence, by its number from 1, rests on. Raises ``NoSchemaError`` when it is no such JSON."""
+    if style == "marked":
+        lines = _LINE.findall(spoken.text)
+        return {int(n): tuple(Cited(passage) for passage in cited_numbers(marks)) for n, marks in lines}
+    whole = parse(Assignments, spoken.text)
+    items = whole.sentences if whole else complete(Assigned, "sentences", spoken.text)
+    if whole is None and not items and not spoken.cut:
+        raise NoSchemaError(f"Chat model: its answer is not the JSON that was asked for: {spoken.text[:60]!r}")
+    return {one.sentence: cited(one.citations) for one in items}
+
+
+def assigned(written: Sequence[Draft], by_sentence: dict[int, tuple[Cited, ...]]) -> tuple[Draft, ...]:
+    """Return the sentences of an answer with the citations that were assigned to them, by number."""
+    numbers = itertools.count(1)
+    return tuple(
+        replace(draft, cited=by_sentence.get(next(numbers), ())) if draft.statement else draft for draft in written
+    )
 
 
 @task(name="generate", **ONCE)
-def generate(block: ChatModel, question: str, hits: Sequence[Hit], settings: Settings) -> Reply:
-    """Ask the chat model; its client retries connection errors, 429 and 5xx."""
-    return ask_model(block, question, hits, settings)
+def generate(
+    block: ChatModel, question: str, hits: Sequence[Hit], settings: Settings, tell: Tell | None = None
+) -> Reply:
+    """Ask the chat model; 429, 5xx and refused connections are tried again, as often as its block says."""
+    return ask_model(block, question, hits, settings, tell)

@@ -226,6 +226,15 @@ class Ledger:
             rows = connection.execute(query).all()
         return {"chunks": sum(int(row[2] or 0) for row in rows), **{row[0]: int(row[1]) for row in rows}}
 
+    def state(self, collection: str) -> str:
+        """Return what differs after every sync that changed anything: how many rows, and when one was written last."""
+        columns = (sa.func.count(), sa.func.max(OBJECTS.c.updated_at), sa.func.sum(OBJECTS.c.chunks))
+        with self.transaction() as connection:
+            return ":".join(
+                str(one)
+                for one in connection.execute(sa.select(*columns).where(OBJECTS.c.collection == collection)).one()
+            )
+
     def _update(self, collection: str, keys: Sequence[str], **values: Any) -> None:
         with self.transaction() as connection:
             for start in range(0, len(keys), ROWS_AT_ONCE):

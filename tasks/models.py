@@ -132,7 +132,8 @@ class Embedded:
 class Hit:
     """A chunk found for a question. ``score`` is its cosine similarity, or its rank score in other modes.
 
-    ``outdated`` when it is of an older version of its object, whose newest one is in quarantine.
+    ``outdated`` when it is of an older version of its object, whose newest one is in quarantine; ``etag`` is that of
+    the version it is of.
     """
 
     chunk_id: str
@@ -144,13 +145,15 @@ class Hit:
     text_hash: str = ""
     chunk_index: int = 0
     outdated: bool = False
+    etag: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Citation:
-    """A passage that the answer rests on: ``quote`` stands word for word in the chunk ``chunk_id``.
+    """A passage that the answer rests on: ``quote`` stands word for word in the chunk ``chunk_id``, if ``verified``.
 
-    ``outdated`` as for a hit.
+    ``span`` says where: characters from start to end of the chunk's text. A quote that is not verified is what the
+    model claimed, and has no span. ``version`` is the object's ETag; ``outdated`` as for a hit.
     """
 
     n: int
@@ -160,11 +163,27 @@ class Citation:
     quote: str
     chunk_id: str
     outdated: bool = False
+    verified: bool = True
+    version: str = ""
+    span: tuple[int, int] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """A statement of an answer and the numbers that it cites; ``verified`` when a quote of one of them stands there."""
+
+    text: str
+    citations: tuple[int, ...] = ()
+    verified: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """An answer and what it rests on. ``seconds`` by stage, ``tokens`` as the chat model counted them."""
+    """An answer and what it rests on.
+
+    ``seconds`` by stage, ``tokens`` as the chat model counted them; ``cached`` when it was written for an earlier
+    question. ``passages`` are what was found, best first.
+    """
 
     question: str
     answer: str
@@ -175,6 +194,9 @@ class Answer:
     tokens: dict[str, int] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     flow_run_id: str = ""
+    claims: tuple[Claim, ...] = ()
+    cached: bool = False
+    passages: tuple[Hit, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

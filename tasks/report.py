@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from tasks.models import Answer, SyncReport
 
 AUDIT_SHOWN = 200
+TEXT_SHOWN = 160
 KINDS = ("missing", "orphaned", "stale", "duplicated")
 
 
@@ -117,8 +118,9 @@ def audit_markdown(found: Findings, repaired: int) -> str:
 
 
 def answer_markdown(answer: Answer, links: dict[str, str]) -> str:
-    """Return an answer's report: question, answer, citations with links, timings and tokens."""
-    parts = [f"# {answer.question}", answer.answer, f"*mode: {answer.mode} · from {answer.collection}*"]
+    """Return an answer's report: question, answer, citations with links and checks, what was found, timings, tokens."""
+    cached = " · written for an earlier question" if answer.cached else ""
+    parts = [f"# {answer.question}", answer.answer, f"*mode: {answer.mode} · from {answer.collection}{cached}*"]
     if answer.citations:
         rows = [
             [
@@ -127,13 +129,30 @@ def answer_markdown(answer: Answer, links: dict[str, str]) -> str:
                 c.heading,
                 c.page or "",
                 c.quote,
+                "yes" if c.verified else "NO: it does not stand there",
             ]
             for c in answer.citations
         ]
-        parts += ["## Citations", table(["", "object", "heading", "page", "quote"], rows)]
+        parts += ["## Citations", table(["", "object", "heading", "page", "quote", "verified"], rows)]
     parts += [f"> {note}" for note in answer.notes]
+    if answer.claims:
+        claims = [[one.text, ", ".join(map(str, one.citations)), _verdict(one.verified)] for one in answer.claims]
+        parts += ["## Claims", table(["claim", "citations", "verified"], claims)]
+    if answer.passages:
+        found = [
+            [n, f"{hit.score:.3f}", hit.key, hit.heading, _start(hit.text)] for n, hit in enumerate(answer.passages, 1)
+        ]
+        parts += ["## Passages found", table(["", "score", "object", "heading", "text"], found)]
     timings = [[stage, f"{seconds:.3f}"] for stage, seconds in answer.seconds.items()]
     parts += ["## Seconds", table(["stage", "seconds"], timings)]
     if answer.tokens:
         parts += ["## Tokens", table(["", "tokens"], list(answer.tokens.items()))]
     return "\n\n".join(parts)
+
+
+def _verdict(verified: bool) -> str:
+    return "yes" if verified else "NO"
+
+
+def _start(text: str) -> str:
+    return text if len(text) <= TEXT_SHOWN else f"{text[:TEXT_SHOWN]}…"

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from blocks.settings import Settings
 
-OUTPUT = ["key", "text", "heading", "page", "text_hash", "chunk_index"]
+OUTPUT = ["key", "text", "heading", "page", "text_hash", "chunk_index", "etag"]
 FUSED = 4
 """Lists are fused that are this many times as long as what is asked for."""
 BY_WORDS: dict[str, Any] = {"metric_type": "BM25", "params": {}}

@@ -344,5 +344,5 @@ def as_hit(row: Mapping[str, Any]) -> Hit:
         chunk_id=row["id"],
         score=round(float(row["distance"]), 6),
         page=of_it["page"] or None,
-        **{name: of_it[name] for name in ("key", "text", "heading", "text_hash", "chunk_index")},
+        **{name: of_it[name] for name in ("key", "text", "heading", "text_hash", "chunk_index", "etag")},
     )

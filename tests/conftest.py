@@ -259,7 +259,7 @@ NOT_NEEDED = (
 
 
 @pytest.fixture(scope="session")
-def prefect_api() -> Iterator[None]:
+def prefect_api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """Prefect's own test harness: a temporary database and server. Without heartbeats, which end a second late.
 
     The services that plan, watch and clean up are off: nothing here needs them, and they cost as much as the rest.
@@ -270,6 +270,7 @@ def prefect_api() -> Iterator[None]:
     from flows.without_heartbeat import without_heartbeat
 
     off = {f"PREFECT_SERVER_SERVICES_{name}_ENABLED": "false" for name in NOT_NEEDED}
+    off["PREFECT_LOCAL_STORAGE_PATH"] = str(tmp_path_factory.mktemp("results"))
     with pytest.MonkeyPatch.context() as environment:
         for name, value in off.items():
             environment.setenv(name, value)

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import json
-import threading
+import hashlib
 from collections.abc import Callable, Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import pytest
@@ -18,8 +16,10 @@ from flows.sync import sync
 from flows.without_heartbeat import without_heartbeat
 from tasks.answer import answer
 from tasks.errors import MisuseError, PartError, TransientError
+from tasks.listening import reader
 from tasks.pipelines import load_pipeline
 from tests.conftest import Bucket, Server, new_bucket, pipeline_maker, sqlite_url
+from tests.stub_chat import Say, StubChat, claims
 
 MANUAL = """# Pump manual
 
@@ -33,54 +33,11 @@ The filter of the pump must be replaced every 400 hours of operation. Use filter
 """
 
 
-class Chat:
-    """A chat server that says what a test tells it to: a real model cannot be made to misbehave on demand."""
-
-    def __init__(self) -> None:
-        self.replies: list[tuple[int, Any]] = []
-        self.requests: list[dict[str, Any]] = []
-        chat = self
-
-        class Handler(BaseHTTPRequestHandler):
-            def do_GET(self) -> None:
-                self.answer(200, {"object": "list", "data": [{"id": "served-model", "object": "model"}]})
-
-            def do_POST(self) -> None:
-                body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-                chat.requests.append({**body, "authorization": self.headers.get("Authorization")})
-                status, reply = chat.replies.pop(0) if len(chat.replies) > 1 else chat.replies[0]
-                if isinstance(reply, str) and status == 200:
-                    reply = {
-                        "id": "1", "object": "chat.completion", "created": 1, "model": body["model"],
-                        "choices": [
-                            {"index": 0, "message": {"role": "assistant", "content": reply}, "finish_reason": "stop"}
-                        ],
-                        "usage": {"prompt_tokens": 11, "completion_tokens": 7, "total_tokens": 18},
-                    }  # fmt: skip
-                self.answer(status, reply)
-
-            def answer(self, status: int, reply: Any) -> None:
-                data = reply if isinstance(reply, bytes) else json.dumps(reply).encode()
-                self.send_response(status)
-                self.send_header("Content-Type", "text/html" if isinstance(reply, bytes) else "application/json")
-                self.send_header("Content-Length", str(len(data)))
-                self.end_headers()
-                self.wfile.write(data)
-
-            def log_message(self, *_: Any) -> None:
-                pass
-
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.url = f"http://127.0.0.1:{self.server.server_port}/v1"
-        threading.Thread(target=self.server.serve_forever, daemon=True).start()
-
-
 @pytest.fixture
-def chat() -> Iterator[Chat]:
-    chat = Chat()
+def chat() -> Iterator[StubChat]:
+    chat = StubChat()
     yield chat
-    chat.server.shutdown()
-    chat.server.server_close()
+    chat.close()
 
 
 @pytest.fixture(scope="module")
@@ -108,6 +65,7 @@ def test_without_a_chat_model_the_answer_is_extracted_and_says_so(manual: str) -
     assert found.mode == "extractive"
     assert "every 400 hours" in found.answer
     first = found.citations[0]
+    assert found.passages[0].text[slice(*(first.span or (0, 0)))] == first.quote
     assert (first.n, first.key, first.heading) == (1, "manuals/pump.md", "Pump manual › Maintenance")
     assert all(citation.quote in MANUAL for citation in found.citations)
     assert all(f"[{citation.n}]" in found.answer for citation in found.citations)
@@ -119,6 +77,7 @@ def test_without_a_chat_model_the_answer_is_extracted_and_says_so(manual: str) -
     mine = next(artifact for artifact in artifacts if str(artifact.flow_run_id) == found.flow_run_id)
     assert "every 400 hours" in str(mine.data)
     assert "/manuals/pump.md)" in str(mine.data)
+    assert "## Passages found" in str(mine.data)
 
 
 def test_nothing_relevant_is_said_to_be_nothing(manual: str) -> None:
@@ -147,7 +106,7 @@ def test_the_plain_path_gives_the_same_answer(manual: str) -> None:
 
 
 @pytest.fixture
-def with_chat(manuals: tuple[Callable[..., str], Bucket], chat: Chat) -> Callable[..., str]:
+def with_chat(manuals: tuple[Callable[..., str], Bucket], chat: StubChat) -> Callable[..., str]:
     """Save a pipeline over the same index whose chat model is the test's."""
 
     def make(**options: Any) -> str:
@@ -160,47 +119,120 @@ def with_chat(manuals: tuple[Callable[..., str], Bucket], chat: Chat) -> Callabl
 QUESTION = "How often must the pump's filter be replaced?"
 
 
-def test_a_model_answers_with_checked_citations(with_chat: Callable[..., str], chat: Chat) -> None:
+def test_a_model_answers_with_checked_claims(with_chat: Callable[..., str], chat: StubChat) -> None:
     name = with_chat()
-    chat.replies = [(200, "Every 400 hours of operation [1]. It is also good for you [9].")]
+    made = claims(
+        ("Every 400 hours.", [(1, "replaced every  400 HOURS of operation"), (9, "anything")]),
+        ("It sings.", [(1, "the pump sings at night")]),
+    )
+    chat.replies = [(200, made)]
     found = ask(QUESTION, name)
     assert found.mode == "generated"
-    assert found.answer == "Every 400 hours of operation [1]. It is also good for you."
-    assert [(one.n, one.key) for one in found.citations] == [(1, "manuals/pump.md")]
-    assert found.citations[0].quote == "The filter of the pump must be replaced every 400 hours of operation."
+    assert found.answer == "Every 400 hours. [1] It sings. [?]"
+    true, false = found.citations
+    assert (true.n, true.key, true.quote) == (1, "manuals/pump.md", "replaced every 400 hours of operation")
+    assert true.verified
+    assert found.passages[0].chunk_id == true.chunk_id
+    assert found.passages[0].text[slice(*(true.span or (0, 0)))] == true.quote
+    assert true.version == hashlib.md5(MANUAL.encode()).hexdigest()
+    assert (false.quote, false.verified, false.span) == ("the pump sings at night", False, None)
+    assert [(one.citations, one.verified) for one in found.claims] == [((1,), True), ((1,), False)]
+    assert "marked [?]" in found.notes[0]
     assert found.tokens == {"prompt": 11, "completion": 7}
     request = chat.requests[0]
     assert (request["model"], request["authorization"]) == ("served-model", "Bearer key")
-    assert '<passage n="1">' in request["messages"][1]["content"]
     assert "filter type K7" in request["messages"][1]["content"]
+    schema = request["response_format"]["json_schema"]["schema"]
+    citation = schema["properties"]["claims"]["items"]["properties"]["citations"]["items"]
+    assert citation["properties"]["passage"]["enum"] == list(range(1, len(found.passages) + 1))
 
 
-def test_a_model_that_finds_no_answer_abstains(with_chat: Callable[..., str], chat: Chat) -> None:
-    chat.replies = [(200, "The documents do not answer this.")]
-    found = ask(QUESTION, with_chat())
+def test_strict_leaves_out_what_is_not_verified(with_chat: Callable[..., str], chat: StubChat) -> None:
+    chat.replies = [(200, claims(("Every 400 hours.", [(1, "every 400 hours")]), ("It sings.", [(1, "it sings")])))]
+    block = load_pipeline(with_chat())
+    found = ask(QUESTION, "with-chat", block.settings.model_copy(update={"strict": True}))
+    assert (found.answer, len(found.citations)) == ("Every 400 hours. [1]", 1)
+    chat.replies = [(200, claims(("It sings.", [(1, "it sings")])))]
+    found = ask(QUESTION, "with-chat", block.settings.model_copy(update={"strict": True, "top_k": 3}))
     assert (found.mode, found.citations) == ("abstained", ())
+    assert "verified" in found.notes[0]
 
 
-def test_an_answer_without_citations_is_marked(with_chat: Callable[..., str], chat: Chat) -> None:
+def test_the_same_question_to_the_same_index_is_not_asked_again(
+    manuals: tuple[Callable[..., str], Bucket], with_chat: Callable[..., str], chat: StubChat
+) -> None:
+    chat.replies = [(200, claims(("Every 400 hours.", [(1, "every 400 hours")])))]
+    name = with_chat()
+    first, again = ask(QUESTION, name), ask(QUESTION, name)
+    assert (first.cached, again.cached, len(chat.requests)) == (False, True, 1)
+    assert (again.answer, again.citations, again.claims) == (first.answer, first.citations, first.claims)
+    assert again.tokens == {}
+    assert any("--no-cache" in note for note in again.notes)
+    block = load_pipeline(name)
+    assert answer(block, QUESTION, block.settings).cached
+    assert not ask(QUESTION, name, block.settings.model_copy(update={"cache_seconds": 0})).cached
+    assert not ask(QUESTION, name, block.settings.model_copy(update={"temperature": 0.5})).cached
+    assert not ask(QUESTION + " Please.", name).cached
+    asked = len(chat.requests)
+    _, bucket = manuals
+    bucket.put("unrelated.txt", "The lighthouse keeper counts the gulls at noon on every second Sunday.")
+    sync(name)
+    assert not ask(QUESTION, name).cached
+    assert ask(QUESTION, name).cached
+    bucket.delete("unrelated.txt")
+    sync(name)
+    assert ask(QUESTION, name).cached, "the index is again what it was when the first answer was written"
+    assert len(chat.requests) == asked + 1
+
+
+def test_what_failed_or_was_cut_off_is_not_kept(with_chat: Callable[..., str], chat: StubChat) -> None:
+    cut = claims(("Every 400 hours.", [(1, "every 400 hours")]), ("And", []))[:-20]
+    chat.replies = [(200, Say(cut, finish="length"))]
+    name = with_chat()
+    found = ask(QUESTION, name)
+    assert found.answer == "Every 400 hours. [1]"
+    assert any("LOCKSTEP_MAX_ANSWER_TOKENS" in note for note in found.notes)
+    assert not ask(QUESTION, name).cached
+
+
+def test_a_model_that_finds_no_answer_abstains(with_chat: Callable[..., str], chat: StubChat) -> None:
+    chat.replies = [(200, claims(answerable=False))]
+    found = ask(QUESTION, with_chat())
+    assert (found.mode, found.citations, found.tokens) == ("abstained", (), {"prompt": 11, "completion": 7})
+
+
+def test_an_answer_without_citations_is_marked(with_chat: Callable[..., str], chat: StubChat) -> None:
     chat.replies = [(200, "Every now and then.")]
     found = ask(QUESTION, with_chat())
-    assert found.citations == ()
+    assert (found.answer, found.citations) == ("Every now and then. [?]", ())
     assert "do not rely" in found.notes[0]
 
 
-def test_a_prompt_that_is_too_long_is_cut(with_chat: Callable[..., str], chat: Chat) -> None:
-    too_long = {"error": {"message": "This model's maximum context length is 128 tokens.", "code": 400}}
-    chat.replies = [(400, too_long), (200, "Every 400 hours [1].")]
-    found = ask(QUESTION, with_chat())
-    assert found.citations[0].key == "manuals/pump.md"
-    first, second = (request["messages"][1]["content"].count("<passage") for request in chat.requests)
-    assert second < first
+def test_the_plain_path_and_the_flow_hand_the_answer_on_as_it_comes(
+    with_chat: Callable[..., str], chat: StubChat
+) -> None:
+    chat.replies = [(200, claims(("Every 400 hours.", [(1, "every 400 hours")]), ("It sings.", [(1, "it sings")])))]
+    block = load_pipeline(with_chat())
+    fresh = block.settings.model_copy(update={"cache_seconds": 0.0})
+    for run in (lambda: ask(QUESTION, "with-chat", fresh), lambda: answer(block, QUESTION, fresh)):
+        read: list[str] = []
+        token = reader.set(read.append)
+        found = run()
+        reader.reset(token)
+        assert read == ["Every 400 hours. [1] ", "It sings. [?] "]
+        assert found.answer == "".join(read).strip()
+        assert found.tokens == {"prompt": 11, "completion": 7}
 
 
-def test_a_busy_server_is_asked_again(with_chat: Callable[..., str], chat: Chat) -> None:
-    chat.replies = [(503, {"error": {"message": "busy"}}), (200, "Every 400 hours [1].")]
-    assert ask(QUESTION, with_chat()).mode == "generated"
-    assert len(chat.requests) == 2
+def test_a_chat_model_that_fails_is_stood_in_for_if_so_set(with_chat: Callable[..., str], chat: StubChat) -> None:
+    chat.replies = [(200, b"<html>welcome to nginx</html>")]
+    block = load_pipeline(with_chat(model="named"))
+    settings = block.settings.model_copy(update={"fallback": "extractive"})
+    found = ask(QUESTION, "with-chat", settings)
+    assert found.mode == "extractive"
+    assert "every 400 hours" in found.answer
+    assert "OpenAI-compatible" in found.notes[0]
+    assert not ask(QUESTION, "with-chat", settings).cached
 
 
 @pytest.mark.parametrize(
@@ -213,7 +245,7 @@ def test_a_busy_server_is_asked_again(with_chat: Callable[..., str], chat: Chat)
     ],
 )
 def test_a_chat_model_that_fails_is_named(
-    with_chat: Callable[..., str], chat: Chat, status: int, reply: Any, kind: type, words: str
+    with_chat: Callable[..., str], chat: StubChat, status: int, reply: Any, kind: type, words: str
 ) -> None:
     chat.replies = [(status, reply)]
     with pytest.raises(kind, match=words):

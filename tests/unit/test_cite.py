@@ -6,15 +6,24 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tasks.cite import abstains, check, cited_numbers, claim_of, supporting_quote, without_unknown
-from tasks.models import Hit
-from tasks.prompt import ABSTAIN
+from tasks.cite import Checked, check, supporting_quote
+from tasks.generate import from_marks
+from tasks.marks import cited_numbers, pieces, without_unknown
+from tasks.models import Claim, Hit
+from tasks.prompt import ABSTAIN, abstains
+from tasks.reply import Cited, Draft
 
 PASSAGES = (
     Hit(
-        "c1", "deletes.md", 0.9, "Deletes are recorded first. They are retried until Milvus confirms.", "Deletes", None
+        "c1",
+        "deletes.md",
+        0.9,
+        "Deletes are recorded first. They are retried until Milvus confirms.",
+        "Deletes",
+        None,
+        etag="etag-1",
     ),
-    Hit("c2", "handbook.pdf", 0.8, "A rename embeds nothing.\nAn edit embeds what it touches.", "", 4),
+    Hit("c2", "handbook.pdf", 0.8, "A rename embeds nothing.\nAn edit embeds what it touches.", "", 4, etag="etag-2"),
     Hit("c3", "short.txt", 0.7, "Port: 9000", "", None),
 )
 
@@ -62,13 +71,6 @@ def test_whatever_the_answer_only_known_passages_are_cited(answer: str, known: i
     assert set(cited_numbers(kept)) == {n for n in cited_numbers(answer) if 1 <= n <= known}
 
 
-def test_a_claim_is_the_sentences_that_cite_the_passage() -> None:
-    answer = "Deletes come first [1]. Renames are free [2]. They are retried. [1] Edits cost little [1, 2]."
-    assert claim_of(answer, 1) == "Deletes come first [1]. They are retried. [1] Edits cost little [1, 2]."
-    assert claim_of(answer, 2) == "Renames are free [2]. Edits cost little [1, 2]."
-    assert claim_of(answer, 3) == ""
-
-
 @pytest.mark.parametrize(
     ("claim", "passage", "quote"),
     [
@@ -90,22 +92,114 @@ def test_a_quote_stands_in_its_passage_word_for_word(claim: str, passage: str) -
     assert supporting_quote(claim, passage) in passage
 
 
-def test_a_checked_answer_cites_what_it_was_shown() -> None:
-    answer, citations = check("Edits embed what they touch [2]. They are retried [1, 5]. Nonsense [9].", PASSAGES)
-    assert answer == "Edits embed what they touch [2]. They are retried [1]. Nonsense."
-    assert [(one.n, one.key, one.heading, one.page, one.chunk_id) for one in citations] == [
-        (2, "handbook.pdf", "", 4, "c2"),
-        (1, "deletes.md", "Deletes", None, "c1"),
+def marked(text: str, strict: bool = False) -> Checked:
+    return check(from_marks(pieces(text)), PASSAGES, strict)
+
+
+def test_a_marked_answer_cites_what_it_was_shown() -> None:
+    found = marked("Edits embed what they touch [2]. They are retried [1, 5]. Nonsense [9].")
+    assert found.text == "Edits embed what they touch [2]. They are retried [1]. Nonsense. [?]"
+    assert [(one.n, one.key, one.heading, one.page, one.chunk_id, one.version) for one in found.citations] == [
+        (2, "handbook.pdf", "", 4, "c2", "etag-2"),
+        (1, "deletes.md", "Deletes", None, "c1", "etag-1"),
     ]
-    assert [one.quote for one in citations] == [
+    assert [one.quote for one in found.citations] == [
         "An edit embeds what it touches.",
         "They are retried until Milvus confirms.",
+    ]
+    assert [(one.text, one.citations, one.verified) for one in found.claims] == [
+        ("Edits embed what they touch.", (2,), True),
+        ("They are retried.", (1,), True),
+        ("Nonsense.", (), False),
     ]
 
 
 def test_an_answer_that_cites_nothing_has_no_citations() -> None:
-    assert check("Just words.", PASSAGES) == ("Just words.", ())
-    assert check("Only made up [7].", PASSAGES) == ("Only made up.", ())
+    assert marked("Just words.").citations == ()
+    assert marked("Only made up [7].") == Checked("Only made up. [?]", (Claim("Only made up."),), ())
+
+
+def test_what_states_nothing_needs_no_citation() -> None:
+    assert marked("# Edits\nAs follows:\n1. Edits embed little [2].\n").text == (
+        "# Edits\nAs follows:\n1. Edits embed little [2]."
+    )
+
+
+def test_strict_leaves_out_what_is_not_verified() -> None:
+    assert marked("Edits embed little [2]. Nonsense [9]. Words.", strict=True).text == "Edits embed little [2]."
+    assert marked("Nonsense [9]. # Title", strict=True) == Checked("")
+
+
+def draft(text: str, *cited: tuple[int, str]) -> Draft:
+    return Draft(text, tuple(Cited(n, quote) for n, quote in cited))
+
+
+def test_a_quote_that_stands_there_is_verified_wherever_its_line_breaks() -> None:
+    found = check([draft("Renames are free.", (2, "a RENAME  embeds nothing. An edit"))], PASSAGES)
+    assert found.text == "Renames are free. [2]"
+    (one,) = found.citations
+    assert one.verified
+    assert one.quote == "A rename embeds nothing.\nAn edit"
+    assert one.span
+    assert PASSAGES[1].text[slice(*one.span)] == one.quote
+
+
+def test_a_false_quote_is_kept_as_not_verified_and_the_claim_is_marked() -> None:
+    found = check([draft("Renames cost much.", (2, "a rename embeds everything"))], PASSAGES)
+    assert found.text == "Renames cost much. [?]"
+    (one,) = found.citations
+    assert (one.n, one.verified, one.span, one.quote) == (2, False, None, "a rename embeds everything")
+    assert found.claims == (Claim("Renames cost much.", (2,), False),)
+    assert check([draft("Renames cost much.", (2, "a rename embeds everything"))], PASSAGES, strict=True) == Checked("")
+
+
+def test_a_quote_of_another_passage_is_not_verified() -> None:
+    (one,) = check([draft("Port 9000.", (1, "Port: 9000"))], PASSAGES).citations
+    assert not one.verified
+
+
+@pytest.mark.parametrize("n", [0, -1, 4, 10**9])
+def test_a_passage_outside_of_the_context_is_dropped(n: int) -> None:
+    found = check([draft("Port 9000.", (n, "Port: 9000"), (3, "Port: 9000"))], PASSAGES)
+    assert [one.n for one in found.citations] == [3]
+    assert check([draft("Port 9000.", (n, "Port: 9000"))], PASSAGES).citations == ()
+
+
+def test_one_verified_quote_is_enough_and_each_is_listed_once() -> None:
+    drafts = [draft("Port 9000.", (3, "Port: 9000"), (1, "Port: 9000")), draft("Again 9000.", (3, "port:  9000"))]
+    found = check(drafts, PASSAGES)
+    assert found.text == "Port 9000. [3] Again 9000. [3]"
+    assert [(one.n, one.verified) for one in found.citations] == [(3, True), (1, False)]
+    assert [claim.citations for claim in found.claims] == [(3, 1), (3,)]
+    strict = check(drafts, PASSAGES, strict=True)
+    assert [one.n for one in strict.citations] == [3]
+
+
+@settings(max_examples=200, deadline=None, derandomize=True)
+@given(
+    st.lists(
+        st.builds(
+            Draft,
+            st.text("ab [1]2.\n", max_size=20),
+            st.lists(st.builds(Cited, st.integers(-2, 6), st.none() | st.text("Port: 9deltsA", max_size=8))).map(tuple),
+            st.just(" "),
+            st.booleans(),
+        )
+    ),
+    st.booleans(),
+)
+def test_whatever_the_model_says_citations_are_of_its_passages_and_spans_are_true(
+    drafts: list[Draft], strict: bool
+) -> None:
+    found = check(drafts, PASSAGES, strict)
+    for one in found.citations:
+        hit = PASSAGES[one.n - 1]
+        assert one.chunk_id == hit.chunk_id
+        assert one.verified == (one.span is not None)
+        if one.span:
+            assert hit.text[slice(*one.span)] == one.quote
+    assert all(1 <= n <= len(PASSAGES) for n in cited_numbers(found.text))
+    assert all(claim.verified for claim in found.claims) or not strict
 
 
 @pytest.mark.parametrize(

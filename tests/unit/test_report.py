@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -9,7 +10,7 @@ from markdown_it import MarkdownIt
 from markdown_it.tree import SyntaxTreeNode
 
 from blocks.settings import Settings
-from tasks.models import Answer, Citation, SyncReport
+from tasks.models import Answer, Citation, Claim, Hit, SyncReport
 from tasks.report import answer_markdown, cell, quarantine_table, sync_markdown, table
 
 KEYS = [
@@ -94,12 +95,19 @@ def test_a_sync_that_did_nothing_is_reported_without_quarantine_and_speed() -> N
 @pytest.mark.parametrize("key", KEYS)
 def test_an_answer_is_reported_with_its_citations_as_links(key: str) -> None:
     citation = Citation(1, key, "Deletes | first", 4, "A quote | with\na pipe.", "c1")
+    false = replace(citation, quote="Made up.", verified=False)
     answer = Answer(
-        "Why?", "Because [1].", "extractive", (citation,), "docs_g0001", {"total": 0.5}, {"prompt": 12}, ("note",)
-    )
+        "Why?", "Because [1].", "extractive", (citation, false), "docs_g0001", {"total": 0.5}, {"prompt": 12},
+        ("note",), claims=(Claim("Because.", (1,), True), Claim("So.")), passages=(Hit("c1", key, 0.75, "x" * 300, "Guide", 4),),
+    )  # fmt: skip
     text = answer_markdown(answer, {key: "http://s3/documents/x"})
-    citations, seconds, tokens = tables(text)
-    assert squeezed(citations)[1] == ["1", SHOWN[key], "Deletes | first", "4", "A quote | with a pipe."]
+    citations, claims, found, seconds, tokens = tables(text)
+    assert squeezed(citations)[1:] == [
+        ["1", SHOWN[key], "Deletes | first", "4", "A quote | with a pipe.", "yes"],
+        ["1", SHOWN[key], "Deletes | first", "4", "Made up.", "NO: it does not stand there"],
+    ]
+    assert squeezed(claims)[1:] == [["Because.", "1", "yes"], ["So.", "", "NO"]]
+    assert squeezed(found)[1] == ["1", "0.750", SHOWN[key], "Guide", "x" * 160 + "…"]
     assert "](http://s3/documents/x)" in text
     assert seconds[1] == ["total", "0.500"]
     assert tokens[1] == ["prompt", "12"]

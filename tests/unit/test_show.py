@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 
 from deployments import show
-from tasks.models import Answer, Citation, Hit, SyncReport
+from tasks.models import Answer, Citation, Claim, Hit, SyncReport
 from tasks.progress import Silent, listener
 
 HIT = Hit("c1", "größe [x]/a.md", 0.75, "Text of [bold]the[/bold] chunk.", "Guide", 3, "hash")
-CITATION = Citation(1, "a.md", "Guide", None, "A quote.", "c1")
+CITATION = Citation(1, "a.md", "Guide", None, "A quote.", "c1", version="etag-1", span=(3, 11))
 ANSWER = Answer(
-    "Why?", "Because [1].", "generated", (CITATION,), "docs_g0001", {"total": 0.5}, {"prompt": 12}, ("a note",), "run-1"
-)
+    "Why?", "Because [1].", "generated", (CITATION,), "docs_g0001", {"total": 0.5}, {"prompt": 12}, ("a note",),
+    "run-1", (Claim("Because.", (1,), True),),
+)  # fmt: skip
 
 
 def test_sync_has_the_keys_of_its_contract() -> None:
@@ -38,15 +40,21 @@ def test_search_has_the_keys_of_its_contract() -> None:
 
 
 def test_ask_has_the_keys_of_its_contract() -> None:
-    assert show.answer_json(ANSWER) == {
+    assert json.loads(json.dumps(show.answer_json(ANSWER))) == {
         "answer": "Because [1].",
         "mode": "generated",
-        "citations": [{"n": 1, "key": "a.md", "heading": "Guide", "page": None, "quote": "A quote."}],
+        "citations": [
+            {"n": 1, "key": "a.md", "heading": "Guide", "page": None, "quote": "A quote.", "verified": True,
+             "version": "etag-1", "span": [3, 11], "chunk_id": "c1"}
+        ],
+        "claims": [{"text": "Because.", "citations": [1], "verified": True}],
         "collection": "docs_g0001",
+        "cached": False,
         "flow_run_id": "run-1",
+        "notes": ["a note"],
         "seconds": {"total": 0.5},
         "tokens": {"prompt": 12},
-    }
+    }  # fmt: skip
 
 
 def test_json_is_one_line_on_stdout(capsys: pytest.CaptureFixture[str]) -> None:
@@ -84,6 +92,24 @@ def test_an_answer_for_people(capsys: pytest.CaptureFixture[str]) -> None:
     printed = capsys.readouterr()
     assert printed.out.splitlines() == ["Because [1].", "  [1] a.md › Guide", "  mode: generated · docs_g0001 · 0.50 s"]
     assert "a note" in printed.err
+
+
+def test_an_answer_that_was_streamed_is_not_printed_twice(capsys: pytest.CaptureFixture[str]) -> None:
+    show.answer_text(ANSWER, streamed="Because [1]. ")
+    assert capsys.readouterr().out.splitlines()[0] == "  [1] a.md › Guide"
+    show.answer_text(ANSWER, streamed="Because")
+    assert capsys.readouterr().out.splitlines()[0] == "Because [1]."
+
+
+def test_a_place_is_listed_once_and_a_quote_that_is_not_there_said_to_be(capsys: pytest.CaptureFixture[str]) -> None:
+    false = replace(CITATION, quote="Made\nup [x].", verified=False, span=None)
+    twice = (CITATION, replace(CITATION, quote="Another."), false)
+    show.answer_text(replace(ANSWER, citations=twice, cached=True))
+    assert capsys.readouterr().out.splitlines()[1:] == [
+        "  [1] a.md › Guide",
+        "  [1] a.md › Guide (not found there: 'Made\\nup [x].')",
+        "  mode: generated · docs_g0001 · 0.50 s · cached",
+    ]
 
 
 def test_hits_for_people(capsys: pytest.CaptureFixture[str]) -> None:

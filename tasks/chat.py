@@ -1,0 +1,255 @@
+"""Talk to the chat server: one call, its errors in our words, tried again where that may help."""
+
+from __future__ import annotations
+
+import random
+import re
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from tenacity import RetryCallState, Retrying, retry_if_exception, stop_after_attempt
+
+from tasks.errors import PartError, TransientError
+
+if TYPE_CHECKING:
+    from openai import OpenAI
+
+    from blocks.chat_model import ChatModel
+    from blocks.settings import Settings
+    from tasks.prompt import Prompt
+
+TOO_LONG = ("context length", "context_length", "too long", "maximum context", "max_model_len", "longer than")
+NO_SCHEMA = ("response_format", "json_schema", "json schema", "guided", "structured", "grammar", "schema")
+CONNECT_SECONDS = 10.0
+LONGEST_PAUSE = 20.0
+SHOWN = 300
+_LIMIT = re.compile(r"(?:maximum context length|max_model_len|context length|context window)\D{0,20}?(\d{2,9})")
+_NEEDED = re.compile(r"(\d{1,9}) (?:input tokens|prompt tokens|tokens? (?:from|in) the (?:input|messages|prompt))")
+
+Heard = Callable[[str], None]
+"""Is told the text so far, again and again, while it comes."""
+
+
+class TooLongError(PartError):
+    """The prompt does not fit into the model's context; of ``prompt`` tokens ``room`` would, where the server said."""
+
+    def __init__(self, message: str, room: int | None = None, prompt: int | None = None) -> None:
+        super().__init__(message)
+        self.room, self.prompt = room, prompt
+
+
+class NoSchemaError(PartError):
+    """The server does not write JSON by a schema."""
+
+
+class SlowError(TransientError):
+    """The model took too long; asked again it would take as long again."""
+
+
+class BrokenOffError(TransientError):
+    """The answer broke off; a part of it may have been shown."""
+
+
+@dataclass(frozen=True, slots=True)
+class Spoken:
+    """What the model said in one call. ``cut`` when it came to the limit of tokens before its end."""
+
+    text: str
+    cut: bool
+    tokens: dict[str, int] = field(default_factory=dict)
+
+
+def short(error: object) -> str:
+    """Return an error's words in one line: a proxy may answer with a page of HTML."""
+    words = " ".join(str(error).split())
+    return words if len(words) <= SHOWN else f"{words[:SHOWN]}…"
+
+
+def too_long(message: str, words: str, answer_tokens: int) -> TooLongError:
+    """Return the error with the numbers that the server gave, if it did."""
+    limit, needed = _LIMIT.search(words.lower()), _NEEDED.search(words.lower())
+    room = int(limit[1]) - answer_tokens if limit else None
+    return TooLongError(message, room, int(needed[1]) if needed else None)
+
+
+@contextmanager
+def translated(block: ChatModel, answer_tokens: int = 0, schema: bool = False) -> Iterator[None]:
+    """Raise our errors instead of the openai client's."""
+    import openai
+
+    where = f"Chat model: {block.base_url}"
+    try:
+        yield
+    except (openai.AuthenticationError, openai.PermissionDeniedError) as error:
+        raise PartError(f"{where} refused the key ({error.status_code}). Check VLLM_API_KEY.") from error
+    except openai.NotFoundError as error:
+        raise PartError(
+            f"{where} has no model '{block.model}', or that is not the address up to and with /v1. "
+            "Check LLM_MODEL and VLLM_BASE_URL."
+        ) from error
+    except (openai.BadRequestError, openai.UnprocessableEntityError) as error:
+        words = str(error).lower()
+        message = f"{where} refused the request: {short(error)}"
+        if any(one in words for one in TOO_LONG):
+            raise too_long(message, words, answer_tokens) from error
+        kind = NoSchemaError if schema and any(one in words for one in NO_SCHEMA) else PartError
+        raise kind(message) from error
+    except openai.APITimeoutError as error:
+        raise _slow(block) from error
+    except (openai.APIConnectionError, openai.RateLimitError, openai.InternalServerError) as error:
+        raise TransientError(
+            f"{where} does not answer ({type(error).__name__}: {short(error)}). Is vLLM up, and is VLLM_BASE_URL right?"
+        ) from error
+    except (openai.OpenAIError, ValueError) as error:
+        raise PartError(f"{where} did not answer like an OpenAI-compatible server: {short(error)}") from error
+
+
+def _slow(block: ChatModel) -> SlowError:
+    return SlowError(
+        f"Chat model: {block.base_url} did not answer within {block.timeout_seconds:g} s. Raise timeout_seconds of the "
+        "Chat Model block, or lower LOCKSTEP_MAX_ANSWER_TOKENS."
+    )
+
+
+class Chat:
+    """Talks to one chat server under a pipeline's settings; a ``with`` closes its client."""
+
+    def __init__(self, block: ChatModel, settings: Settings) -> None:
+        import openai
+
+        self.block, self.settings = block, settings
+        seconds = block.timeout_seconds
+        with translated(block):
+            self.client: OpenAI = block.get_client().with_options(
+                # The pauses of its own retries cannot tell a server that is busy from one that is slow.
+                max_retries=0,
+                timeout=openai.Timeout(seconds, connect=min(CONNECT_SECONDS, seconds)),
+            )
+        self.model = block.model or ""
+
+    def __enter__(self) -> Chat:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.client.close()
+
+    def say(self, prompt: Prompt, schema: dict[str, Any] | None = None, heard: Heard | None = None) -> Spoken:
+        """Return what the model answers; with ``heard`` as it comes.
+
+        429, 5xx and refused connections are tried again, as often as the block says. Raises ``TransientError`` or
+        ``PartError`` naming the setting to look at, ``TooLongError``, and ``NoSchemaError`` where the server has no
+        JSON schemas.
+        """
+        again = Retrying(
+            retry=retry_if_exception(_passes),
+            stop=stop_after_attempt(1 + self.block.max_retries),
+            wait=_pause,
+            reraise=True,
+        )
+        spoken: Spoken = again(self._once, prompt, schema, heard)
+        if not spoken.text.strip():
+            why = "it came to its limit of tokens" if spoken.cut else "it stopped by itself"
+            raise PartError(
+                f"Chat model: {self.block.base_url} returned an empty answer ({why}). Raise "
+                "LOCKSTEP_MAX_ANSWER_TOKENS, or use another model."
+            )
+        return spoken
+
+    def _once(self, prompt: Prompt, schema: dict[str, Any] | None, heard: Heard | None) -> Spoken:
+        with translated(self.block, self.settings.max_answer_tokens, schema is not None):
+            self.model = self.model or _first(self.client.models.list())
+            options = self._options(prompt, schema)
+            if heard:
+                return self._stream(options, heard)
+            return _spoken(self.client.chat.completions.create(**options))
+
+    def _options(self, prompt: Prompt, schema: dict[str, Any] | None) -> dict[str, Any]:
+        settings = self.settings
+        options: dict[str, Any] = {
+            "model": self.model,
+            "messages": list(prompt.messages),
+            "temperature": settings.temperature,
+            "top_p": settings.top_p,
+            "max_tokens": settings.max_answer_tokens,
+        }
+        if settings.seed is not None:
+            options["seed"] = settings.seed
+        if schema is not None:
+            named = {"name": "answer", "schema": schema, "strict": True}
+            options["response_format"] = {"type": "json_schema", "json_schema": named}
+        return options
+
+    def _stream(self, options: dict[str, Any], heard: Heard) -> Spoken:
+        until = time.monotonic() + self.block.timeout_seconds
+        text, finish, tokens = "", None, dict[str, int]()
+        options = {**options, "stream": True, "stream_options": {"include_usage": True}}
+        with self.client.chat.completions.create(**options) as stream:
+            for event in self._whole(stream):
+                tokens = _tokens(event) or tokens
+                for choice in event.choices[:1]:
+                    finish = choice.finish_reason or finish
+                    if choice.delta and choice.delta.content:
+                        text += choice.delta.content
+                        heard(text)
+                if time.monotonic() > until:
+                    raise _slow(self.block)
+        if finish is None:
+            raise self._broken("the stream ended early")
+        return Spoken(text.strip(), finish == "length", tokens)
+
+    def _whole(self, stream: Any) -> Iterator[Any]:
+        """Yield the events of a stream. Raises ``BrokenOffError`` when it breaks off, ``ValueError`` without events."""
+        import openai
+
+        events = 0
+        try:
+            for event in stream:
+                events += 1
+                yield event
+        except openai.APITimeoutError:
+            raise
+        except openai.APIError as error:
+            raise self._broken(f"{type(error).__name__}: {short(error)}") from error
+        if not events:
+            raise ValueError("there are no events in its stream")
+
+    def _broken(self, why: str) -> BrokenOffError:
+        return BrokenOffError(
+            f"Chat model: {self.block.base_url} broke off in the middle of its answer ({why}): what came of it is "
+            "not the whole answer. Is vLLM up?"
+        )
+
+
+def _first(models: Any) -> str:
+    names = [one.id for one in getattr(models, "data", None) or []]
+    if not names:
+        raise ValueError("it lists no models")
+    return str(names[0])
+
+
+def _spoken(answer: Any) -> Spoken:
+    if not getattr(answer, "choices", None):
+        raise ValueError(f"no choices in the answer, which begins {short(answer)[:60]!r}")
+    choice = answer.choices[0]
+    return Spoken((choice.message.content or "").strip(), choice.finish_reason == "length", _tokens(answer))
+
+
+def _tokens(answer: Any) -> dict[str, int]:
+    usage = getattr(answer, "usage", None)
+    return {"prompt": usage.prompt_tokens, "completion": usage.completion_tokens} if usage else {}
+
+
+def _passes(error: BaseException) -> bool:
+    return isinstance(error, TransientError) and not isinstance(error, SlowError | BrokenOffError)
+
+
+def _pause(state: RetryCallState) -> float:
+    """Return the seconds to wait: those that the server asks for, else growing ones."""
+    error = state.outcome.exception() if state.outcome else None
+    headers = getattr(getattr(error and error.__cause__, "response", None), "headers", {})
+    asked = re.fullmatch(r"\s*(\d{1,6}(?:\.\d+)?)\s*", headers.get("retry-after", ""))
+    seconds = float(asked[1]) if asked else 0.5 * 2**state.attempt_number * random.uniform(0.75, 1.0)
+    return min(seconds, LONGEST_PAUSE)

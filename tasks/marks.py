@@ -1,0 +1,57 @@
+"""The [n] style: numbers in square brackets behind the statements of a text."""
+
+from __future__ import annotations
+
+import re
+
+MARK = re.compile(r"\s?\[(\d{1,3}(?:\s*,\s*\d{1,3})*)\]")
+_BREAK = re.compile(
+    # The end of a sentence, with the marks behind it, before something that is not in lower case; or a line's end.
+    r"(?:(?<=[.!?])|(?<=[.!?][\"'”’)])|(?<=\d\]))(?P<space>[^\S\n]+)(?=[^\sa-z\[])|(?P<line>\s*\n\s*)"
+)
+_LETTER = re.compile(r"[^\W\d_]")
+LEAST_LETTERS = 3
+
+
+def cited_numbers(answer: str) -> list[int]:
+    """Return the numbers cited, each once, in order: '[2] … [1, 3]' → 2, 1, 3."""
+    numbers = (int(n) for marks in MARK.findall(answer) for n in marks.split(","))
+    return list(dict.fromkeys(numbers))
+
+
+def without_unknown(answer: str, known: int) -> str:
+    """Return the answer without citations of passages that do not exist (numbers over ``known``, and 0)."""
+
+    def keep(match: re.Match[str]) -> str:
+        numbers = [n for n in (int(part) for part in match[1].split(",")) if 1 <= n <= known]
+        return "".join(f" [{n}]" for n in numbers)
+
+    return MARK.sub(keep, answer).strip()
+
+
+def without_marks(text: str) -> str:
+    """Return a text that cites nothing: marks are taken out; where one is glued to a word, as in code, it stays
+    readable but is none."""
+
+    def drop(match: re.Match[str]) -> str:
+        glued = match.start() > 0 and match[0].startswith("[") and match.string[match.start() - 1].isalnum()
+        return f"［{match[1]}］" if glued else ""
+
+    return MARK.sub(drop, text).strip()
+
+
+def pieces(text: str) -> list[tuple[str, str]]:
+    """Return the sentences and lines of an answer, each with the white space behind it; joined they are the text."""
+    found: list[tuple[str, str]] = []
+    begin = 0
+    for match in _BREAK.finditer(text):
+        if match.start() > begin:
+            found.append((text[begin : match.start()], match[0]))
+            begin = match.end()
+    return [*found, (text[begin:], "")] if begin < len(text) else found
+
+
+def states(piece: str) -> bool:
+    """Say whether a piece of an answer claims something: list numbers, headings and 'as follows:' do not."""
+    words = MARK.sub("", piece).strip()
+    return len(_LETTER.findall(words)) >= LEAST_LETTERS and not words.endswith(":") and not words.startswith("#")

@@ -1,0 +1,124 @@
+"""Keep what a chat model wrote, so that the same question to the same index needs no second call.
+
+The key is made of everything that the answer follows from: question, settings, chat model, generation, the passages
+found and the state of the ledger. So any change of the index, and any other setting, leads to another key; nobody has
+to throw anything away for an answer to be right. Kept in Prefect's result storage.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pydantic import TypeAdapter
+
+from tasks.errors import LockstepError
+from tasks.ledger import Ledger
+from tasks.models import Citation, Claim, Mode
+from tasks.prompt import FORMATS
+
+if TYPE_CHECKING:
+    from prefect.results import ResultStore
+
+    from blocks.chat_model import ChatModel
+    from blocks.pipeline import Pipeline
+    from blocks.settings import Settings
+    from tasks.retrieve import Retrieved
+
+FOLDER = "lockstep-answers"
+VERSION = 1
+"""Raised when answers are checked or kept in another way: what was kept before is not found any more."""
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """What the chat model wrote, checked; ``whole`` when a later question may get it too."""
+
+    text: str
+    mode: Mode
+    claims: tuple[Claim, ...] = ()
+    citations: tuple[Citation, ...] = ()
+    tokens: dict[str, int] | None = None
+    notes: tuple[str, ...] = ()
+    whole: bool = True
+
+
+_FORM: TypeAdapter[Written] = TypeAdapter(Written)
+
+
+def key_of(question: str, settings: Settings, chat: ChatModel, found: Retrieved, state: str) -> str:
+    """Return the name under which an answer is kept; ``state`` is the ledger's."""
+    parts: Sequence[Any] = (
+        VERSION,
+        FORMATS,
+        question,
+        settings.model_dump(mode="json"),
+        (chat.base_url, chat.model),
+        found.collection,
+        [(hit.chunk_id, hit.text, hit.key, hit.etag, hit.heading, hit.page, hit.outdated) for hit in found.hits],
+        state,
+    )
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+
+class Kept:
+    """The answer kept for one question, if there is one. Its storage failing never costs an answer."""
+
+    def __init__(self, key: str, seconds: float) -> None:
+        self._key, self._seconds = f"{FOLDER}/{key}", seconds
+
+    def read(self) -> Written | None:
+        """Return what was written before, unless its time is over."""
+        with suppress(Exception):  # a missing file, an unreachable storage, another version's record: no answer kept
+            record = _store().read(self._key)
+            expires = record.metadata.expiration
+            if expires is None or expires > datetime.now(UTC):
+                return _FORM.validate_python({**record.result, "whole": True})
+        return None
+
+    def write(self, written: Written) -> None:
+        """Keep what was written for as long as the settings say; forget what nobody can ask for any more."""
+        with suppress(Exception):  # an answer that cannot be kept is an answer all the same
+            store = _store()
+            until: Any = datetime.now(UTC) + timedelta(seconds=self._seconds)
+            store.write(_FORM.dump_python(written, mode="json"), key=self._key, expiration=until)
+            sweep(getattr(store.result_storage, "basepath", None), self._seconds)
+
+
+def sweep(base: str | None, seconds: float) -> None:
+    """Delete answers kept in a local folder for longer than ``seconds``, and at least a day."""
+    if base is None:
+        return
+    until = time.time() - max(seconds, 86_400.0)
+    for file in (Path(base) / FOLDER).iterdir():
+        if file.stat().st_mtime < until:
+            file.unlink(missing_ok=True)
+
+
+def kept(pipeline: Pipeline, question: str, settings: Settings, found: Retrieved) -> Kept | None:
+    """Return where the answer to a question is kept; None where none is to be, or the ledger cannot say its state."""
+    if pipeline.chat_model is None or not settings.cache_seconds:
+        return None
+    try:
+        ledger = Ledger(pipeline.ledger)
+        try:
+            state = ledger.state(found.collection)
+        finally:
+            ledger.engine.dispose()
+    except LockstepError:
+        return None
+    return Kept(key_of(question, settings, pipeline.chat_model, found, state), settings.cache_seconds)
+
+
+def _store() -> ResultStore:
+    from prefect.results import ResultStore
+    from prefect.serializers import JSONSerializer
+
+    return ResultStore(serializer=JSONSerializer(), cache_result_in_memory=False)

@@ -1,0 +1,65 @@
+"""Where a quote stands: white space, case and Unicode forms forgiven, nothing else."""
+
+from __future__ import annotations
+
+import unicodedata
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tasks.fence import neutral
+from tasks.quotes import fold, locate
+
+PASSAGE = "Die  Größe der\nDatei: »5 MB«.\u00a0Caf\u00e9 ﬁnden — 1² x[1] <s>tag</s>\u200b end."
+
+
+@pytest.mark.parametrize(
+    ("quote", "stands"),
+    [
+        ("Die Größe der Datei", "Die  Größe der\nDatei"),
+        ("DIE GRÖSSE", "Die  Größe"),
+        ("  datei:\t»5 mb«", "Datei: »5 MB«"),
+        ("5 MB«. Café", "5 MB«.\u00a0Café"),
+        ("Cafe\u0301", "Café"),
+        ("finden", "ﬁnden"),
+        ("12 x[1]", "1² x[1]"),
+        ("x⁅1] ‹s>tag", "x[1] <s>tag"),
+        ('"Die Größe…"', "Die  Größe"),
+        ("“Datei”", "Datei"),
+        ("</s> end", "</s>\u200b end"),
+    ],
+)
+def test_a_quote_stands_there_in_other_forms(quote: str, stands: str) -> None:
+    span = locate(quote, PASSAGE)
+    assert span
+    assert PASSAGE[slice(*span)] == stands
+
+
+@pytest.mark.parametrize("quote", ["", " ", "…", "—", "«.", "Größe Datei", "5 GB", "Grosse", "Die Größe der Datei ist"])
+def test_other_words_stand_nowhere(quote: str) -> None:
+    assert locate(quote, PASSAGE) is None
+
+
+def test_the_quote_of_a_decomposed_passage_keeps_its_accents() -> None:
+    passage = unicodedata.normalize("NFD", "Das Café schließt.")
+    assert passage[slice(*(locate("café", passage) or (0, 0)))] == "Cafe\u0301"
+
+
+@settings(max_examples=300, deadline=None, derandomize=True)
+@given(st.text(min_size=1, max_size=60), st.data())
+def test_every_part_of_a_text_stands_in_it(text: str, data: st.DataObject) -> None:
+    begin = data.draw(st.integers(0, len(text) - 1))
+    part = text[begin : data.draw(st.integers(begin + 1, len(text)))]
+    span = locate(part, text)
+    if any(one.isalnum() for one in fold(part)[0]):
+        assert span
+        assert fold(part)[0] in fold(text[slice(*span)])[0]
+        assert locate(unicodedata.normalize("NFKD", part), text)
+
+
+@settings(max_examples=200, deadline=None, derandomize=True)
+@given(st.text("ab<>[]|/s1 INST_im", min_size=1, max_size=40))
+def test_what_was_shown_neutralised_is_found_as_it_stands(text: str) -> None:
+    if any(one.isalnum() for one in text):
+        assert locate(neutral(text, marks=True), text)
