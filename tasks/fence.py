@@ -47,4 +47,5 @@ def fence_of(question: str, hits: Sequence[Hit]) -> str:
 def fenced(n: int, hit: Hit, fence: str, marks: bool = False) -> str:
     """Return a passage between marks that nothing in it can close: its place in one line, then its text."""
     place = " › ".join(part for part in (hit.key, hit.heading) if part)
-    return f'<{fence} n="{n}">\n{neutral(" ".join(place.split()), marks)}\n{neutral(hit.text, marks)}\n</{fence}>'
+    body = neutral(f"{' '.join(place.split())}\n{hit.text}", marks)
+    return f'<{fence} n="{n}">\n{body}\n</{fence}>'

@@ -275,6 +275,22 @@ def test_the_way_is_free_within_a_minute() -> None:
     assert lease.RENEWED_EVERY_SECONDS * 3000 <= lease.LASTS_MS
 
 
+def test_its_state_differs_after_every_sync_that_changed_something(
+    ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    times = iter(range(1, 1000))
+    monkeypatch.setattr("tasks.ledger.now", lambda: next(times))
+    states = [ledger.state(ON)]
+    for refs in ([ref("a"), ref("b")], [ref("a", "e2"), ref("b")], [ref("a", "e2")], [ref("c")], []):
+        plan_and_do(ledger, refs)
+        states.append(ledger.state(ON))
+        plan_and_do(ledger, refs)
+        assert ledger.state(ON) == states[-1], "a sync that changes nothing changes no state"
+    assert len(set(states[:-1])) == len(states) - 1
+    assert states[-1] == states[0], "empty as in the beginning"
+    assert ledger.state("docs_g0002") == states[0]
+
+
 def test_a_long_writer_keeps_its_lease(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(lease, "LASTS_MS", 600)
     monkeypatch.setattr(lease, "RENEWED_EVERY_SECONDS", 0.1)

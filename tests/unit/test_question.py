@@ -27,6 +27,22 @@ def test_an_absurdly_long_question_is_misuse() -> None:
         checked("x" * (LONGEST + 1))
 
 
+@pytest.mark.parametrize("character", ["\x00", "\x07", "\x1b", "\x7f", "\x9b"])
+def test_a_control_character_is_misuse_and_named(character: str) -> None:
+    with pytest.raises(MisuseError, match=rf"control character \(U\+{ord(character):04X}, its character 4\)"):
+        checked(f"Why{character}?")
+
+
+def test_what_is_no_utf_8_is_misuse() -> None:
+    with pytest.raises(MisuseError, match=r"not valid UTF-8 \(its character 4\)"):
+        checked(b"Why\xff?".decode("utf-8", "surrogateescape"))
+
+
+def test_lines_and_all_scripts_are_fine() -> None:
+    question = "Why\tthis,\r\nand what is \u0645\u06cc\u200c\u062e\u0648\u0627\u0647\u0645 \U0001f468\u200d\U0001f469?"
+    assert checked(question) == question
+
+
 @pytest.fixture
 def file(tmp_path: Path) -> Path:
     return tmp_path / "questions.jsonl"

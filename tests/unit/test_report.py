@@ -98,7 +98,8 @@ def test_an_answer_is_reported_with_its_citations_as_links(key: str) -> None:
     false = replace(citation, quote="Made up.", verified=False)
     answer = Answer(
         "Why?", "Because [1].", "extractive", (citation, false), "docs_g0001", {"total": 0.5}, {"prompt": 12},
-        ("note",), claims=(Claim("Because.", (1,), True), Claim("So.")), passages=(Hit("c1", key, 0.75, "x" * 300, "Guide", 4),),
+        ("note",), claims=(Claim("Because.", (1,), True), Claim("So.")),
+        passages=(Hit("c1", key, 0.75, "x" * 300, "Guide", 4),),
     )  # fmt: skip
     text = answer_markdown(answer, {key: "http://s3/documents/x"})
     citations, claims, found, seconds, tokens = tables(text)

@@ -1,0 +1,267 @@
+"""The chat server as it may be: well, busy, slow, killed, another one than expected. Over HTTP, from a stub."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from pydantic import SecretStr
+
+from blocks.chat_model import ChatModel
+from blocks.settings import Settings
+from tasks.chat import BrokenOffError, SlowError, TooLongError
+from tasks.cite import check
+from tasks.errors import PartError, TransientError
+from tasks.generate import CUT_NOTE, MARKED_NOTE, ask_model, fewer, without_schema
+from tasks.models import Hit
+from tasks.reply import Reply
+from tests.stub_chat import Say, StubChat, claims
+
+HITS = tuple(
+    Hit(f"c{n}", f"{n}.md", 1 - n / 10, f"Passage {n} says {n * 11}." + "x" * 400, "", None) for n in range(1, 7)
+)
+GOOD = claims(("It is eleven.", [(1, "says 11")]), ("It is 22.", [(2, "passage 2 SAYS 22")]))
+REFUSED = (400, {"error": {"message": "response_format json_schema is not supported", "code": 400}})
+
+
+@pytest.fixture
+def chat() -> Iterator[StubChat]:
+    chat = StubChat()
+    yield chat
+    chat.close()
+    without_schema.clear()
+
+
+@pytest.fixture
+def asked(chat: StubChat) -> Callable[..., Reply]:
+    def ask(
+        *replies: Any, tell: Any = None, timeout: float = 20.0, retries: int = 1, hits: Any = HITS, **settings: Any
+    ) -> Reply:
+        chat.replies = [reply if isinstance(reply, tuple) else (200, reply) for reply in replies]
+        block = ChatModel(base_url=chat.url, api_key=SecretStr("key"), timeout_seconds=timeout, max_retries=retries)
+        return ask_model(block, "What is it?", hits, Settings(**settings), tell)
+
+    return ask
+
+
+def text_of(reply: Reply) -> str:
+    return check(reply.drafts, reply.prompt.passages).text
+
+
+def test_the_settings_are_what_is_sent(asked: Callable[..., Reply], chat: StubChat) -> None:
+    asked(GOOD, temperature=0.7, top_p=0.9, seed=5, max_answer_tokens=99, system_prompt="Be kind.")
+    (request,) = chat.requests
+    sent = {name: request[name] for name in ("model", "temperature", "top_p", "seed", "max_tokens")}
+    assert sent == {"model": "served-model", "temperature": 0.7, "top_p": 0.9, "seed": 5, "max_tokens": 99}
+    assert request["messages"][0]["content"].startswith("Be kind. ")
+    assert request["response_format"]["type"] == "json_schema"
+    asked(GOOD)
+    assert "seed" not in chat.requests[-1]
+
+
+def test_marked_answers_ask_for_no_schema(asked: Callable[..., Reply], chat: StubChat) -> None:
+    reply = asked("It is eleven [1].", answers="marked")
+    assert "response_format" not in chat.requests[0]
+    assert (text_of(reply), reply.notes) == ("It is eleven [1].", ())
+
+
+def test_a_server_that_refuses_schemas_is_asked_for_marks_then_and_later(
+    asked: Callable[..., Reply], chat: StubChat
+) -> None:
+    reply = asked(REFUSED, "It is eleven [1].")
+    assert (text_of(reply), reply.notes) == ("It is eleven [1].", (MARKED_NOTE,))
+    assert "response_format" not in chat.requests[1]
+    assert "square brackets" in chat.requests[1]["messages"][0]["content"]
+    again = asked("It is eleven [1].")
+    assert again.notes == (MARKED_NOTE,)
+    assert len(chat.requests) == 3
+
+
+def test_a_server_that_overlooks_schemas_is_asked_for_marks(asked: Callable[..., Reply], chat: StubChat) -> None:
+    for said in ("It is eleven.", '{"answer": "eleven"}', "[1, 2"):
+        without_schema.clear()
+        chat.requests.clear()
+        reply = asked(said, "It is eleven [1].")
+        assert (text_of(reply), reply.notes) == ("It is eleven [1].", (MARKED_NOTE,)), said
+        assert len(chat.requests) == 2
+
+
+def test_plain_text_with_marks_is_taken_as_it_is(asked: Callable[..., Reply], chat: StubChat) -> None:
+    reply = asked("It is eleven [1]. And more.")
+    assert (text_of(reply), reply.notes) == ("It is eleven [1]. And more. [?]", (MARKED_NOTE,))
+    assert len(chat.requests) == 1
+    asked("It is eleven [1].")
+    assert "response_format" not in chat.requests[1]
+
+
+@pytest.mark.parametrize(
+    "said",
+    [claims(answerable=False), claims(("No.", [(1, "says")]), answerable=False), '{"answerable": true, "claims": []}',
+     "The documents do not answer this."],
+)  # fmt: skip
+def test_the_model_may_say_that_it_does_not_know(asked: Callable[..., Reply], said: str) -> None:
+    reply = asked(said)
+    assert (reply.drafts, reply.whole) == ((), True)
+
+
+def test_an_answer_cut_off_keeps_its_complete_claims_and_says_so(asked: Callable[..., Reply]) -> None:
+    reply = asked(Say(GOOD[:-30], "length"))
+    assert (text_of(reply), reply.notes, reply.whole) == ("It is eleven. [1]", (CUT_NOTE,), False)
+    marked = asked(Say("It is eleven [1]. And then it", "length"), answers="marked")
+    assert (text_of(marked), marked.notes, marked.whole) == ("It is eleven [1].", (CUT_NOTE,), False)
+
+
+def test_an_answer_cut_off_before_its_first_claim_is_an_error(asked: Callable[..., Reply], chat: StubChat) -> None:
+    with pytest.raises(PartError, match="LOCKSTEP_MAX_ANSWER_TOKENS"):
+        asked(Say(GOOD[:40], "length"))
+    assert len(chat.requests) == 1
+    with pytest.raises(PartError, match=r"empty answer \(it came to its limit"):
+        asked(Say("  ", "length"))
+
+
+def test_two_stages_write_first_and_cite_then(asked: Callable[..., Reply], chat: StubChat) -> None:
+    second = '{"sentences": [{"sentence": 2, "citations": [{"passage": 2, "quote": "Says  22"}]}]}'
+    reply = asked("So [1]:\nIt is big. It is 22 [3].", second, stages=2)
+    assert text_of(reply) == "So:\nIt is big. [?] It is 22. [2]"
+    assert reply.tokens == {"prompt": 22, "completion": 14}
+    first, then = chat.requests
+    assert "response_format" not in first
+    assert then["messages"][1]["content"].endswith("Sentences of the answer:\n1: It is big.\n2: It is 22.")
+    schema = then["response_format"]["json_schema"]["schema"]
+    assert schema["properties"]["sentences"]["items"]["properties"]["sentence"]["enum"] == [1, 2]
+
+
+def test_two_stages_without_schemas_assign_by_lines(asked: Callable[..., Reply], chat: StubChat) -> None:
+    reply = asked("It is big. It is 22.", "1: none\n2: [2] [9]\n7: [1]", stages=2, answers="marked")
+    assert text_of(reply) == "It is big. [?] It is 22. [2]"
+    reply = asked("It is 22.", REFUSED, "It is 22.", "1: [2]", stages=2)
+    assert (text_of(reply), reply.notes) == ("It is 22. [2]", (MARKED_NOTE,))
+
+
+def test_two_stages_abstain_in_the_first(asked: Callable[..., Reply], chat: StubChat) -> None:
+    assert asked("The documents do not answer this.", stages=2).drafts == ()
+    assert len(chat.requests) == 1
+
+
+def limit(room: int, prompt: int) -> tuple[int, Any]:
+    words = f"This model's maximum context length is {room} tokens. However, you requested 1024 output tokens and"
+    return 400, {"error": {"message": f"{words} your prompt contains at least {prompt} input tokens, for a total of …"}}
+
+
+def test_a_prompt_that_is_too_long_is_cut_by_the_numbers_that_the_server_names(
+    asked: Callable[..., Reply], chat: StubChat
+) -> None:
+    reply = asked(limit(2024, 1200), GOOD)
+    assert len(reply.prompt.passages) == 4, "5/6 of it fit, with a little to spare"
+    assert reply.prompt.passages == HITS[:4]
+    assert "4 of 6 passages" in reply.notes[0]
+    enum = chat.requests[1]["response_format"]["json_schema"]["schema"]["properties"]["claims"]["items"]
+    assert enum["properties"]["citations"]["items"]["properties"]["passage"]["enum"] == [1, 2, 3, 4]
+
+
+def test_without_numbers_half_of_it_is_left_out_until_one_is_left(asked: Callable[..., Reply], chat: StubChat) -> None:
+    too_long = (400, {"error": {"message": "prompt is too long"}})
+    assert len(asked(too_long, too_long, GOOD).prompt.passages) == 1
+    with pytest.raises(PartError, match="--max-model-len"):
+        asked(too_long)
+
+
+def test_an_answer_longer_than_the_context_names_its_setting(asked: Callable[..., Reply], chat: StubChat) -> None:
+    with pytest.raises(PartError, match="lower LOCKSTEP_MAX_ANSWER_TOKENS"):
+        asked(limit(512, 300))
+    assert len(chat.requests) == 1
+
+
+@pytest.mark.parametrize(("room", "prompt"), [(None, None), (100, None), (100, 90), (10, 10_000), (99, 100), (50, 100)])
+def test_each_cut_leaves_out_at_least_one_and_keeps_one(room: int | None, prompt: int | None) -> None:
+    for shown in range(2, 7):
+        kept = fewer(HITS, shown, TooLongError("too long", room, prompt))
+        assert 1 <= len(kept) < shown
+        assert tuple(kept) == HITS[: len(kept)]
+
+
+def test_a_busy_server_is_asked_again_as_often_as_the_block_says(asked: Callable[..., Reply], chat: StubChat) -> None:
+    busy = (429, {"error": {"message": "busy"}})
+    assert text_of(asked(busy, busy, GOOD, retries=2)).startswith("It is eleven.")
+    assert len(chat.requests) == 3
+    with pytest.raises(TransientError, match="VLLM_BASE_URL"):
+        asked(busy, retries=1)
+    assert len(chat.requests) == 5
+
+
+@pytest.mark.parametrize("status", [400, 401, 403, 404, 422])
+def test_what_will_not_pass_is_not_tried_again(asked: Callable[..., Reply], chat: StubChat, status: int) -> None:
+    with pytest.raises(PartError):
+        asked((status, {"error": {"message": "no"}}), retries=3)
+    assert len(chat.requests) == 1
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_slow_server_is_given_up_after_its_time_and_not_asked_again(
+    asked: Callable[..., Reply], chat: StubChat, stream: bool
+) -> None:
+    began = time.monotonic()
+    with pytest.raises(SlowError, match=r"within 0\.5 s\. Raise timeout_seconds"):
+        asked(Say(GOOD, after=2), timeout=0.5, retries=3, tell=(lambda *_: None) if stream else None)
+    assert time.monotonic() - began < 2
+    assert len(chat.requests) == 1
+
+
+def test_a_server_that_trickles_is_given_up_as_well(asked: Callable[..., Reply]) -> None:
+    began = time.monotonic()
+    with pytest.raises(SlowError):
+        asked(Say(GOOD * 10, between=0.2), timeout=0.6, tell=lambda *_: None)
+    assert time.monotonic() - began < 3
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("reply", [b"<html>welcome to nginx</html>", {"hello": "world"}, [1]])
+def test_a_server_that_is_another_one_is_named(asked: Callable[..., Reply], reply: Any, stream: bool) -> None:
+    with pytest.raises(PartError, match="OpenAI-compatible"):
+        asked(reply, tell=(lambda *_: None) if stream else None)
+
+
+def test_a_page_of_html_in_an_error_is_shortened(asked: Callable[..., Reply]) -> None:
+    with pytest.raises(TransientError) as caught:
+        asked((502, b"<html>" + b"bad gateway\n" * 1000), retries=0)
+    assert len(str(caught.value)) < 600
+    assert "\n" not in str(caught.value)
+
+
+def test_nobody_listening_there_is_said_at_once() -> None:
+    block = ChatModel(base_url="http://127.0.0.1:9/v1", max_retries=0)
+    with pytest.raises(TransientError, match=r"127\.0\.0\.1:9.*VLLM_BASE_URL"):
+        ask_model(block, "What is it?", HITS, Settings())
+
+
+def test_claims_are_told_as_they_are_complete(asked: Callable[..., Reply]) -> None:
+    told: list[tuple[str, float]] = []
+    reply = asked(Say(GOOD, between=0.01), tell=lambda draft, _prompt: told.append((draft.text, time.monotonic())))
+    assert [text for text, _ in told] == ["It is eleven.", "It is 22."]
+    assert told[1][1] - told[0][1] > 0.05
+    assert reply.tokens == {"prompt": 11, "completion": 7}
+
+
+@pytest.mark.parametrize(
+    "said", ["It is eleven [1].\n\nIt is 22 [2]. As 1.5 is", "The documents do not answer this. Sorry."]
+)
+def test_sentences_are_told_as_they_are_complete(asked: Callable[..., Reply], said: str) -> None:
+    told: list[Any] = []
+    reply = asked(said, tell=lambda draft, _prompt: told.append(draft), answers="marked")
+    assert tuple(told) == reply.drafts
+
+
+def test_a_model_that_refuses_in_the_end_has_told_nothing(asked: Callable[..., Reply]) -> None:
+    told: list[Any] = []
+    asked(claims(("No.", [(1, "says")]), answerable=False), tell=lambda *one: told.append(one))
+    assert told == []
+
+
+def test_a_server_killed_in_mid_stream_is_no_answer(asked: Callable[..., Reply], chat: StubChat) -> None:
+    told: list[Any] = []
+    with pytest.raises(BrokenOffError, match="not the whole answer"):
+        asked(Say(GOOD[:-4], None), tell=lambda *one: told.append(one), retries=3)
+    assert len(told) == 1
+    assert len(chat.requests) == 1

@@ -1,0 +1,114 @@
+"""Answers kept for later questions: what makes another one, and how they end."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from prefect.filesystems import LocalFileSystem
+from prefect.results import ResultStore
+from prefect.serializers import JSONSerializer
+from pydantic import SecretStr
+
+from blocks.chat_model import ChatModel
+from blocks.settings import Settings
+from tasks import written
+from tasks.models import Citation, Claim, Hit
+from tasks.retrieve import Retrieved
+from tasks.written import FOLDER, Kept, Written, key_of, sweep
+
+HIT = Hit("c1", "a.md", 0.9, "Text.", "Guide", 1, "hash", etag="e1")
+FOUND = Retrieved("docs_g0001", (HIT,), 0.9)
+CHAT = ChatModel(base_url="http://vllm/v1", model="m", api_key=SecretStr("key"))
+ANSWER = Written(
+    "Because. [1]", "generated", (Claim("Because.", (1,), True),),
+    (Citation(1, "a.md", "Guide", None, "Text.", "c1", version="e1", span=(0, 5)),), {"prompt": 1}, ("a note",),
+)  # fmt: skip
+
+
+def key(**changes: Any) -> str:
+    given = {"question": "Why?", "settings": Settings(), "chat": CHAT, "found": FOUND, "state": "1:2:3"} | changes
+    return key_of(**given)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"question": "Why ?"},
+        {"settings": Settings(temperature=0.1)},
+        {"settings": Settings(system_prompt="Be kind.")},
+        {"settings": Settings(strict=True)},
+        {"settings": Settings(stages=2)},
+        {"settings": Settings(cache_seconds=60)},
+        {"chat": ChatModel(base_url="http://vllm/v1", model="another")},
+        {"chat": ChatModel(base_url="http://other/v1", model="m")},
+        {"found": replace(FOUND, collection="docs_g0002")},
+        {"found": replace(FOUND, hits=(HIT, HIT))},
+        {"found": replace(FOUND, hits=())},
+        {"found": replace(FOUND, hits=(replace(HIT, text="Text"),))},
+        {"found": replace(FOUND, hits=(replace(HIT, etag="e2"),))},
+        {"found": replace(FOUND, hits=(replace(HIT, outdated=True),))},
+        {"found": replace(FOUND, hits=(replace(HIT, key="tenant/a.md"),))},
+        {"state": "1:2:4"},
+    ],
+)
+def test_whatever_an_answer_follows_from_is_in_its_key(changes: dict[str, Any]) -> None:
+    assert key(**changes) != key()
+
+
+def test_what_it_does_not_follow_from_is_not() -> None:
+    other = ChatModel(base_url="http://vllm/v1", model="m", api_key=SecretStr("another"), timeout_seconds=1)
+    assert key(chat=other) == key()
+    assert key(found=replace(FOUND, best=0.8, notes=("n",), hits=(replace(HIT, score=0.8),))) == key()
+
+
+@pytest.fixture
+def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[], ResultStore]:
+    def make() -> ResultStore:
+        where = LocalFileSystem(basepath=str(tmp_path))
+        return ResultStore(result_storage=where, serializer=JSONSerializer(), cache_result_in_memory=False)
+
+    monkeypatch.setattr(written, "_store", make)
+    return make
+
+
+def test_what_is_kept_is_read_again_until_its_time_is_over(
+    store: Callable[[], ResultStore], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert Kept("k", 60).read() is None
+    Kept("k", 60).write(ANSWER)
+    assert Kept("k", 60).read() == ANSWER
+    assert Kept("l", 60).read() is None
+    Kept("l", 0.05).write(ANSWER)
+    time.sleep(0.1)
+    assert Kept("l", 0.05).read() is None
+
+
+def test_a_storage_that_fails_costs_no_answer(tmp_path: Path, store: Callable[[], ResultStore]) -> None:
+    Kept("k", 60).write(ANSWER)
+    file = tmp_path / FOLDER / "k"
+    for damaged in (b"", b"{", file.read_bytes()[:-20], b'{"metadata": {}, "result": 1}'):
+        file.write_bytes(damaged)
+        assert Kept("k", 60).read() is None
+    file.unlink()
+    (tmp_path / FOLDER).rmdir()
+    (tmp_path / FOLDER).write_text("a file where the folder should be")
+    Kept("k", 60).write(ANSWER)
+    assert Kept("k", 60).read() is None
+
+
+def test_what_nobody_can_ask_for_any_more_is_deleted(tmp_path: Path, store: Callable[[], ResultStore]) -> None:
+    for name in ("old", "new"):
+        Kept(name, 60).write(ANSWER)
+    old = tmp_path / FOLDER / "old"
+    os.utime(old, (0, time.time() - 90_000))
+    sweep(str(tmp_path), 200_000)
+    assert old.exists(), "its lifetime is not over"
+    Kept("another", 60).write(ANSWER)
+    assert not old.exists()
+    assert Kept("new", 60).read() == ANSWER
