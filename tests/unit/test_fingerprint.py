@@ -33,6 +33,8 @@ SETTINGS_OUT = {
     "keep_generations": 7, "keep_hours": 7.0,
     "max_failed_share": 0.7, "max_failed_least": 7, "mode": "hybrid", "fusion": "ranks",
     "dense_share": 0.7, "top_k": 7, "min_score": 0.7,
+    "answers": "marked", "stages": 2, "strict": True, "fallback": "extractive", "cache_seconds": 7.0,
+    "system_prompt": "Be kind.", "top_p": 0.7, "seed": 7,
     "extract_sentences": 7, "temperature": 0.7, "max_answer_tokens": 77, "context_tokens": 777,
 }  # fmt: skip
 EMBEDDER_IN = {
