@@ -168,7 +168,7 @@ def test_a_text_in_very_many_rows_hides_no_other(
 def test_searching_finds_the_nearest_first(store: Store, collection: str) -> None:
     write(store, collection, batch("a.md", list(range(1, 30))))
     assert store.count(collection) == 29  # a strong read: what was written is there for every later search
-    hits = store.search(collection, "text 9", vector(9), Settings(top_k=5))
+    hits = store.search(collection, "text 9", vector(9), Settings(top_k=5, mode="dense"))
     assert len(hits) == 5
     assert (hits[0].text, hits[0].page, hits[0].key, hits[0].heading) == ("text 9", 9, "a.md", "Head › Line")
     assert hits[0].score == pytest.approx(1.0, abs=1e-3)
@@ -209,7 +209,7 @@ def test_an_open_store_survives_a_restart_of_the_server(tmp_path: Path) -> None:
                 continue
         else:
             pytest.fail("it never recovered")
-        assert len(store.search("docs_g0001", "text 1", vector(1), Settings(top_k=5))) == 1
+        assert len(store.search("docs_g0001", "text 1", vector(1), Settings(top_k=5, mode="dense"))) == 1
     finally:
         server.stop()
 
@@ -217,7 +217,7 @@ def test_an_open_store_survives_a_restart_of_the_server(tmp_path: Path) -> None:
 @pytest.mark.parametrize("index_type", INDEXES)
 def test_each_index_that_the_server_has_is_built_and_searched(store: Store, index_type: str) -> None:
     params = {"m": 4} if "PQ" in index_type else {}
-    settings = Settings(index_type=index_type, index_params=params, top_k=5)
+    settings = Settings(index_type=index_type, index_params=params, top_k=5, mode="dense")
     if index_type not in those_of(store.abilities):
         with pytest.raises(MisuseError, match="HNSW, "):
             check_index(settings, store.abilities)
@@ -247,7 +247,7 @@ def test_a_dropped_collection_is_told_from_other_trouble(store: Store) -> None:
     assert not store.exists(name)
     store.drop(name)
     with pytest.raises(GoneError, match="Ask again"):
-        store.search(name, "", vector(1), Settings())
+        store.search(name, "", vector(1), Settings(mode="dense"))
 
 
 def test_the_live_generation_is_not_dropped(store: Store, collection: str) -> None:

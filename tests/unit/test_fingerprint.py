@@ -72,7 +72,8 @@ def test_a_setting_that_decides_a_chunk_changes_it(change: dict[str, Any]) -> No
     changed = ingredients(pipeline(settings=Settings(**change)))
     assert fingerprint(changed) != fingerprint(PLAIN)
     ((name, value),) = change.items()
-    assert f"{name}: {PLAIN[name] or 'unset'} → {value}" in differences(PLAIN, changed)
+    before = "unset" if PLAIN[name] is None else PLAIN[name]
+    assert f"{name}: {before} → {value}" in differences(PLAIN, changed)
 
 
 @pytest.mark.parametrize("change", [{name: value} for name, value in EMBEDDER_IN.items()], ids=EMBEDDER_IN.keys())
