@@ -109,6 +109,8 @@ def hits_table(collection: str, hits: Sequence[Hit]) -> None:
 def answer_text(answer: Answer, streamed: str = "") -> None:
     """Print an answer with its citations; of one that was shown while it came, only these."""
     if streamed.strip() != answer.answer:
+        if streamed:
+            say("  what was printed so far is not the whole answer; this is:")
         out.print(escape(answer.answer))
     for line in dict.fromkeys(f"  [dim]\\[{one.n}][/] {_cited(one)}" for one in answer.citations):
         out.print(line)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -261,6 +262,16 @@ def test_a_chat_model_that_is_not_there_is_named(manuals: tuple[Callable[..., st
 def test_asking_before_the_first_sync_says_what_to_do(make_pipeline: Callable[..., str]) -> None:
     with pytest.raises(PartError, match="lockstep sync"):
         ask("Anything?", make_pipeline())
+
+
+def test_an_index_that_holds_nothing_says_so(
+    manuals: tuple[Callable[..., str], Bucket], s3_server: Server, milvus_lite: Server, tmp_path: Path
+) -> None:
+    name = pipeline_maker(new_bucket(s3_server), s3_server.url, milvus_lite.url, sqlite_url(tmp_path))()
+    sync(name)
+    found = ask("Anything?", name)
+    assert (found.mode, found.passages) == ("abstained", ())
+    assert "lockstep sync" in found.notes[0]
 
 
 def test_an_empty_question_is_misuse(manual: str) -> None:

@@ -5,7 +5,9 @@ from pathlib import Path
 
 import pytest
 
+from blocks.settings import Settings
 from deployments.environment import Environment, inherit, load, prefect_environment
+from deployments.register import settings_of
 from deployments.state import Record, State
 from tasks.errors import MisuseError
 
@@ -31,6 +33,16 @@ def test_nothing_set(tmp_path: Path) -> None:
     assert (env.bucket, env.prefix, env.collection_name) == ("documents", "", "docs")
     assert (env.aws_endpoint_url, env.milvus_uri, env.prefect_api_url, env.vllm_base_url) == (None,) * 4
     assert env.settings_overrides == {}
+
+
+def test_only_on_a_wholly_local_stack_a_chat_model_that_fails_is_stood_in_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert Settings().fallback == "none"
+    assert settings_of(load()).fallback == "extractive"
+    monkeypatch.setenv("LOCKSTEP_FALLBACK", "none")
+    assert settings_of(load()).fallback == "none"
+    monkeypatch.delenv("LOCKSTEP_FALLBACK")
+    monkeypatch.setenv("MILVUS_URI", "http://milvus:19530")
+    assert settings_of(load()).fallback == "none"
 
 
 def test_it_cannot_be_changed() -> None:
