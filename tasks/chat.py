@@ -45,6 +45,10 @@ class NoSchemaError(PartError):
     """The server does not write JSON by a schema."""
 
 
+class OtherJSONError(NoSchemaError):
+    """The server wrote JSON, but not by the schema: this time."""
+
+
 class SlowError(TransientError):
     """The model took too long; asked again it would take as long again."""
 

@@ -12,7 +12,7 @@ import json
 import re
 from typing import Any, TypeVar
 
-from pydantic import BaseModel, Field, ValidationError
+from pydantic import BaseModel, Field
 
 from tasks.marks import without_marks
 from tasks.reply import Cited, Draft
@@ -93,9 +93,14 @@ def bare(text: str) -> str:
 def parse(kind: type[Whole], text: str) -> Whole | None:
     """Return an answer as what it must be, or None when it is not that: plain text, other or broken JSON."""
     try:
-        return kind.model_validate_json(bare(text))
-    except ValidationError:
+        return kind.model_validate(_readable(json.loads(bare(text))))
+    except (ValueError, RecursionError):
         return None
+
+
+def _readable(value: Any) -> Any:
+    """Return JSON without halves of characters, which a model can escape and nothing can print."""
+    return json.loads(json.dumps(value, ensure_ascii=False).encode("utf-8", "replace"))
 
 
 def complete(kind: type[Item], name: str, text: str) -> list[Item]:
@@ -107,7 +112,7 @@ def complete(kind: type[Item], name: str, text: str) -> list[Item]:
         position += len(text[position:]) - len(text[position:].lstrip(" \t\r\n,"))
         try:
             value, position = decoder.raw_decode(text, position)
-            found.append(kind.model_validate(value))
+            found.append(kind.model_validate(_readable(value)))
         except (ValueError, RecursionError):
             break
     return found

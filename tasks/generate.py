@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from prefect import task
 
-from tasks.chat import Chat, Heard, NoSchemaError, Spoken, TooLongError
+from tasks.chat import Chat, Heard, NoSchemaError, OtherJSONError, Spoken, TooLongError
 from tasks.claims import (
     Assigned,
     Assignments,
@@ -81,6 +81,8 @@ def ask_model(
         if wanted and server not in without_schema:
             try:
                 return write(chat, question, hits, "structured", tell)
+            except OtherJSONError:
+                pass
             except NoSchemaError:
                 without_schema.add(server)
         reply = write(chat, question, hits, "marked", tell)
@@ -182,8 +184,14 @@ def structured(spoken: Spoken) -> tuple[Draft, ...]:
             "or set LOCKSTEP_ANSWERS=marked."
         )
     if not found:
-        raise NoSchemaError(f"Chat model: its answer is not the JSON that was asked for: {spoken.text[:60]!r}")
+        raise not_asked_for(spoken.text)
     return found
+
+
+def not_asked_for(text: str) -> NoSchemaError:
+    """Return the error for an answer that is not the JSON of the schema; plain text says that the server has none."""
+    kind = OtherJSONError if in_json(text) else NoSchemaError
+    return kind(f"Chat model: its answer is not the JSON that was asked for: {text[:60]!r}")
 
 
 def marked(spoken: Spoken) -> tuple[Draft, ...]:
@@ -216,6 +224,8 @@ def _in_two_stages(chat: Chat, question: str, hits: Sequence[Hit], style: Style,
         return Reply((), prompt, first.tokens, notes)
     written = tuple(replace(draft, text=without_marks(draft.text), cited=()) for draft in written)
     sentences = [draft.text for draft in written if draft.statement]
+    if not sentences:
+        return Reply(written, prompt, first.tokens, notes, not first.cut)
 
     def make_second(some: Sequence[Hit]) -> Prompt:
         return build_assignment(question, sentences, some, settings.context_tokens, style)
@@ -242,7 +252,7 @@ def assignments(spoken: Spoken, style: Style) -> dict[int, tuple[Cited, ...]]:
     whole = parse(Assignments, spoken.text)
     items = whole.sentences if whole else complete(Assigned, "sentences", spoken.text)
     if whole is None and not items and not spoken.cut:
-        raise NoSchemaError(f"Chat model: its answer is not the JSON that was asked for: {spoken.text[:60]!r}")
+        raise not_asked_for(spoken.text)
     return {one.sentence: cited(one.citations) for one in items}
 
 

@@ -42,3 +42,8 @@ class Reply:
     tokens: dict[str, int] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     whole: bool = True
+
+    @property
+    def text(self) -> str:
+        """What it says, unchecked."""
+        return "".join(draft.text + draft.after for draft in self.drafts).strip()

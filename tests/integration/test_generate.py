@@ -140,6 +140,19 @@ def test_two_stages_without_schemas_assign_by_lines(asked: Callable[..., Reply],
     assert (text_of(reply), reply.notes) == ("It is 22. [2]", (MARKED_NOTE,))
 
 
+def test_two_stages_need_no_second_one_for_an_answer_that_states_nothing(
+    asked: Callable[..., Reply], chat: StubChat
+) -> None:
+    assert text_of(asked("1.\n2.", stages=2)) == "1.\n2."
+    assert len(chat.requests) == 1
+
+
+def test_other_json_is_asked_for_marks_this_time_only(asked: Callable[..., Reply], chat: StubChat) -> None:
+    assert asked('{"answer": "eleven"}', "It is eleven [1].").notes == (MARKED_NOTE,)
+    assert asked(GOOD).notes == ()
+    assert "response_format" in chat.requests[-1]
+
+
 def test_two_stages_abstain_in_the_first(asked: Callable[..., Reply], chat: StubChat) -> None:
     assert asked("The documents do not answer this.", stages=2).drafts == ()
     assert len(chat.requests) == 1

@@ -57,6 +57,14 @@ def test_what_models_put_around_json_is_forgiven(around: str) -> None:
     assert len(whole.claims) == 3
 
 
+def test_half_a_character_is_replaced() -> None:
+    half = '{"claims": [{"text": "a\\ud800b \\ud83d\\ude00", "citations": [{"passage": 1, "quote": "\\udc00"}]}]}'
+    whole = parse(Structured, half)
+    assert whole
+    assert (whole.claims[0].text, whole.claims[0].citations[0].quote) == ("a?b 😀", "?")
+    assert complete(Claimed, "claims", half[:-1]) == whole.claims
+
+
 def test_of_json_that_broke_off_the_complete_claims_are_kept() -> None:
     counts = [len(complete(Claimed, "claims", THREE[:end])) for end in range(len(THREE) + 1)]
     assert counts == sorted(counts)
