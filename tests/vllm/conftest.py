@@ -6,6 +6,7 @@ import json
 import os
 import re
 import signal
+import subprocess
 import time
 import urllib.request
 import uuid
@@ -18,10 +19,23 @@ from typing import Any
 import openai
 import psutil
 import pytest
+from prefect.settings import PREFECT_API_URL
 from pydantic import SecretStr
 
 from blocks.chat_model import ChatModel
-from tests.conftest import ROOT, Bucket, Server, free_port, missing, new_bucket, pipeline_maker, sqlite_url
+from tests.conftest import (
+    ACCESS_KEY,
+    ROOT,
+    SECRET_KEY,
+    Bucket,
+    Server,
+    free_port,
+    missing,
+    new_bucket,
+    pipeline_maker,
+    sqlite_url,
+    tool,
+)
 from tests.vllm import tiny_model
 
 PYTHON = ROOT / ".venv-vllm" / "bin" / "python"
@@ -108,31 +122,52 @@ def vllm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[VllmServer]:
 
 
 class Library:
-    """The project's own guides, indexed; every pipeline over them is a model, and settings, of its own."""
+    """Documents that are indexed; every pipeline over them is a model, and settings, of its own."""
 
     def __init__(self, bucket: Bucket, ledger: str, make: Callable[..., str]) -> None:
         self.bucket, self.ledger, self._make = bucket, ledger, make
 
     def pipeline(self, chat_model: ChatModel | None = None, **settings: Any) -> str:
-        """Save a pipeline and return its name. The model is asked whatever was found: it is the one tried here."""
+        """Save a pipeline and return its name.
+
+        The model is asked whatever was found, and whatever was asked before: it is the one tried here. It draws its
+        words, so that no two answers are the same by nature.
+        """
         name = f"library-{uuid.uuid4().hex[:8]}"
-        return self._make(name=name, chat_model=chat_model, **{"min_score": -1.0, "max_answer_tokens": 64, **settings})
+        usual = {"min_score": -1.0, "cache_seconds": 0.0, "temperature": 1.0}
+        return self._make(name=name, chat_model=chat_model, **{**usual, **settings})
 
 
 @pytest.fixture(scope="session")
-def library(
+def make_library(
     vllm: VllmServer, prefect_api: None, s3_server: Server, milvus_lite: Server,
     tmp_path_factory: pytest.TempPathFactory,
-) -> Library:  # fmt: skip
+) -> Callable[[Sequence[Path]], Library]:  # fmt: skip
+    """Index files in a bucket of their own."""
     from flows.sync import sync
 
-    bucket = new_bucket(s3_server)
-    for path in sorted(tiny_model.DOCS.glob("*.md")):
-        bucket.put(f"guides/{path.name}", path.read_bytes())
-    ledger = sqlite_url(tmp_path_factory.mktemp("ledger"))
-    made = Library(bucket, ledger, pipeline_maker(bucket, s3_server.url, milvus_lite.url, ledger))
-    sync(made.pipeline())
-    return made
+    def make(paths: Sequence[Path]) -> Library:
+        bucket = new_bucket(s3_server)
+        for path in paths:
+            bucket.put(f"guides/{path.name}", path.read_bytes())
+        ledger = sqlite_url(tmp_path_factory.mktemp("ledger"))
+        made = Library(bucket, ledger, pipeline_maker(bucket, s3_server.url, milvus_lite.url, ledger))
+        sync(made.pipeline())
+        return made
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def library(make_library: Callable[[Sequence[Path]], Library]) -> Library:
+    """The project's own guides."""
+    return make_library(sorted(tiny_model.DOCS.glob("*.md")))
+
+
+@pytest.fixture(scope="session")
+def name(library: Library, vllm: VllmServer) -> str:
+    """A pipeline whose answers are structured, as they are by default."""
+    return library.pipeline(vllm.chat_model())
 
 
 @pytest.fixture(scope="session")
@@ -155,13 +190,24 @@ class Exchange:
 
     @property
     def passages(self) -> dict[int, str]:
-        """The passages that the model was shown, by number."""
-        found = re.findall(r'<passage n="(\d+)">\n(.*?)\n</passage>', self.prompt, re.DOTALL)
-        return {int(n): text for n, text in found}
+        """The passages that the model was shown, by number: a line that says where, and the text."""
+        found = re.findall(r'<(passage-[0-9a-f]{12}) n="(\d+)">\n(.*?)\n</\1>', self.prompt, re.DOTALL)
+        return {int(n): text for _, n, text in found}
+
+    @property
+    def schema(self) -> dict[str, Any] | None:
+        """The JSON schema that the answer had to follow."""
+        format_ = self.sent.get("response_format")
+        return format_["json_schema"]["schema"] if format_ else None
 
     @property
     def reply(self) -> dict[str, Any]:
         return dict(json.loads(self.text or "{}"))
+
+    @property
+    def written(self) -> str:
+        """What the model wrote; of an answer that was streamed nothing."""
+        return str(self.reply["choices"][0]["message"]["content"]) if self.text else ""
 
 
 class Exchanges(list[Exchange]):
@@ -185,3 +231,44 @@ def exchanges(vllm: VllmServer, monkeypatch: pytest.MonkeyPatch) -> Exchanges:
 
     monkeypatch.setattr(openai.DefaultHttpxClient, "send", recording)
     return kept
+
+
+class Command:
+    """`lockstep` over an index with every part configured, as where Lockstep is but a guest."""
+
+    def __init__(self, folder: Path, variables: dict[str, str]) -> None:
+        (folder / "lockstep").mkdir()
+        own = {"HOME": str(folder), "LOCKSTEP_HOME": str(folder / "lockstep"), "PATH": os.environ["PATH"]}
+        self.folder, self.variables = folder, own | variables
+
+    def start(self, *arguments: str, **changed: str) -> subprocess.Popen[str]:
+        """Start it; ``changed`` are variables of its environment."""
+        return subprocess.Popen(
+            [tool("lockstep"), *arguments], env={**self.variables, **changed}, cwd=self.folder, text=True,
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE, stdin=subprocess.DEVNULL,
+        )  # fmt: skip
+
+    def __call__(self, *arguments: str, **changed: str) -> subprocess.CompletedProcess[str]:
+        """Run it to its end."""
+        with self.start(*arguments, **changed) as process:
+            try:
+                out, err = process.communicate(timeout=180)
+            finally:
+                process.kill()
+        return subprocess.CompletedProcess(arguments, process.returncode, out, err)
+
+
+@pytest.fixture
+def command(
+    library: Library, vllm: VllmServer, s3_server: Server, milvus_lite: Server, name: str, tmp_path: Path
+) -> Command:
+    from tasks.pipelines import load_pipeline
+
+    variables = {
+        "AWS_ENDPOINT_URL": s3_server.url, "AWS_ACCESS_KEY_ID": ACCESS_KEY, "AWS_SECRET_ACCESS_KEY": SECRET_KEY,
+        "BUCKET": library.bucket.name, "MILVUS_URI": milvus_lite.url, "COLLECTION_NAME": load_pipeline(name).alias,
+        "LEDGER_URL": library.ledger, "PREFECT_API_URL": str(PREFECT_API_URL.value()),
+        "VLLM_BASE_URL": vllm.base_url, "VLLM_API_KEY": API_KEY, "LOCKSTEP_MIN_SCORE": "-1",
+        "LOCKSTEP_TEMPERATURE": "1", "HF_HUB_OFFLINE": "1",
+    }  # fmt: skip
+    return Command(tmp_path, variables)
