@@ -46,23 +46,23 @@ def golden(tmp_path: Path) -> str:
 def test_a_generation_that_answers_worse_is_not_promoted(
     make_pipeline: Callable[..., str], bucket: Bucket, golden: str
 ) -> None:
-    """Only the headings say what these documents are about; without them nothing tells one from another."""
+    """Only the headings say what these documents are about; without them no vector tells one from another."""
     for topic in TOPICS:
         parts = "\n\n".join(f"## Part {n} of {topic}\n\nMuch is told of it here, in part {n}." for n in range(3))
         bucket.put(f"{topic}.md", f"# On {topic}\n\n{parts}")
     for number in range(8):  # ten places for more than ten objects
         bucket.put(f"more-{number}.md", f"# Subject {number}\n\n## Part 1\n\nMuch is told of it here, in part 1.")
-    name = make_pipeline(golden=golden)
+    name = make_pipeline(golden=golden, mode="dense")
     sync(name)
     with pytest.raises(GateError, match=r"golden ndcg@10 lost is 0\.\d+, must be ≤ 0\.01"):
-        rebuild(name, Settings(embed_heading=False, golden=golden))
+        rebuild(name, Settings(embed_heading=False, golden=golden, mode="dense"))
     assert states(name) == {1: "live", 2: "ready"}
     assert overview(name)[0]["quality"]["ndcg@10"] < 0.9
     assert promote(name, force="only a test", by="the tests").promoted
     assert overview(name)[0]["forced"] == {"who": "the tests", "why": "only a test"}
     assert "Promoted all the same by the tests: only a test" in report(name)
     # And back: better than the live one is good enough.
-    done = rebuild(name, Settings(golden=golden, index_type="FLAT"))
+    done = rebuild(name, Settings(golden=golden, index_type="FLAT", mode="dense"))
     assert {gate["name"] for gate in done.gates} >= {"golden recall@10 lost", "golden ndcg@10 lost"}
     assert "### Better, most first" in report(name)
 
