@@ -145,9 +145,17 @@ def test_an_object_is_answerable_until_it_is_deleted(stack: Stack, bucket: Any) 
     answer = stack.json("ask", QUESTION)
     assert "six in the morning" in answer["answer"]
     assert answer["mode"] == "extractive"
-    assert answer["citations"][0].keys() == {"n", "key", "heading", "page", "quote"}
+    assert answer["citations"][0].keys() == {
+        "n", "key", "heading", "page", "quote", "verified", "version", "span", "chunk_id",
+    }  # fmt: skip
     assert answer["citations"][0]["key"] == "harbour/gates.md"
-    assert answer.keys() == {"answer", "mode", "citations", "collection", "flow_run_id", "seconds", "tokens"}
+    assert answer.keys() == {
+        "answer", "mode", "citations", "collection", "flow_run_id", "seconds", "tokens", "claims", "cached", "notes",
+    }  # fmt: skip
+    assert stack.json("search", QUESTION, "--filter", "prefix=harbour/ and page=0")["hits"]
+    assert not stack.json("search", QUESTION, "--filter", "not prefix=harbour/")["hits"]
+    assert "cannot be read" in stack.run("ask", QUESTION, "--filter", "prefix=", code=2).stderr
+    assert "no tenants" in stack.run("search", QUESTION, "--tenant", "acme", code=2).stderr
 
     unchanged = stack.json("sync")
     assert unchanged["unchanged"] >= 1
@@ -267,7 +275,7 @@ def test_golden_questions_are_measured(stack: Stack, bucket: Any, tmp_path: Path
     golden = tmp_path / "golden.jsonl"
     golden.write_text(json.dumps({"question": QUESTION, "relevant": ["harbour.md"]}))
     done = stack.json("evaluate", "--golden", str(golden))
-    assert (done["questions"], done["mode"]) == (1, "dense")
+    assert (done["questions"], done["mode"]) == (1, "hybrid")
     assert done["measures"] == {"recall@1": 1, "recall@5": 1, "recall@10": 1, "mrr": 1, "ndcg@10": 1}
     assert set(done["latency"]) == {"p50_ms", "p95_ms"}
     assert done["per_question"][0]["found"][0] == "harbour.md"
