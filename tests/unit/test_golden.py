@@ -10,6 +10,7 @@ from blocks.s3_source import S3Source
 from tasks.errors import MisuseError
 from tasks.golden import Golden, check_known, only_known, parse_golden, read_golden, without_golden
 from tasks.listing import selected
+from tests.conftest import ROOT
 
 LINE = '{"question": "Where?", "relevant": ["a.md", "b.md", "a.md"], "answer": "Here."}'
 
@@ -60,3 +61,14 @@ def test_golden_questions_in_the_bucket_are_not_indexed() -> None:
     assert not selected("a.tmp", spared.include, spared.exclude)
     for elsewhere in ("", "golden.jsonl", "s3://others/golden.jsonl"):
         assert without_golden(source, elsewhere) is source
+
+
+@pytest.mark.parametrize("name", ["prose", "technical"])
+def test_the_sets_for_measuring_are_whole(name: str) -> None:
+    folder = ROOT / "benchmarks" / "retrieval"
+    questions = parse_golden((folder / f"{name}.jsonl").read_text(), name)
+    assert len([one for one in questions if one.relevant]) >= 60
+    assert len({one.question for one in questions}) == len(questions)
+    if name == "prose":
+        there = {path.name for path in (folder / "prose").glob("*.md")}
+        assert {key for one in questions for key in one.relevant} <= there
