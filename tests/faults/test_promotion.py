@@ -10,11 +10,11 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.filters import ArtifactFilter, FlowRunFilter
 from prefect.client.schemas.sorting import ArtifactSort, FlowRunSort
-from prefect.exceptions import ObjectNotFound
 
 from blocks.settings import Settings
 from flows.approval import Approval
@@ -96,7 +96,7 @@ def answer_the_form(collection: str, before: Callable[[], Any] = lambda: None, *
         paused = FlowRunFilter.model_validate({"state": {"type": {"any_": ["PAUSED"]}}})
         for run in client.read_flow_runs(flow_run_filter=paused, sort=FlowRunSort.START_TIME_DESC):
             keys = run.state.state_details.run_input_keyset if run.state else None
-            with suppress(ObjectNotFound):  # a run is paused a moment before its form is there
+            with suppress(httpx.HTTPStatusError):  # a run is paused a moment before its form is there
                 if keys and collection in json.loads(client.read_flow_run_input(run.id, keys["description"])):
                     before()
                     client.resume_flow_run(run.id, run_input=said)
