@@ -32,6 +32,7 @@ from tasks.pipelines import load_pipeline
 from tasks.plan import Plan, plan
 from tasks.report import failures_markdown, sync_markdown
 from tasks.retries import patiently
+from tasks.settle import MANY, settle
 from tasks.swap import nothing_answers, publish
 from tasks.tally import Tally
 from tasks.tools import Tools, connect
@@ -69,6 +70,8 @@ def sync(pipeline: str = "docs", settings: Settings | None = None, into: str | N
                 show_failures(pipeline, tools, collection)
                 raise
             judge(tools, collection)
+            if done.chunks_embedded + done.chunks_reused >= MANY:
+                settle(tools, collection)
         if first:
             publish(tools, collection, say)
         held = totals(tools, collection)

@@ -71,9 +71,13 @@ class Fared:
 
 
 def checked_steps(steps: Sequence[int]) -> tuple[int, ...]:
-    """Return the steps. Raises ``MisuseError`` unless they are percentages that rise."""
-    if not steps or list(steps) != sorted(set(steps)) or not all(1 <= share <= 100 for share in steps):
-        raise MisuseError(f"--canary {','.join(map(str, steps))} will not do: percentages that rise, as in 10,50,100.")
+    """Return the steps. Raises ``MisuseError`` unless they are percentages that rise, the first one under 100."""
+    in_range = all(1 <= share <= 100 for share in steps)
+    if not steps or list(steps) != sorted(set(steps)) or not in_range or steps[0] == 100:
+        raise MisuseError(
+            f"--canary {','.join(map(str, steps))} will not do: percentages that rise, as in 10,50,100. The first is "
+            "under 100, so that some questions come to the live generation, to compare with."
+        )
     return tuple(steps)
 
 
@@ -81,6 +85,8 @@ def breaches(new: Fared, live: Fared, settings: Settings) -> list[str]:
     """Return in which ways the new generation does worse than it may, beside the live one; none when it may go on."""
     if new.questions < settings.canary_questions:
         return [f"only {new.questions} questions came to it, fewer than {settings.canary_questions} (canary_questions)"]
+    if not live.questions and settings.canary_questions:
+        return ["no question came to the live generation, so there is nothing to compare with"]
     found = []
     live_too = live.questions and new.questions
     if new.errors > live.errors + settings.canary_errors:

@@ -22,7 +22,7 @@ NAMES = re.compile(r"\[[^\[\]]*\]|\"[^\"]*\"|'[^']*'")
 PASSING = (
     "unavailable", "connect", "timeout", "timed out", "deadline", "rate limit", "delegator", "not ready", "retry",
     "try again", "node not", "channel", "recovering", "closed", "shut", "reset", "busy", "not loaded", "released",
-    "call load", "file is too small",
+    "call load", "file is too small", "not an arrow file", "not fully written",
 )  # fmt: skip
 GONE = re.compile(r"can't find collection|collection\s+(?:not found|not exist|does not exist)")
 

@@ -158,6 +158,11 @@ class Store:
                 self.client.load_collection(collection, **options)
             self._loaded.add(collection)
 
+    def flush(self, collection: str) -> None:
+        """Put what was written away in segments, for which the server builds the index."""
+        with self._call() as options:
+            self.client.flush(collection, **options)
+
     def seal(self, collection: str, wait_seconds: float, reload: bool = True) -> None:
         """Make searches of a collection that is not live use its index, as they will once it has grown old.
 
@@ -165,8 +170,7 @@ class Store:
         stays loaded, and its newest segments go over to the index in their own time. Raises ``TransientError`` when the
         server has not built the index in time.
         """
-        with self._call() as options:
-            self.client.flush(collection, **options)
+        self.flush(collection)
         until = time.monotonic() + wait_seconds
         while self._pending(collection):
             if time.monotonic() > until:

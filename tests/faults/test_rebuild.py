@@ -21,13 +21,11 @@ from flows.rebuild import rebuild
 from flows.rollback import rollback
 from flows.sync import sync
 from tasks.embed import EmbeddingModel
-from tasks.errors import FingerprintError, GateError, MisuseError, PartError, TransientError
+from tasks.errors import FingerprintError, MisuseError, PartError, TransientError
 from tasks.lease import writing
-from tasks.ledger import Ledger
-from tasks.ledger_tables import GENERATIONS, OBJECTS
+from tasks.ledger_tables import GENERATIONS
 from tasks.overview import overview
 from tasks.pipelines import load_pipeline
-from tasks.store import Store
 from tests.conftest import Bucket
 from tests.faults.generations import TOPICS, document, found, opened, states
 
@@ -220,84 +218,6 @@ def test_a_question_is_embedded_as_the_generation_that_answers_was_built(
     prompts.clear()
     assert found(name).hits
     assert prompts == ["second: "]
-
-
-def lose_a_chunk(store: Store, ledger: Ledger, collection: str) -> None:
-    (row, *_) = store.rows_of(collection, ["clouds.md"], ["id"])
-    store.delete(collection, [row["id"]])
-
-
-def exchange_a_chunk(store: Store, ledger: Ledger, collection: str) -> None:
-    row = next(row for row in store.rows(collection, ["*"]) if row["key"] == "clouds.md")
-    row.pop("sparse", None)
-    store.delete(collection, [row["id"]])
-    store.upsert(collection, [{**row, "id": "f" * 32}])
-
-
-def claim_another_fingerprint(store: Store, ledger: Ledger, collection: str) -> None:
-    parts = ledger.ingredients(collection) or {}
-    with ledger.transaction() as connection:
-        update = sa.update(GENERATIONS).where(GENERATIONS.c.collection == collection)
-        connection.execute(update.values(ingredients={**parts, "query_prompt": "other: "}))
-
-
-def quarantine_an_object(store: Store, ledger: Ledger, collection: str) -> None:
-    with ledger.transaction() as connection:
-        chosen = (OBJECTS.c.collection == collection, OBJECTS.c.key == "apples.md")
-        connection.execute(sa.update(OBJECTS).where(*chosen).values(state="quarantined", since=1, reason="a test"))
-
-
-def turn_the_vectors_around(store: Store, ledger: Ledger, collection: str) -> None:
-    rows = [{**row, "embedding": [-x for x in row["embedding"]]} for row in store.rows(collection, ["*"])]
-    for row in rows:
-        row.pop("sparse", None)
-    store.upsert(collection, rows)
-
-
-HARMS: dict[Callable[[Store, Ledger, str], None], str] = {
-    quarantine_an_object: "objects newly in quarantine is 1, must be ≤ 0",
-    claim_another_fingerprint: "fingerprint differs is 1, must be ≤ 0",
-    exchange_a_chunk: "objects that differ is 1, must be ≤ 0",
-    lose_a_chunk: "chunks that differ is 1, must be ≤ 0",
-    turn_the_vectors_around: "vectors that differ is 20, must be ≤ 0",
-}
-
-
-def test_each_gate_stops_a_promotion(name: str) -> None:
-    done = rebuild(name, Settings(embed_heading=False), promote="manual")
-    for number, (harm, said) in enumerate(HARMS.items(), start=1):
-        harm(*opened(name), done.collection)
-        with pytest.raises(GateError) as caught:
-            promote(name)
-        assert said in str(caught.value)
-        assert len(caught.value.report.failed) == number
-        assert states(name) == {1: "live", 2: "ready"}
-    assert [row["passed"] for row in overview(name)[0]["gates"]].count(False) == len(HARMS)
-    assert promote(name, force="it is a test").promoted
-    assert states(name) == {1: "retired", 2: "live"}
-
-
-def test_an_index_that_finds_too_little_is_not_promoted(name: str, bucket: Bucket) -> None:
-    """One cluster of sixty is looked at: most of the ten nearest are in others."""
-    for number in range(16):
-        parts = "\n\n".join(f"## Part {n}\n\nA word on {number} and {n * 7919 + number}." for n in range(80))
-        bucket.put(f"more/{number:02d}.md", f"# Subject {number}\n\n{parts}")
-    sync(name)
-    narrow = Settings(index_type="IVF_FLAT", index_params={"nlist": 60}, search_params={"nprobe": 1})
-    with pytest.raises(GateError, match=r"recall@10 of the index is 0\.\d+, must be ≥ 0\.98"):
-        rebuild(name, narrow)
-    assert found(name).collection == f"{name}_g0001"
-    # The same generation searched in every cluster finds everything; the pipeline goes on searching it so.
-    wide = narrow.model_copy(update={"search_params": {"nprobe": 60}})
-    done = rebuild(name, wide)
-    assert (done.collection, done.chunks_embedded) == (f"{name}_g0002", 0)
-    assert load_pipeline(name).settings.search_params == {"nprobe": 60}
-
-
-def test_a_slower_index_is_not_promoted(name: str) -> None:
-    with pytest.raises(GateError, match="p95 latency / live is "):
-        rebuild(name, Settings(embed_heading=False, gate_latency=0.001))
-    assert states(name) == {1: "live", 2: "ready"}
 
 
 def test_old_generations_are_dropped_and_the_way_back_is_kept(name: str) -> None:

@@ -27,11 +27,11 @@ def test_a_share_of_the_questions_comes_to_it_and_who_came_stays() -> None:
     assert served(0) == served(0)
 
 
-@pytest.mark.parametrize("steps", [[], [0, 10], [10, 10], [50, 10], [10, 101], [-1]])
+@pytest.mark.parametrize("steps", [[], [0, 10], [10, 10], [50, 10], [10, 101], [-1], [100]])
 def test_steps_are_percentages_that_rise(steps: list[int]) -> None:
     with pytest.raises(MisuseError, match="10,50,100"):
         checked_steps(steps)
-    assert checked_steps([100]) == (100,)
+    assert checked_steps([99, 100]) == (99, 100)
 
 
 def test_as_good_as_live_is_good_enough() -> None:
@@ -54,8 +54,10 @@ def test_each_figure_ends_it(worse: Fared, said: str) -> None:
     assert said in breach
 
 
-def test_without_questions_to_live_only_its_own_errors_count() -> None:
-    nobody = Fared(0, 0.0, 0.0, 0.0, 0.0)
-    assert breaches(WELL, nobody, Settings()) == []
-    assert len(breaches(replace(WELL, errors=0.5), nobody, Settings())) == 1
-    assert breaches(replace(WELL, questions=0), WELL, Settings(canary_questions=0)) == []
+def test_without_questions_to_live_there_is_nothing_to_compare_with() -> None:
+    nobody, anything = Fared(0, 0.0, 0.0, 0.0, 0.0), Settings(canary_questions=0)
+    assert "nothing to compare with" in breaches(WELL, nobody, Settings())[0]
+    # Who asks for no questions is content with errors of its own.
+    assert breaches(WELL, nobody, anything) == []
+    assert len(breaches(replace(WELL, errors=0.5), nobody, anything)) == 1
+    assert breaches(replace(WELL, questions=0), WELL, anything) == []

@@ -32,6 +32,9 @@ STORE = MilvusStore(uri="http://milvus:19530")
         ("collection not loaded[collection=docs_g0001]", TransientError, "MILVUS_URI"),
         ("Cannot invoke RPC on closed channel!", TransientError, "MILVUS_URI"),
         ("Connection reset by peer", TransientError, "MILVUS_URI"),
+        ("File is too small: 0", TransientError, "MILVUS_URI"),  # Milvus Lite, reading what it is writing
+        ("Not an Arrow file", TransientError, "MILVUS_URI"),
+        ("could only read 9 elements. (file seems not fully written?)", TransientError, "MILVUS_URI"),
         ("can't find collection[database=default][collection=docs_g0001]", GoneError, "Ask again"),
         ("collection 'docs_g0001' does not exist", GoneError, "Ask again"),
         ("the dim (768) of field data is not equal to schema dim (384)", PartError, "refused the call"),
