@@ -11,6 +11,7 @@ SearchMode = Literal["auto", "dense", "hybrid", "lexical"]
 Fusion = Literal["scores", "ranks"]
 AnswerStyle = Literal["structured", "marked"]
 Fallback = Literal["none", "extractive"]
+Order = Literal["best_first", "best_last"]
 
 
 def _from_json(value: Any) -> Any:
@@ -151,6 +152,28 @@ class Settings(BaseModel):
         le=1.0,
         description="Cosine similarity under which a chunk is not relevant; with none above it, `ask` abstains.",
     )
+    rerank_model: str = Field(
+        default="",
+        description="Cross-encoder that puts what was found in order: a name on the Hub, or a folder; empty for none.",
+    )
+    rerank_depth: int = Field(
+        default=32, ge=1, le=1000, description="Chunks that the cross-encoder reads for a question."
+    )
+    near_copies: float = Field(
+        default=0.9,
+        gt=0.0,
+        le=1.0,
+        description="Share of word triples in common from which a found chunk is left out of an answer as a copy.",
+    )
+    neighbours: int = Field(
+        default=1,
+        ge=0,
+        le=10,
+        description="Chunks before and behind a found one, in its section, that an answer's passages are joined from.",
+    )
+    passage_order: Order = Field(
+        default="best_first", description="Order of the passages in the prompt: best_first or best_last."
+    )
     extract_sentences: int = Field(default=3, ge=1, le=10, description="Sentences of an extractive answer at the most.")
 
     answers: AnswerStyle = Field(
@@ -187,8 +210,8 @@ class Settings(BaseModel):
         default=1024, ge=16, le=32_768, description="Most tokens the chat model may answer with, JSON included."
     )
     context_tokens: int = Field(
-        default=2048,
+        default=3072,
         ge=256,
         le=131072,
-        description="Most tokens of passages put into the prompt (estimated).",
+        description="Most tokens of passages in the prompt: counted by the server's /tokenize, else estimated.",
     )

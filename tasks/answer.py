@@ -16,8 +16,10 @@ from tasks.generate import generate
 from tasks.listening import reader
 from tasks.models import Answer, Claim
 from tasks.outdated import mark_outdated
+from tasks.passages import join
 from tasks.prompt import ABSTAIN
 from tasks.question import checked
+from tasks.rerank import load_reranker
 from tasks.retrieve import Retrieved, embed_question, on_live, retrieve
 from tasks.store import Store
 from tasks.tenants import EVERYTHING, Scope
@@ -52,13 +54,15 @@ class Steps:
 
     embed: Callable[..., Any]
     search: Callable[..., Any]
+    join: Callable[..., Any]
     generate: Callable[..., Any]
     check: Callable[..., Any]
     extract: Callable[..., Any]
 
 
-RECORDED = Steps(embed_question, retrieve, generate, cite, extract_answer)
-PLAIN = Steps(*(step.fn for step in (embed_question, retrieve, generate, cite, extract_answer)))
+TASKS: tuple[Any, ...] = (embed_question, retrieve, join, generate, cite, extract_answer)
+RECORDED = Steps(*TASKS)
+PLAIN = Steps(*(step.fn for step in TASKS))
 
 
 class Stopwatch:
@@ -113,9 +117,11 @@ def answer(
     question = checked(question)
     watch = Stopwatch()
 
-    def look(collection: str, built: Pipeline) -> tuple[EmbeddingModel, NDArray[np.float32], Retrieved]:
+    def look(collection: str, built: Pipeline) -> tuple[EmbeddingModel, NDArray[np.float32], Retrieved, str]:
         with watch.stage("load"):
             model = load_model(built.embedder)
+            if settings.rerank_model:
+                load_reranker(settings.rerank_model)
         began = time.monotonic()
         with watch.stage("embed"):
             vector = steps.embed(model, question)
@@ -123,15 +129,18 @@ def answer(
             where = scope.condition(built.settings.tenants)
             found = steps.search(store, collection, question, vector, built.settings, where)
         asked.note(collection, time.monotonic() - began, found.best, found.best < settings.min_score)
-        return model, vector, found
+        return model, vector, found, where
 
     with watch.stage("load"):
         store = Store(pipeline.store, pipeline.alias)
         asked = Watch(pipeline)
     with closing(store.client):
         as_asked = pipeline.model_copy(update={"settings": settings})
-        model, vector, found = on_live(store, as_asked, look, asked, session or question)
-    found = mark_outdated(found, pipeline)
+        model, vector, found, where = on_live(store, as_asked, look, asked, session or question)
+        found = mark_outdated(found, pipeline)
+        if pipeline.chat_model and relevant(found, settings):
+            with watch.stage("join"):
+                found = replace(found, hits=steps.join(store, found.collection, found.hits, settings, where))
     written, cached = write(Asked(pipeline, question, settings, steps, watch, found, vector, model))
     return Answer(
         question=question,
@@ -148,10 +157,15 @@ def answer(
     )
 
 
+def relevant(found: Retrieved, settings: Settings) -> bool:
+    """Tell whether anything was found that is near enough to the question to answer from."""
+    return bool(found.hits) and found.best >= settings.min_score
+
+
 def write(asked: Asked) -> tuple[Written, bool]:
     """Return the answer to what was asked, and whether it was kept from an earlier question."""
     found, chat = asked.found, asked.pipeline.chat_model
-    if not found.hits or found.best < asked.settings.min_score:
+    if not relevant(found, asked.settings):
         notes = () if found.hits else (EMPTY_NOTE.format(collection=found.collection),)
         return Written(ABSTAIN, "abstained", notes=notes), False
     if chat is None:

@@ -25,9 +25,13 @@ TOO_LONG = ("context length", "context_length", "too long", "maximum context", "
 NO_SCHEMA = ("response_format", "json_schema", "json schema", "guided", "structured", "grammar", "schema")
 CONNECT_SECONDS = 10.0
 LONGEST_PAUSE = 20.0
+TOKENIZE_SECONDS = 5.0
 SHOWN = 300
 _LIMIT = re.compile(r"(?:maximum context length|max_model_len|context length|context window)\D{0,20}?(\d{2,9})")
 _NEEDED = re.compile(r"(\d{1,9}) (?:input tokens|prompt tokens|tokens? (?:from|in) the (?:input|messages|prompt))")
+
+without_tokenizer: set[tuple[str, str]] = set()
+"""Servers and models that were asked in this process how many tokens a text is, and cannot say."""
 
 Heard = Callable[[str], None]
 """Is told the text so far, again and again, while it comes."""
@@ -161,6 +165,27 @@ class Chat:
                 "LOCKSTEP_MAX_ANSWER_TOKENS, or use another model."
             )
         return spoken
+
+    def count(self, text: str) -> int | None:
+        """Return how many tokens the model takes a text for; None when the server does not say (vLLM does)."""
+        import openai
+
+        server = (self.block.base_url, self.block.model or "")
+        if server in without_tokenizer:
+            return None
+        root = self.block.base_url.rstrip("/").removesuffix("/v1")
+        quick = self.client.with_options(base_url=root, timeout=min(TOKENIZE_SECONDS, self.block.timeout_seconds))
+        try:
+            said: Any = quick.post("/tokenize", cast_to=object, body={"prompt": text, **self._named()})
+            return int(said["count"])
+        except (openai.APIConnectionError, openai.RateLimitError, openai.InternalServerError):
+            return None  # it may say so next time
+        except (openai.OpenAIError, KeyError, TypeError, ValueError):
+            without_tokenizer.add(server)
+            return None
+
+    def _named(self) -> dict[str, str]:
+        return {"model": self.model} if self.model else {}
 
     def _once(self, prompt: Prompt, schema: dict[str, Any] | None, heard: Heard | None) -> Spoken:
         with translated(self.block, self.settings.max_answer_tokens, schema is not None):

@@ -15,6 +15,7 @@ from prefect import task
 
 from tasks.marks import MARK, cited_numbers, without_unknown
 from tasks.models import Citation, Claim, Hit
+from tasks.place import cited_at
 from tasks.quotes import locate
 from tasks.reply import Cited, Draft, Reply
 from tasks.retries import ONCE
@@ -56,17 +57,11 @@ def citation(draft: Draft, one: Cited, passages: Sequence[Hit]) -> Citation | No
     quote = supporting_quote(draft.text, hit.text) if one.quote is None else one.quote
     begin = hit.text.find(quote) if one.quote is None else -1
     span = (begin, begin + len(quote)) if begin >= 0 else locate(quote, hit.text)
+    if span:
+        return cited_at(hit, one.passage, span)
+    words = " ".join(quote.split())
     return Citation(
-        n=one.passage,
-        key=hit.key,
-        heading=hit.heading,
-        page=hit.page,
-        quote=hit.text[span[0] : span[1]] if span else " ".join(quote.split()),
-        chunk_id=hit.chunk_id,
-        outdated=hit.outdated,
-        verified=span is not None,
-        version=hit.etag,
-        span=span,
+        one.passage, hit.key, hit.heading, hit.page, words, hit.chunk_id, hit.outdated, False, version=hit.etag
     )
 
 

@@ -10,6 +10,7 @@ from prefect import task
 
 from tasks.marks import without_marks
 from tasks.models import Citation, Hit
+from tasks.place import cited_at
 from tasks.retries import ONCE
 from tasks.sentences import sentences
 
@@ -68,10 +69,7 @@ def extract(
 def quoted(n: int, hit: Hit, sentence: str) -> Citation:
     """Return the citation of a sentence of a chunk, numbered ``n``."""
     begin = hit.text.index(sentence)
-    return Citation(
-        n, hit.key, hit.heading, hit.page, sentence, hit.chunk_id, hit.outdated,
-        version=hit.etag, span=(begin, begin + len(sentence)),
-    )  # fmt: skip
+    return cited_at(hit, n, (begin, begin + len(sentence)))
 
 
 def shown(sentence: str) -> str:

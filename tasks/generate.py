@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from prefect import task
 
+from tasks.budget import fitting
 from tasks.chat import Chat, Heard, NoSchemaError, OtherJSONError, Spoken, TooLongError
 from tasks.claims import (
     Assigned,
@@ -120,6 +121,7 @@ def fitted(
     hearing: Callable[[Prompt], Heard] | None = None,
 ) -> tuple[Prompt, Spoken, tuple[str, ...]]:
     """Return the prompt that fits the model's context, what the model said to it, and a note if it had to be cut."""
+    hits = fitting(hits, chat.settings.context_tokens, chat.count)
     most = None
     while True:
         prompt = make(hits)
@@ -138,7 +140,7 @@ def _in_one_stage(chat: Chat, question: str, hits: Sequence[Hit], style: Style, 
     settings = chat.settings
 
     def make(some: Sequence[Hit]) -> Prompt:
-        return build(question, some, settings.context_tokens, style, settings.system_prompt)
+        return build(question, some, style, settings.system_prompt, settings.passage_order)
 
     telling = Telling(tell, style) if tell else None
     schema = answer_schema if style == "structured" else None
@@ -216,7 +218,7 @@ def _in_two_stages(chat: Chat, question: str, hits: Sequence[Hit], style: Style,
     settings = chat.settings
 
     def make(some: Sequence[Hit]) -> Prompt:
-        return build(question, some, settings.context_tokens, "free", settings.system_prompt)
+        return build(question, some, "free", settings.system_prompt, settings.passage_order)
 
     prompt, first, notes = fitted(chat, hits, make, None)
     written = marked(first)
@@ -228,7 +230,7 @@ def _in_two_stages(chat: Chat, question: str, hits: Sequence[Hit], style: Style,
         return Reply(written, prompt, first.tokens, notes, not first.cut)
 
     def make_second(some: Sequence[Hit]) -> Prompt:
-        return build_assignment(question, sentences, some, settings.context_tokens, style)
+        return build_assignment(question, sentences, some, style, settings.passage_order)
 
     def schema(passages: int) -> dict[str, Any]:
         return assignment_schema(len(sentences), passages)

@@ -129,11 +129,22 @@ class Embedded:
 
 
 @dataclass(frozen=True, slots=True)
+class Part:
+    """A chunk within a passage: its text stands there from ``begin`` to ``end``, in characters."""
+
+    chunk_id: str
+    page: int | None
+    begin: int
+    end: int
+
+
+@dataclass(frozen=True, slots=True)
 class Hit:
     """A chunk found for a question. ``score`` is its cosine similarity, or its rank score in other modes.
 
     ``outdated`` when it is of an older version of its object, whose newest one is in quarantine; ``etag`` is that of
-    the version it is of.
+    the version it is of. ``parts`` are the chunks that ``text`` is joined from, in reading order; none when it is that
+    of this chunk alone.
     """
 
     chunk_id: str
@@ -146,6 +157,7 @@ class Hit:
     chunk_index: int = 0
     outdated: bool = False
     etag: str = ""
+    parts: tuple[Part, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,7 +194,7 @@ class Answer:
     """An answer and what it rests on.
 
     ``seconds`` by stage, ``tokens`` as the chat model counted them; ``cached`` when it was written for an earlier
-    question. ``passages`` are what was found, best first.
+    question. ``passages`` are what was found, best first: citation ``n`` is of ``passages[n - 1]``.
     """
 
     question: str

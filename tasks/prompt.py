@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from tasks.fence import fence_of, fenced, neutral
 from tasks.models import Hit
+
+if TYPE_CHECKING:
+    from blocks.settings import Order
 
 Style = Literal["structured", "marked", "free"]
 """How an answer is asked for: JSON with quotes, text with [n], or text alone (the first of two stages)."""
@@ -49,8 +52,6 @@ ASSIGN_FORMATS = {
         "passages in square brackets, like 1: [2]. Leave out sentences that no passage states."
     ),
 }
-CHARACTERS_PER_TOKEN = 3
-"""A low estimate, so that the passages fit whatever the chat model's tokenizer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,52 +62,47 @@ class Prompt:
     passages: tuple[Hit, ...]
 
 
-def fitting(hits: Sequence[Hit], context_tokens: int) -> tuple[Hit, ...]:
-    """Return the best-ranked hits that fit into so many tokens, at least one."""
-    room = context_tokens * CHARACTERS_PER_TOKEN
-    kept: list[Hit] = []
-    for hit in hits:
-        room -= len(hit.text) + len(hit.heading) + len(hit.key)
-        if kept and room < 0:
-            break
-        kept.append(hit)
-    return tuple(kept)
-
-
-def context(question: str, passages: Sequence[Hit], marks: bool = False) -> str:
-    """Return the passages, numbered from 1, and how each begins and ends."""
+def context(question: str, passages: Sequence[Hit], marks: bool = False, order: Order = "best_first") -> str:
+    """Return the passages, numbered from 1, the best, and how each begins and ends."""
     fence = fence_of(question, passages)
-    shown = "\n".join(fenced(n, hit, fence, marks) for n, hit in enumerate(passages, start=1))
+    blocks = [fenced(n, hit, fence, marks) for n, hit in enumerate(passages, start=1)]
+    shown = "\n".join(blocks if order == "best_first" else reversed(blocks))
     return f'Each passage stands between <{fence} n="its number"> and </{fence}>.\n{shown}'
 
 
 def build(
-    question: str, hits: Sequence[Hit], context_tokens: int, style: Style = "structured", system: str = ""
+    question: str,
+    passages: Sequence[Hit],
+    style: Style = "structured",
+    system: str = "",
+    order: Order = "best_first",
 ) -> Prompt:
-    """Return the prompt for a question and the passages that fit into it.
+    """Return the prompt for a question and its passages.
 
     ``system`` replaces the words on how to answer, never those on what the passages are and on the format.
     """
-    passages = fitting(hits, context_tokens)
-    shown = context(question, passages, marks=style == "marked")
+    shown = context(question, passages, style == "marked", order)
     return _prompt(f"{system or ROLE} {DATA}\n{FORMATS[style]}", f"{shown}\n\nQuestion: {neutral(question)}", passages)
 
 
 def build_assignment(
-    question: str, sentences: Sequence[str], hits: Sequence[Hit], context_tokens: int, style: Style = "structured"
+    question: str,
+    sentences: Sequence[str],
+    passages: Sequence[Hit],
+    style: Style = "structured",
+    order: Order = "best_first",
 ) -> Prompt:
     """Return the prompt that asks which passages the sentences of an answer rest on."""
-    passages = fitting(hits, context_tokens)
     lines = "\n".join(
         f"{n}: {' '.join(neutral(sentence, marks=True).split())}" for n, sentence in enumerate(sentences, 1)
     )
-    shown = context(question, passages, marks=style == "marked")
+    shown = context(question, passages, style == "marked", order)
     user = f"{shown}\n\nQuestion: {neutral(question)}\n\nSentences of the answer:\n{lines}"
     return _prompt(f"{ASSIGN} {DATA}\n{ASSIGN_FORMATS[style]}", user, passages)
 
 
-def _prompt(system: str, user: str, passages: tuple[Hit, ...]) -> Prompt:
-    return Prompt(({"role": "system", "content": system}, {"role": "user", "content": user}), passages)
+def _prompt(system: str, user: str, passages: Sequence[Hit]) -> Prompt:
+    return Prompt(({"role": "system", "content": system}, {"role": "user", "content": user}), tuple(passages))
 
 
 def abstains(answer: str) -> bool:

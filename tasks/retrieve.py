@@ -11,6 +11,8 @@ from tasks.errors import GoneError, LockstepError, MisuseError, PartError
 from tasks.fingerprint import as_built
 from tasks.fuse import fuse
 from tasks.models import Hit
+from tasks.passages import without_copies
+from tasks.rerank import load_reranker, reranked
 from tasks.retries import RETRIED
 from tasks.searches import FUSED
 
@@ -29,6 +31,8 @@ if TYPE_CHECKING:
 Result = TypeVar("Result")
 DEEPEST = 16_384
 """Hits that Milvus returns at the most."""
+SPARE = 3
+"""Hits that are looked at for each one wanted, where near-copies are left out."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,26 +98,42 @@ def on_live(
 
 
 def find(
-    store: Store, collection: str, question: str, vector: NDArray[np.float32], settings: Settings, where: str = ""
+    store: Store,
+    collection: str,
+    question: str,
+    vector: NDArray[np.float32],
+    settings: Settings,
+    where: str = "",
+    *,
+    copies: bool = True,
 ) -> Retrieved:
     """Search a generation for a question whose unit vector is ``vector``, shape (dimension,).
 
-    ``where``, an expression of Milvus, says among which chunks.
+    ``where``, an expression of Milvus, says among which chunks. Without ``copies`` none of the hits says nearly what a
+    better one says. Raises ``PartError`` when the reranking model does not load.
     """
     mode, notes = possible(settings.mode, store.abilities.bm25, store.abilities.version)
+    score = load_reranker(settings.rerank_model) if settings.rerank_model else None
+    depth = max(settings.top_k * (1 if copies else SPARE), settings.rerank_depth if score else 0)
 
     def look(mode: SearchMode, top_k: int) -> list[Hit]:
         chosen = settings.model_copy(update={"mode": mode, "top_k": min(top_k, DEEPEST)})
         return store.search(collection, question, vector, chosen, where)
 
     if mode == "hybrid" and settings.fusion == "scores":
-        near = look("dense", FUSED * settings.top_k)
-        hits = fuse(near, look("lexical", FUSED * settings.top_k), settings.dense_share)[: settings.top_k]
+        both = max(depth, FUSED * settings.top_k)
+        near = look("dense", both)
+        hits = fuse(near, look("lexical", both), settings.dense_share)
     else:
-        hits = look(mode, settings.top_k)
+        hits = look(mode, depth)
         # Only a cosine says how near the nearest is: BM25 and fused ranks have no absolute meaning.
         near = hits if mode == "dense" else look("dense", 1)
-    return Retrieved(collection, tuple(hits), near[0].score if near else -1.0, notes)
+    best = near[0].score if near else -1.0
+    if score:
+        hits = reranked(question, hits, score, settings.rerank_depth)
+    if not copies:
+        hits = without_copies(hits[: SPARE * settings.top_k], settings.near_copies)
+    return Retrieved(collection, tuple(hits[: settings.top_k]), best, notes)
 
 
 @task(name="embed question", **RETRIED)
@@ -126,5 +146,5 @@ def embed_question(model: EmbeddingModel, question: str) -> NDArray[np.float32]:
 def retrieve(
     store: Store, collection: str, question: str, vector: NDArray[np.float32], settings: Settings, where: str = ""
 ) -> Retrieved:
-    """Search a generation; transient errors of Milvus are retried."""
-    return find(store, collection, question, vector, settings, where)
+    """Search a generation for what an answer is written from; transient errors of Milvus are retried."""
+    return find(store, collection, question, vector, settings, where, copies=False)

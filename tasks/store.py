@@ -16,7 +16,7 @@ from tasks.literal import literal
 from tasks.milvus_errors import translated
 from tasks.models import Hit
 from tasks.schema import Abilities, abilities, fields, generation_number, indexes
-from tasks.searches import SEARCHES, Query
+from tasks.searches import OUTPUT, SEARCHES, Query
 
 if TYPE_CHECKING:
     import numpy as np
@@ -268,6 +268,22 @@ class Store:
                     **options,
                 )
         return found
+
+    def neighbours(self, collection: str, hits: Sequence[Hit], reach: int, where: str = "") -> list[Hit]:
+        """Return the chunks up to ``reach`` places before and behind some hits, of the same version of their objects.
+
+        ``where``, an expression of Milvus, says among which. Their score is 0.
+        """
+        places = " or ".join(
+            f"(key == {literal(hit.key)} and etag == {literal(hit.etag)} and "
+            f"chunk_index >= {hit.chunk_index - reach} and chunk_index <= {hit.chunk_index + reach})"
+            for hit in hits
+        )
+        with self._call() as options:
+            found = self.client.query(
+                collection, filter=f"({places}) and ({where})" if where else places, output_fields=OUTPUT, **options
+            )
+        return [as_hit({"id": row["id"], "entity": row, "distance": 0.0}) for row in found]
 
     def rows(self, collection: str, output: list[str], at_once: int = READ_AT_ONCE) -> Iterator[dict[str, Any]]:
         """Yield all rows of a collection, read in bounded pieces."""

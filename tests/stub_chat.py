@@ -31,12 +31,15 @@ def claims(*made: tuple[str, list[tuple[int, str]]], answerable: bool = True) ->
 class StubChat:
     """``replies``: status and answer of each request in turn, the last one for all that follow.
 
-    A text is an answer, a dict JSON, bytes HTML. ``requests`` holds what came, with the Authorization header.
+    A text is an answer, a dict JSON, bytes HTML. ``requests`` holds what came, with the Authorization header. With
+    ``tokenizes`` it counts words as tokens, like vLLM's /tokenize; ``counted`` are the texts.
     """
 
     def __init__(self) -> None:
         self.replies: list[tuple[int, Any]] = []
         self.requests: list[dict[str, Any]] = []
+        self.tokenizes = False
+        self.counted: list[str] = []
         chat = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -45,6 +48,9 @@ class StubChat:
 
             def do_POST(self) -> None:
                 body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+                if self.path == "/tokenize":
+                    self.tokenize(body["prompt"])
+                    return
                 chat.requests.append({**body, "authorization": self.headers.get("Authorization")})
                 status, reply = chat.replies.pop(0) if len(chat.replies) > 1 else chat.replies[0]
                 reply = Say(reply) if isinstance(reply, str) else reply
@@ -56,6 +62,11 @@ class StubChat:
                     self.stream(reply)
                 else:
                     self.answer(status, whole(reply, body["model"]))
+
+            def tokenize(self, text: str) -> None:
+                chat.counted.append(text)
+                found = (200, {"count": len(text.split())}) if chat.tokenizes else (404, {"detail": "Not Found"})
+                self.answer(*found)
 
             def stream(self, reply: Say) -> None:
                 self.send_response(200)

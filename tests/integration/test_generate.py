@@ -11,7 +11,7 @@ from pydantic import SecretStr
 
 from blocks.chat_model import ChatModel
 from blocks.settings import Settings
-from tasks.chat import BrokenOffError, SlowError, TooLongError
+from tasks.chat import BrokenOffError, SlowError, TooLongError, without_tokenizer
 from tasks.cite import check
 from tasks.errors import PartError, TransientError
 from tasks.generate import CUT_NOTE, MARKED_NOTE, ask_model, fewer, without_schema
@@ -32,6 +32,7 @@ def chat() -> Iterator[StubChat]:
     yield chat
     chat.close()
     without_schema.clear()
+    without_tokenizer.clear()
 
 
 @pytest.fixture
@@ -278,3 +279,29 @@ def test_a_server_killed_in_mid_stream_is_no_answer(asked: Callable[..., Reply],
         asked(Say(GOOD[:-4], None), tell=lambda *one: told.append(one), retries=3)
     assert len(told) == 1
     assert len(chat.requests) == 1
+
+
+def test_the_server_counts_the_tokens_of_the_passages(asked: Callable[..., Reply], chat: StubChat) -> None:
+    """Six passages of some five words each: by their bytes they are estimated at 140 tokens each."""
+    chat.tokenizes = True
+    assert len(asked(GOOD, context_tokens=256).prompt.passages) == 6
+    assert len(chat.counted) == 1
+    chat.counted.clear()
+    many = tuple(Hit(f"c{n}", f"{n}.md", 0.5, "word " * 100, "", None) for n in range(6))
+    reply = asked(GOOD, context_tokens=256, hits=many)
+    assert reply.prompt.passages == many[:2]
+    assert len(chat.counted) == 4  # all, and one by one up to the third
+
+
+def test_a_server_that_counts_no_tokens_is_not_asked_again(asked: Callable[..., Reply], chat: StubChat) -> None:
+    assert len(asked(GOOD, context_tokens=256).prompt.passages) == 1
+    assert len(asked(GOOD, context_tokens=512).prompt.passages) == 3
+    assert len(chat.counted) == 1
+
+
+def test_the_best_passage_may_stand_last(asked: Callable[..., Reply], chat: StubChat) -> None:
+    reply = asked(GOOD, passage_order="best_last", stages=1)
+    assert reply.prompt.passages == HITS
+    user = chat.requests[0]["messages"][1]["content"]
+    assert user.index("Passage 6 says") < user.index("Passage 1 says")
+    assert text_of(reply) == "It is eleven. [1] It is 22. [2]"

@@ -102,6 +102,18 @@ def test_a_generation_left_half_made_is_finished(store: Store) -> None:
     store.client.drop_collection(name)
 
 
+def test_neighbours_are_of_the_same_version_of_the_object(store: Store, collection: str) -> None:
+    write(store, collection, batch("a.md", [1, 2, 3, 4, 5]), batch(KEYS[2], [6, 7]))
+    write(store, collection, batch("b.md", [8, 9], "old"), batch("b.md", [10], "new"))
+    assert store.count(collection) == 10
+    hits = [hit for hit in store.search(collection, "", vector(3), Settings(mode="dense", top_k=10))]
+    third, odd, old = (next(hit for hit in hits if hit.text == f"text {n}") for n in (3, 7, 9))
+    found = store.neighbours(collection, [third, odd, old], 1)
+    assert sorted(hit.text for hit in found) == sorted(f"text {n}" for n in (2, 3, 4, 6, 7, 8, 9))
+    assert {hit.chunk_id for hit in found if hit.key == "a.md"} == {chunk_id("a.md", n) for n in (2, 3, 4)}
+    assert [hit.text for hit in store.neighbours(collection, [third], 2, "page <= 2")] == ["text 1", "text 2"]
+
+
 def test_a_collection_with_the_alias_name_is_refused(store: Store) -> None:
     other = Store(store.block, f"{store.alias}_taken")
     other.client.create_collection(other.alias, dimension=4)

@@ -35,6 +35,7 @@ SETTINGS_OUT = {
     "dense_share": 0.7, "top_k": 7, "min_score": 0.7,
     "answers": "marked", "stages": 2, "strict": True, "fallback": "extractive", "cache_seconds": 7.0,
     "system_prompt": "Be kind.", "top_p": 0.7, "seed": 7,
+    "rerank_model": "a/model", "rerank_depth": 7, "near_copies": 0.7, "neighbours": 7, "passage_order": "best_last",
     "extract_sentences": 7, "temperature": 0.7, "max_answer_tokens": 77, "context_tokens": 777,
 }  # fmt: skip
 EMBEDDER_IN = {
