@@ -20,9 +20,8 @@ QUESTION = "How often is the filter of the press replaced?"
 ANSWER = "The filter of the press is replaced every 300 hours."
 FILLER = "The {} part of the press is looked at by the operator each morning before the day begins, and it is oiled."
 PARTS = ["left", "right", "upper", "lower", "inner", "outer", "front", "rear", "first", "last", "old", "new"]
-SECTION = " ".join(
-    [*(FILLER.format(part) for part in PARTS), ANSWER, *(FILLER.format(part) for part in reversed(PARTS))]
-)
+BEFORE, BEHIND = (" ".join(map(FILLER.format, parts)) for parts in (PARTS, PARTS[::-1]))
+SECTION = f"{BEFORE} {ANSWER} {BEHIND}"
 
 
 @pytest.fixture
@@ -62,18 +61,16 @@ def test_neighbours_of_a_section_are_read_with_what_was_found(asked: Callable[..
     assert "green" not in passage.text  # another section
     assert passage.text in chat.requests[-1]["messages"][1]["content"]
     # The citation leads to the chunk that the quote stands in, not to the passage.
-    assert (found.citations[0].chunk_id, found.citations[0].span) == (
-        lone.citations[0].chunk_id,
-        lone.citations[0].span,
-    )
-    assert lone.passages[0].text[slice(*(found.citations[0].span or (0, 0)))] == "every 300 hours"
+    made, same = found.citations[0], lone.citations[0]
+    assert (made.chunk_id, made.span) == (same.chunk_id, same.span)
+    assert lone.passages[0].text[slice(*(made.span or (0, 0)))] == "every 300 hours"
     assert "join" in found.seconds
 
 
-def test_what_is_filtered_out_is_not_read_as_a_neighbour(asked: Callable[..., Answer]) -> None:
-    found = asked(neighbours=10, top_k=1)
-    assert len(found.passages[0].parts) > 3
-    assert {hit.key for hit in found.passages} in ({"press.md"}, {"copies/press.md"})
+def test_a_passage_ends_where_its_section_ends(asked: Callable[..., Answer]) -> None:
+    (passage,) = asked(neighbours=10, top_k=1).passages
+    assert len(passage.parts) > 3
+    assert " ".join(passage.text.split()) == SECTION
 
 
 def test_copies_make_room_for_something_else(asked: Callable[..., Answer]) -> None:

@@ -106,7 +106,7 @@ def test_neighbours_are_of_the_same_version_of_the_object(store: Store, collecti
     write(store, collection, batch("a.md", [1, 2, 3, 4, 5]), batch(KEYS[2], [6, 7]))
     write(store, collection, batch("b.md", [8, 9], "old"), batch("b.md", [10], "new"))
     assert store.count(collection) == 10
-    hits = [hit for hit in store.search(collection, "", vector(3), Settings(mode="dense", top_k=10))]
+    hits = store.search(collection, "", vector(3), Settings(mode="dense", top_k=10))
     third, odd, old = (next(hit for hit in hits if hit.text == f"text {n}") for n in (3, 7, 9))
     found = store.neighbours(collection, [third, odd, old], 1)
     assert sorted(hit.text for hit in found) == sorted(f"text {n}" for n in (2, 3, 4, 6, 7, 8, 9))
