@@ -6,13 +6,14 @@ import math
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
-from tasks.fence import neutral
+from tasks.fence import fenced
 
 if TYPE_CHECKING:
     from tasks.models import Hit
 
 BYTES_PER_TOKEN = 3
 """A high estimate of the tokens, whatever the chat model: English has about four bytes a token, Chinese three."""
+A_FENCE = "passage-0123456789ab"
 
 Count = Callable[[str], int | None]
 """Returns how many tokens a text is, or None when nobody can say."""
@@ -24,22 +25,19 @@ def estimated(text: str) -> int:
 
 
 def shown(hit: Hit) -> str:
-    """Return what of a passage stands in the prompt."""
-    return neutral(f"{hit.key} › {hit.heading}\n{hit.text}")
+    """Return what a passage adds to a prompt."""
+    return fenced(1, hit, A_FENCE)
 
 
-def fitting(hits: Sequence[Hit], tokens: int, count: Count = lambda _: None) -> tuple[Hit, ...]:
+def fitting(hits: Sequence[Hit], tokens: int, count: Count = estimated) -> tuple[Hit, ...]:
     """Return the best-ranked hits that fit into so many tokens, at least one.
 
     The first that does not fit ends them: none is shown in place of a better one.
     """
-    texts = [shown(hit) for hit in hits]
-    whole = count("\n".join(texts)) if len(texts) > 1 else 0
-    if whole is not None and whole <= tokens:
-        return tuple(hits)
     room = tokens
-    for kept, text in enumerate(texts):
-        size = None if whole is None else count(text)
+    for kept, hit in enumerate(hits):
+        text = shown(hit)
+        size = count(text)
         room -= estimated(text) if size is None else size
         if kept and room < 0:
             return tuple(hits[:kept])

@@ -137,6 +137,8 @@ class Chat:
                 timeout=openai.Timeout(seconds, connect=min(CONNECT_SECONDS, seconds)),
             )
         self.model = block.model or ""
+        self.window = 0
+        """The tokens of the model's context, once :meth:`count` has learned them from the server."""
 
     def __enter__(self) -> Chat:
         return self
@@ -177,6 +179,7 @@ class Chat:
         quick = self.client.with_options(base_url=root, timeout=min(TOKENIZE_SECONDS, self.block.timeout_seconds))
         try:
             said: Any = quick.post("/tokenize", cast_to=object, body={"prompt": text, **self._named()})
+            self.window = self.window or int(said.get("max_model_len") or 0)
             return int(said["count"])
         except (openai.APIConnectionError, openai.RateLimitError, openai.InternalServerError):
             return None  # it may say so next time

@@ -39,6 +39,8 @@ if TYPE_CHECKING:
 
 MARKED_NOTE = "the chat server writes no JSON by a schema: citations are [n] marks, their quotes found by Lockstep"
 CUT_NOTE = "the answer came to LOCKSTEP_MAX_ANSWER_TOKENS and was cut off: what is complete of it is shown"
+OF_TEMPLATE = 64
+"""Tokens that a chat template may add to a prompt."""
 SPARE = 0.95
 """A prompt is cut to this share of the room that the server named: passages differ in tokens a character."""
 _LINE = re.compile(r"^\W*(\d{1,3})\s*[:.)]\s*((?:\s*\[[\d\s,]+\])+)", re.MULTILINE)
@@ -113,6 +115,25 @@ def fewer(hits: Sequence[Hit], shown: int, error: TooLongError) -> Sequence[Hit]
     return hits[: max(1, min(kept, shown - 1))]
 
 
+def within(chat: Chat, hits: Sequence[Hit], make: Callable[[Sequence[Hit]], Prompt]) -> Sequence[Hit]:
+    """Return the best-ranked passages that fit into ``context_tokens``, and into the model's context if it is known.
+
+    The whole prompt is counted first: mostly all of it fits, and one call to the server is enough.
+    """
+
+    def size(prompt: Prompt) -> int | None:
+        return chat.count("\n".join(message["content"] for message in prompt.messages))
+
+    most = chat.settings.context_tokens
+    whole = size(make(hits))
+    if whole is None:
+        return fitting(hits, most)
+    left = chat.window - chat.settings.max_answer_tokens - OF_TEMPLATE if chat.window else most
+    if whole <= min(most, left):
+        return hits
+    return fitting(hits, min(most, left - (size(make(())) or 0)), chat.count)
+
+
 def fitted(
     chat: Chat,
     hits: Sequence[Hit],
@@ -121,12 +142,11 @@ def fitted(
     hearing: Callable[[Prompt], Heard] | None = None,
 ) -> tuple[Prompt, Spoken, tuple[str, ...]]:
     """Return the prompt that fits the model's context, what the model said to it, and a note if it had to be cut."""
-    hits = fitting(hits, chat.settings.context_tokens, chat.count)
-    most = None
+    most = len(hits)
+    hits = within(chat, hits, make)
     while True:
         prompt = make(hits)
         shown = len(prompt.passages)
-        most = most or shown
         try:
             spoken = chat.say(prompt, schema(shown) if schema else None, hearing(prompt) if hearing else None)
         except TooLongError as error:

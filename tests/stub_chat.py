@@ -32,13 +32,14 @@ class StubChat:
     """``replies``: status and answer of each request in turn, the last one for all that follow.
 
     A text is an answer, a dict JSON, bytes HTML. ``requests`` holds what came, with the Authorization header. With
-    ``tokenizes`` it counts words as tokens, like vLLM's /tokenize; ``counted`` are the texts.
+    ``tokenizes`` it counts words as tokens, like vLLM's /tokenize, and tells its ``window``; ``counted`` are the texts.
     """
 
     def __init__(self) -> None:
         self.replies: list[tuple[int, Any]] = []
         self.requests: list[dict[str, Any]] = []
         self.tokenizes = False
+        self.window = 100_000
         self.counted: list[str] = []
         chat = self
 
@@ -65,7 +66,8 @@ class StubChat:
 
             def tokenize(self, text: str) -> None:
                 chat.counted.append(text)
-                found = (200, {"count": len(text.split())}) if chat.tokenizes else (404, {"detail": "Not Found"})
+                count = {"count": len(text.split()), "max_model_len": chat.window}
+                found = (200, count) if chat.tokenizes else (404, {"detail": "Not Found"})
                 self.answer(*found)
 
             def stream(self, reply: Say) -> None:

@@ -282,15 +282,27 @@ def test_a_server_killed_in_mid_stream_is_no_answer(asked: Callable[..., Reply],
 
 
 def test_the_server_counts_the_tokens_of_the_passages(asked: Callable[..., Reply], chat: StubChat) -> None:
-    """Six passages of some five words each: by their bytes they are estimated at 140 tokens each."""
+    """Six passages of some ten words each: by their bytes they are estimated at 160 tokens each."""
     chat.tokenizes = True
-    assert len(asked(GOOD, context_tokens=256).prompt.passages) == 6
+    assert len(asked(GOOD, context_tokens=512).prompt.passages) == 6
     assert len(chat.counted) == 1
     chat.counted.clear()
     many = tuple(Hit(f"c{n}", f"{n}.md", 0.5, "word " * 100, "", None) for n in range(6))
     reply = asked(GOOD, context_tokens=256, hits=many)
     assert reply.prompt.passages == many[:2]
-    assert len(chat.counted) == 4  # all, and one by one up to the third
+    assert any("shown 2 of 6" in note for note in reply.notes)
+    assert len(chat.counted) == 5  # all, none, and one by one up to the third
+
+
+def test_a_prompt_is_cut_before_the_server_has_to_refuse_it(asked: Callable[..., Reply], chat: StubChat) -> None:
+    chat.tokenizes, chat.window = True, 1100
+    many = tuple(Hit(f"c{n}", f"{n}.md", 0.5, "word " * 100, "", None) for n in range(6))
+    reply = asked(GOOD, max_answer_tokens=512, hits=many)
+    (request,) = chat.requests
+    words = sum(len(message["content"].split()) for message in request["messages"])
+    assert 1 <= len(reply.prompt.passages) < 6
+    assert words <= 1100 - 512 - 64
+    assert words > 1100 - 512 - 64 - 104, "another passage would not have fit"
 
 
 def test_a_server_that_counts_no_tokens_is_not_asked_again(asked: Callable[..., Reply], chat: StubChat) -> None:

@@ -11,7 +11,7 @@ from tasks.answer import answer
 from tasks.cite import UNVERIFIED
 from tasks.errors import LockstepError
 from tasks.fence import neutral
-from tasks.models import Answer, Citation, Hit
+from tasks.models import Answer, Citation, Hit, Part
 from tasks.pipelines import load_pipeline
 from tests.vllm.conftest import API_KEY, Exchange
 
@@ -42,7 +42,9 @@ def assert_checked(found: Answer, exchange: Exchange, marks: bool = False) -> No
 def assert_shown(citation: Citation, hits: Sequence[Hit], exchange: Exchange, marks: bool) -> None:
     """The passage that is cited stood in the prompt under that number; a verified quote stands in its chunk."""
     hit = hits[citation.n - 1]
-    assert (citation.chunk_id, citation.key, citation.version) == (hit.chunk_id, hit.key, hit.etag)
+    parts = hit.parts or (Part(hit.chunk_id, hit.page, 0, len(hit.text)),)
+    chunk = next(hit.text[part.begin : part.end] for part in parts if part.chunk_id == citation.chunk_id)
+    assert (citation.key, citation.version) == (hit.key, hit.etag)
     place, _, text = exchange.passages[citation.n].partition("\n")
     assert place.startswith(hit.key)
     assert text == neutral(hit.text, marks)
@@ -50,7 +52,7 @@ def assert_shown(citation: Citation, hits: Sequence[Hit], exchange: Exchange, ma
     if citation.span:
         start, end = citation.span
         assert citation.quote
-        assert hit.text[start:end] == citation.quote
+        assert chunk[start:end] == citation.quote
 
 
 def claims_written(exchange: Exchange) -> list[dict[str, Any]]:
