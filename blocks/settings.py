@@ -37,10 +37,10 @@ class Settings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     chunk_tokens: int | None = Field(
-        default=None,
+        default=96,
         ge=16,
         le=8192,
-        description="Most tokens of one chunk, heading path included. Empty: as many as the model reads.",
+        description="Most tokens of one chunk, heading path included; never more than the model reads.",
     )
     embed_heading: bool = Field(default=True, description="Put the heading path before the text when it is embedded.")
 
@@ -143,7 +143,7 @@ class Settings(BaseModel):
         description="How a hybrid search joins both: by their scores, weighted, or by reciprocal ranks in Milvus.",
     )
     dense_share: float = Field(
-        default=0.5, ge=0.0, le=1.0, description="Weight of the dense score in a hybrid search; BM25 has the rest."
+        default=0.7, ge=0.0, le=1.0, description="Weight of the dense score in a hybrid search; BM25 has the rest."
     )
     top_k: int = Field(default=8, ge=1, le=100, description="Chunks retrieved for a question.")
     min_score: float = Field(

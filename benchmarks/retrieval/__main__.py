@@ -39,7 +39,7 @@ from tasks.store import Store
 
 HERE = Path(__file__).parent
 SIZES = (96, 128, 192, 254)
-BEST = 254
+BEST = 96
 WAYS = {
     "dense": {"mode": "dense"},
     "lexical": {"mode": "lexical"},
@@ -178,7 +178,7 @@ def analyzers(store: Store, model: EmbeddingModel, sets: Sequence[Set], known: d
         for name, variant in variants.items():
             with variant():
                 built = build(store, model, of, settings, known)
-                for way in ("lexical", "hybrid, ranks", "hybrid, dense 0.5"):
+                for way in ("lexical", "hybrid, ranks", "hybrid, dense 0.7"):
                     say(
                         row(
                             [of.name, name, way], ask(built, model, of.questions, settings.model_copy(update=WAYS[way]))

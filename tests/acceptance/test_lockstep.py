@@ -257,7 +257,7 @@ def test_a_rebuild_and_the_way_back(stack: Stack, bucket: Any) -> None:
     assert stack.json("search", QUESTION)["hits"][0]["key"] == "harbour.md"
     rows = stack.json("generations")["generations"]
     assert [row["state"] for row in rows] == ["live", "retired"]
-    assert any(line.startswith("chunk_tokens: unset → 100") for line in rows[1]["differs"])
+    assert any(line.startswith("chunk_tokens: 96 → 100") for line in rows[1]["differs"])
     back = stack.json("rollback")
     assert (back["collection"], back["before"]) == (first, done["collection"])
     assert stack.json("sync")["chunks_embedded"] == 0
@@ -311,7 +311,7 @@ def test_a_canary_is_seen_in_the_status(stack: Stack, bucket: Any) -> None:
     [
         (("nonsense",), {}, 2, "nonsense"),
         (("sync",), {"MILVUS_URL": "http://x"}, 2, "MILVUS_URI"),
-        (("sync",), {"LOCKSTEP_CHUNK_TOKENS": "100"}, 2, "chunk_tokens: unset → 100"),
+        (("sync",), {"LOCKSTEP_CHUNK_TOKENS": "100"}, 2, "chunk_tokens: 96 → 100"),
         (("sync", "--pipeline", "nobody"), {}, 2, "nobody"),
         (("search",), {}, 2, "question"),
         (("quarantine", "retry"), {}, 2, "--all"),

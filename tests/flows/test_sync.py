@@ -191,7 +191,7 @@ def test_other_settings_are_refused_and_nothing_changes(make_pipeline: Callable[
     sync(name)
     before = rows(name)
     make_pipeline(chunk_tokens=64)
-    with pytest.raises(FingerprintError, match="chunk_tokens: unset → 64"):
+    with pytest.raises(FingerprintError, match="chunk_tokens: 96 → 64"):
         sync(name)
     assert rows(name) == before
 

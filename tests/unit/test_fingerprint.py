@@ -32,7 +32,7 @@ SETTINGS_OUT = {
     "canary_questions": 7, "canary_errors": 0.7, "canary_latency": 7.0, "canary_abstention": 0.7, "canary_score": 0.7,
     "keep_generations": 7, "keep_hours": 7.0,
     "max_failed_share": 0.7, "max_failed_least": 7, "mode": "hybrid", "fusion": "ranks",
-    "dense_share": 0.7, "top_k": 7, "min_score": 0.7,
+    "dense_share": 0.1, "top_k": 7, "min_score": 0.7,
     "answers": "marked", "stages": 2, "strict": True, "fallback": "extractive", "cache_seconds": 7.0,
     "system_prompt": "Be kind.", "top_p": 0.7, "seed": 7,
     "rerank_model": "a/model", "rerank_depth": 7, "near_copies": 0.7, "neighbours": 7, "passage_order": "best_last",
@@ -126,7 +126,7 @@ def test_the_message_names_the_generation_and_each_difference() -> None:
         check("docs_g0007", PLAIN, asked)
     message = str(caught.value)
     assert "docs_g0007" in message
-    assert "chunk_tokens: unset → 128; revision: unset → v2" in message
+    assert "chunk_tokens: 96 → 128; revision: unset → v2" in message
     assert "lockstep rebuild" in message
 
 
