@@ -103,7 +103,7 @@ def as_one(best: Hit, chunks: Sequence[Hit]) -> Hit:
 
 def around(store: Store, collection: str, hits: Sequence[Hit], reach: int, where: str = "") -> list[Hit]:
     """Return the chunks up to ``reach`` places before and behind each hit, of the same version of its object."""
-    return store.neighbours(collection, hits, reach, where) if reach and hits else []
+    return store.neighbours(collection, hits, reach, where) if reach else []
 
 
 @task(name="join passages", **ONCE)

@@ -274,6 +274,8 @@ class Store:
 
         ``where``, an expression of Milvus, says among which. Their score is 0.
         """
+        if not hits:
+            return []
         places = " or ".join(
             f"(key == {literal(hit.key)} and etag == {literal(hit.etag)} and "
             f"chunk_index >= {hit.chunk_index - reach} and chunk_index <= {hit.chunk_index + reach})"

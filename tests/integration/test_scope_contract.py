@@ -87,6 +87,8 @@ def search(opened: dict[tuple[str, bool], tuple[Store, str]], milvus_url: str) -
         for update in ways(store.abilities.bm25):
             hits = find(store, collection, "text", vector(), settings.model_copy(update=update), where).hits
             found.append({hit.key for hit in hits})
+            near = store.neighbours(collection, hits[:20], 10, where)
+            assert {hit.key for hit in near} <= found[-1], "what is read around a hit is in the scope as well"
         assert all(keys == found[0] for keys in found)
         return found[0]
 

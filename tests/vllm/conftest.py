@@ -131,10 +131,10 @@ class Library:
         """Save a pipeline and return its name.
 
         The model is asked whatever was found, and whatever was asked before: it is the one tried here. It draws its
-        words, so that no two answers are the same by nature.
+        words, so that no two answers are the same by nature. Prompts are short: a processor reads them slowly.
         """
         name = f"library-{uuid.uuid4().hex[:8]}"
-        usual = {"min_score": -1.0, "cache_seconds": 0.0, "temperature": 1.0}
+        usual = {"min_score": -1.0, "cache_seconds": 0.0, "temperature": 1.0, "context_tokens": 1024}
         return self._make(name=name, chat_model=chat_model, **{**usual, **settings})
 
 
