@@ -11,16 +11,15 @@ the median tokens and seconds. Unanswerable questions are counted apart: the few
 from __future__ import annotations
 
 import os
-import shutil
 import statistics
 import sys
-import tempfile
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from benchmarks.swap import ROOT, THREADS, lockstep
+from benchmarks.own_stack import ROOT, lockstep, own_stack
+from benchmarks.swap import THREADS
 
 WAYS: dict[str, dict[str, Any]] = {
     f"{name}, {order.replace('_', ' ')}": {"stages": stages, "passage_order": order}
@@ -38,18 +37,9 @@ def main() -> None:
     questions = Path(sys.argv[2]) if len(sys.argv) > 2 else ROOT / "docs" / "golden.jsonl"
     if not os.environ.get("VLLM_BASE_URL"):
         sys.exit("Set VLLM_BASE_URL to a chat server, up to and with /v1.")
-    with tempfile.TemporaryDirectory(prefix="lockstep-bench-") as home:
-        os.environ |= {"LOCKSTEP_HOME": home, "BUCKET": "bench", "COLLECTION_NAME": "bench"}
-        from deployments import environment, show, stack
-
-        env = environment.load()
-        stack.up(env, show.say)
-        try:
-            shutil.copytree(folder, Path(home) / "s3" / "bench", dirs_exist_ok=True)
-            print(f"\n{folder}: {lockstep('sync')['chunks_embedded']} chunks")
-            measure(env, questions)
-        finally:
-            stack.down(env, show.say)
+    with own_stack(folder) as (env, _):
+        print(f"\n{folder}: {lockstep('sync')['chunks_embedded']} chunks")
+        measure(env, questions)
 
 
 def measure(env: Any, questions: Path) -> None:

@@ -9,17 +9,15 @@ The answers are extracted, so that no model's speed is in the way.
 
 from __future__ import annotations
 
-import os
-import shutil
 import statistics
 import sys
-import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from benchmarks.swap import QUESTIONS, ROOT, lockstep
+from benchmarks.own_stack import ROOT, lockstep, own_stack
+from benchmarks.swap import QUESTIONS
 
 STAGES = ("embed", "search", "extract")
 
@@ -27,19 +25,10 @@ STAGES = ("embed", "search", "extract")
 def main() -> None:
     folder = Path(sys.argv[1]) if len(sys.argv) > 1 else ROOT / "docs"
     times = int(sys.argv[2]) if len(sys.argv) > 2 else 30
-    with tempfile.TemporaryDirectory(prefix="lockstep-bench-") as home:
-        os.environ |= {"LOCKSTEP_HOME": home, "BUCKET": "bench", "COLLECTION_NAME": "bench"}
-        from deployments import environment, show, stack
-
-        env = environment.load()
-        stack.up(env, show.say)
-        try:
-            shutil.copytree(folder, Path(home) / "s3" / "bench", dirs_exist_ok=True)
-            done = lockstep("sync")
-            print(f"\n{folder}: {done['new']} objects, {done['chunks_embedded']} chunks; medians of {times} questions")
-            measure(env, times)
-        finally:
-            stack.down(env, show.say)
+    with own_stack(folder) as (env, _):
+        done = lockstep("sync")
+        print(f"\n{folder}: {done['new']} objects, {done['chunks_embedded']} chunks; medians of {times} questions")
+        measure(env, times)
 
 
 def timed(call: Callable[[str], Any], times: int) -> list[tuple[float, float]]:

@@ -11,16 +11,13 @@ rollback was asked for the old generation answered.
 from __future__ import annotations
 
 import json
-import os
-import shutil
 import subprocess
 import sys
-import tempfile
 import time
 from pathlib import Path
-from typing import Any
 
-ROOT = Path(__file__).parent.parent
+from benchmarks.own_stack import ROOT, lockstep, own_stack
+
 THREADS = 4
 QUESTIONS = ["How do I install it?", "What happens to a deleted file?", "Which settings are there?", "Who may read it?"]
 
@@ -59,38 +56,19 @@ def ask(log: Path, until: Path) -> None:
         thread.join()
 
 
-def lockstep(*arguments: str) -> dict[str, Any]:
-    """Run a command and return the JSON it prints, with ``began`` and ``ended``."""
-    began = time.time()
-    command = [str(Path(sys.executable).parent / "lockstep"), *arguments, "--json"]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
-    if done.returncode:
-        sys.exit(f"lockstep {' '.join(arguments)} failed: {done.stderr}")
-    return {**json.loads(done.stdout), "began": began, "ended": time.time()}
-
-
 def main() -> None:
     folder = Path(sys.argv[1]) if len(sys.argv) > 1 else ROOT / "docs"
-    with tempfile.TemporaryDirectory(prefix="lockstep-bench-") as home:
-        os.environ |= {"LOCKSTEP_HOME": home, "BUCKET": "bench", "COLLECTION_NAME": "bench"}
-        from deployments import environment, show, stack
-
-        env = environment.load()
-        stack.up(env, show.say)
-        log, until = Path(home) / "asked.jsonl", Path(home) / "enough"
-        try:
-            shutil.copytree(folder, Path(home) / "s3" / "bench", dirs_exist_ok=True)
-            first = lockstep("sync")
-            with subprocess.Popen([sys.executable, "-m", "benchmarks.swap", "ask", log, until], cwd=ROOT) as asking:
-                while not log.exists() and asking.poll() is None:
-                    time.sleep(0.2)
-                smaller = lockstep("rebuild", "--chunk-tokens", "128", "--promote", "auto")
-                index = lockstep("rebuild", "--index-type", "IVF_FLAT")
-                back = lockstep("rollback")
-                time.sleep(2)
-                until.touch()
-        finally:
-            stack.down(env, show.say)
+    with own_stack(folder) as (_, home):
+        log, until = home / "asked.jsonl", home / "enough"
+        first = lockstep("sync")
+        with subprocess.Popen([sys.executable, "-m", "benchmarks.swap", "ask", log, until], cwd=ROOT) as asking:
+            while not log.exists() and asking.poll() is None:
+                time.sleep(0.2)
+            smaller = lockstep("rebuild", "--chunk-tokens", "128", "--promote", "auto")
+            index = lockstep("rebuild", "--index-type", "IVF_FLAT")
+            back = lockstep("rollback")
+            time.sleep(2)
+            until.touch()
         asked = [json.loads(line) for line in log.read_text().splitlines()]
     failed = [one for one in asked if one["error"] or not one["hits"]]
     old = [one["at"] for one in asked if one["collection"] == back["collection"] and one["at"] > back["began"]]

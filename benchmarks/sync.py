@@ -10,18 +10,16 @@ unchanged sync beside the bare listing, and the peak memory of the syncing proce
 from __future__ import annotations
 
 import json
-import os
-import shutil
 import subprocess
 import sys
-import tempfile
 import time
 from contextlib import suppress
 from pathlib import Path
 
 import psutil
 
-ROOT = Path(__file__).parent.parent
+from benchmarks.own_stack import ROOT, own_stack
+
 SYNC = """
 import json
 from deployments import environment
@@ -95,20 +93,11 @@ def bare_listing() -> float:
 
 def main() -> None:
     folder = Path(sys.argv[1]) if len(sys.argv) > 1 else ROOT / "docs"
-    with tempfile.TemporaryDirectory(prefix="lockstep-bench-") as home:
-        os.environ |= {"LOCKSTEP_HOME": home, "BUCKET": "bench", "COLLECTION_NAME": "bench"}
-        from deployments import environment, show, stack
-
-        env = environment.load()
-        stack.up(env, show.say)
-        try:
-            shutil.copytree(folder, Path(home) / "s3" / "bench", dirs_exist_ok=True)
-            cold = run_python(SYNC)
-            same = run_python(SYNC)
-            chunks, prepared, encoding = raw_encode()
-            listing = bare_listing()
-        finally:
-            stack.down(env, show.say)
+    with own_stack(folder):
+        cold = run_python(SYNC)
+        same = run_python(SYNC)
+        chunks, prepared, encoding = raw_encode()
+        listing = bare_listing()
     print(f"\n{folder}: {cold['new']} objects, {chunks} chunks embedded, {cold['quarantined']} in quarantine")
     print(f"cold sync            {cold['seconds']:8.1f} s   {cold['chunks_embedded'] / cold['seconds']:.0f} chunks/s")
     print(f"raw encode           {encoding:8.1f} s   {chunks / encoding:.0f} chunks/s")
