@@ -48,8 +48,9 @@ _LINE = re.compile(r"^\W*(\d{1,3})\s*[:.)]\s*((?:\s*\[[\d\s,]+\])+)", re.MULTILI
 Tell = Callable[[Draft, Prompt], None]
 """Is told each piece of the answer as soon as it is complete."""
 
+with_schema: set[tuple[str, str]] = set()
 without_schema: set[tuple[str, str]] = set()
-"""Servers and models that were asked for JSON by a schema in this process and gave none."""
+"""Servers and models that were asked for JSON by a schema in this process and gave some; and those that never did."""
 
 
 class Telling:
@@ -79,17 +80,28 @@ def ask_model(
     ``TransientError`` naming the setting to look at.
     """
     write = _in_two_stages if settings.stages == 2 else _in_one_stage
-    wanted, server = settings.answers == "structured", (block.base_url, block.model or "")
+    wanted = settings.answers == "structured"
     with Chat(block, settings) as chat:
-        if wanted and server not in without_schema:
+        if wanted and server_of(chat) not in without_schema:
             try:
                 return write(chat, question, hits, "structured", tell)
             except OtherJSONError:
                 pass
             except NoSchemaError:
-                without_schema.add(server)
+                write_off(chat)
         reply = write(chat, question, hits, "marked", tell)
     return replace(reply, notes=(*reply.notes, MARKED_NOTE)) if wanted else reply
+
+
+def server_of(chat: Chat) -> tuple[str, str]:
+    """Return by what it is remembered what a server can: its address, and the model asked for."""
+    return (chat.block.base_url, chat.block.model or "")
+
+
+def write_off(chat: Chat) -> None:
+    """Ask a server for JSON no more, unless it has given some: then it was this answer, not the server."""
+    if server_of(chat) not in with_schema:
+        without_schema.add(server_of(chat))
 
 
 def fewer(hits: Sequence[Hit], shown: int, error: TooLongError) -> Sequence[Hit]:
@@ -167,8 +179,10 @@ def _in_one_stage(chat: Chat, question: str, hits: Sequence[Hit], style: Style, 
     prompt, spoken, notes = fitted(chat, hits, make, schema, telling.hearing if telling else None)
     found = structured(spoken) if style == "structured" else marked(spoken)
     if style == "structured" and found and not in_json(spoken.text):
-        without_schema.add((chat.block.base_url, chat.block.model or ""))
+        write_off(chat)
         notes = (*notes, MARKED_NOTE)
+    elif style == "structured":
+        with_schema.add(server_of(chat))
     if telling:
         telling.up_to(found, prompt)
     return Reply(found, prompt, spoken.tokens, (*notes, CUT_NOTE) if spoken.cut else notes, not spoken.cut)
@@ -259,6 +273,8 @@ def _in_two_stages(chat: Chat, question: str, hits: Sequence[Hit], style: Style,
         chat, hits[: len(prompt.passages)], make_second, schema if style == "structured" else None
     )
     found = assigned(written, assignments(second, style))
+    if style == "structured":
+        with_schema.add(server_of(chat))
     if tell:
         Telling(tell, style).up_to(found, second_prompt)
     tokens = {name: first.tokens.get(name, 0) + second.tokens.get(name, 0) for name in first.tokens | second.tokens}

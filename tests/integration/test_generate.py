@@ -14,7 +14,7 @@ from blocks.settings import Settings
 from tasks.chat import BrokenOffError, SlowError, TooLongError, without_tokenizer
 from tasks.cite import check
 from tasks.errors import PartError, TransientError
-from tasks.generate import CUT_NOTE, MARKED_NOTE, ask_model, fewer, without_schema
+from tasks.generate import CUT_NOTE, MARKED_NOTE, ask_model, fewer, with_schema, without_schema
 from tasks.models import Hit
 from tasks.reply import Reply
 from tests.stub_chat import Say, StubChat, claims
@@ -31,8 +31,8 @@ def chat() -> Iterator[StubChat]:
     chat = StubChat()
     yield chat
     chat.close()
-    without_schema.clear()
-    without_tokenizer.clear()
+    for known in (with_schema, without_schema, without_tokenizer):
+        known.clear()
 
 
 @pytest.fixture
@@ -317,3 +317,11 @@ def test_the_best_passage_may_stand_last(asked: Callable[..., Reply], chat: Stub
     user = chat.requests[0]["messages"][1]["content"]
     assert user.index("Passage 6 says") < user.index("Passage 1 says")
     assert text_of(reply) == "It is eleven. [1] It is 22. [2]"
+
+
+def test_a_server_that_wrote_json_once_is_asked_for_it_again(asked: Callable[..., Reply], chat: StubChat) -> None:
+    asked(GOOD)
+    reply = asked(REFUSED, "It is eleven [1].")
+    assert MARKED_NOTE in reply.notes
+    assert text_of(asked(GOOD)) == "It is eleven. [1] It is 22. [2]"
+    assert ["response_format" in request for request in chat.requests] == [True, True, False, True]
