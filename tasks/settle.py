@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from tasks.tools import Tools
 
 MANY = 1000
-"""Rows that are worth it. What was just written is searched row by row: some thousands slow each search down tenfold on
+"""Rows that are worth it. What was just written is searched row by row: some thousands slow each search down twentyfold on
 Milvus Lite. Fewer than that are left to the server: each time makes a segment of its own."""
 
 
