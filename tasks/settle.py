@@ -12,8 +12,8 @@ if TYPE_CHECKING:
     from tasks.tools import Tools
 
 MANY = 1000
-"""Rows that are worth it. What was just written is searched row by row: some thousands slow each search down twentyfold on
-Milvus Lite. Fewer than that are left to the server: each time makes a segment of its own."""
+"""Rows that are worth it. What was just written is searched row by row: some thousands slow each search down twentyfold
+on Milvus Lite. Fewer than that are left to the server: each time makes a segment of its own."""
 
 
 @task(name="settle", task_run_name="have what was written to {collection} indexed", **RETRIED)
