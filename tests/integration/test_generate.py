@@ -14,7 +14,8 @@ from blocks.settings import Settings
 from tasks.chat import BrokenOffError, SlowError, TooLongError, without_tokenizer
 from tasks.cite import check
 from tasks.errors import PartError, TransientError
-from tasks.generate import CUT_NOTE, MARKED_NOTE, ask_model, fewer, with_schema, without_schema
+from tasks.fit import fewer
+from tasks.generate import CUT_NOTE, MARKED_NOTE, ask_model, with_schema, without_schema
 from tasks.models import Hit
 from tasks.reply import Reply
 from tests.stub_chat import Say, StubChat, claims
