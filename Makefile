@@ -25,7 +25,7 @@ test-acceptance: install
 
 # Crashes, faults, hostile files and random histories (some minutes more).
 test-faults: install
-	$(BIN)/python -m pytest -n 4 --dist worksteal --durations=30 tests/faults
+	$(BIN)/python -m pytest -n 3 --dist worksteal --durations=30 tests/faults
 
 # The real vLLM on the CPU, over a tiny model of random weights (some minutes; x86-64 Linux).
 test-vllm: install vllm-server
