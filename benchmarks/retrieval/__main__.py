@@ -161,7 +161,7 @@ def patched(**changed: Any) -> Iterator[None]:
         yield
 
 
-def analyzers(store: Store, model: EmbeddingModel, sets: Sequence[Set], known: dict[str, Any]) -> None:
+def analyzers(store: Store, model: EmbeddingModel, sets: Sequence[Set], known: dict[str, Any], tokens: int) -> None:
     """Print the second table: what BM25 reads, one thing left out at a time."""
     import re
 
@@ -173,12 +173,12 @@ def analyzers(store: Store, model: EmbeddingModel, sets: Sequence[Set], known: d
         "ours with stop words": lambda: patched(ENGLISH=frozenset()),
         "ours without parts of identifiers": lambda: patched(SEAM=re.compile(r"(?!)")),
     }
-    settings = Settings(chunk_tokens=BEST)
+    settings = Settings(chunk_tokens=tokens)
     for of in sets:
         for name, variant in variants.items():
             with variant():
                 built = build(store, model, of, settings, known)
-                for way in ("lexical", "hybrid, ranks", "hybrid, dense 0.7"):
+                for way in ("lexical", "hybrid, ranks", "hybrid, dense 0.5", "hybrid, dense 0.7"):
                     say(
                         row(
                             [of.name, name, way], ask(built, model, of.questions, settings.model_copy(update=WAYS[way]))
@@ -187,10 +187,10 @@ def analyzers(store: Store, model: EmbeddingModel, sets: Sequence[Set], known: d
                 store.drop(built.collection)
 
 
-def abstaining(store: Store, model: EmbeddingModel, sets: Sequence[Set], known: dict[str, Any]) -> None:
+def abstaining(store: Store, model: EmbeddingModel, sets: Sequence[Set], known: dict[str, Any], tokens: int) -> None:
     """Print the third table: how often each bound abstains from what is answered, and answers what is not."""
     say("\n## Abstaining\n\n| set | min_score | wrongly abstained | wrongly answered |\n| --- | --- | --- | --- |")
-    settings = Settings(chunk_tokens=BEST)
+    settings = Settings(chunk_tokens=tokens)
     pairs: list[tuple[bool, float]] = []
     for of in sets:
         built = build(store, model, of, settings, known)
@@ -223,7 +223,9 @@ def main() -> None:
     """Measure everything."""
     reading = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     reading.add_argument("folder", type=Path, help="docs/en/docs of fastapi/fastapi at c3f316b7e")
-    folder: Path = reading.parse_args().folder
+    reading.add_argument("--tokens", type=int, default=BEST, help="size of chunks of the second and third table")
+    given = reading.parse_args()
+    folder: Path = given.folder
     began = time.monotonic()
     sets = [
         read("prose", HERE / "prose", HERE / "prose.jsonl"),
@@ -233,8 +235,9 @@ def main() -> None:
     known: dict[str, Any] = {}
     with tempfile.TemporaryDirectory(prefix="lockstep-retrieval-") as home:
         store = Store(MilvusStore(uri=f"{home}/milvus.db"), "bench")
-        for table in (analyzers, abstaining, sizes_and_ways):
-            table(store, model, sets, known)
+        for table in (analyzers, abstaining):
+            table(store, model, sets, known, given.tokens)
+        sizes_and_ways(store, model, sets, known)
         store.client.close()
     say(f"\n{time.monotonic() - began:.0f} s")
 
