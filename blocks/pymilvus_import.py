@@ -5,11 +5,13 @@ from __future__ import annotations
 import importlib
 import logging.config
 import threading
+from functools import cache
 from types import ModuleType
 
 _loading = threading.Lock()
 
 
+@cache
 def load_pymilvus() -> ModuleType:
     """Import pymilvus and return it, without what its import does to logging.
 

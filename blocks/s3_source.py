@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from functools import cache
+from typing import TYPE_CHECKING, Any
 
 from botocore.config import Config
+from botocore.loaders import Loader, create_loader
 from prefect.blocks.core import Block
 from prefect_aws import AwsCredentials, MinIOCredentials
 from pydantic import Field
 
-from blocks.schema_once import SchemaOnce
+from blocks.schema_once import SchemaOnce, remember_schema
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
+
+for kind in (AwsCredentials, MinIOCredentials):
+    remember_schema(kind)
 
 
 class S3Source(SchemaOnce, Block):
@@ -53,5 +58,12 @@ class S3Source(SchemaOnce, Block):
             retries={"mode": "standard", "max_attempts": 3},
             s3={"addressing_style": "path" if self.endpoint_url else "auto"},
         )
-        session = self.credentials.get_boto3_session()
+        session: Any = self.credentials.get_boto3_session()
+        session._session.register_component("data_loader", _descriptions())
         return session.client("s3", endpoint_url=self.endpoint_url, config=config)  # type: ignore[no-any-return]
+
+
+@cache
+def _descriptions() -> Loader:
+    """Return what reads botocore's descriptions of AWS' services: once a process, not for each client."""
+    return create_loader()

@@ -6,6 +6,8 @@ import copy
 from functools import cache
 from typing import Any
 
+from prefect.blocks.core import Block
+
 
 class SchemaOnce:
     """A base of blocks, before Prefect's own, that remembers the JSON schema of its class.
@@ -20,7 +22,13 @@ class SchemaOnce:
         return copy.deepcopy(_schema(cls, args, tuple(kwargs.items())))  # type: ignore[arg-type]  # classes do hash
 
 
+def remember_schema(kind: type[Block]) -> None:
+    """Do the same for a block of another package that ours nest: its schema is asked for as often."""
+    kind.model_json_schema = classmethod(SchemaOnce.model_json_schema.__func__)  # type: ignore[attr-defined, method-assign, assignment]
+
+
 @cache
 def _schema(kind: Any, args: tuple[Any, ...], kwargs: tuple[tuple[str, Any], ...]) -> dict[str, Any]:
-    schema: dict[str, Any] = super(SchemaOnce, kind).model_json_schema(*args, **dict(kwargs))
+    make: Any = Block.model_json_schema
+    schema: dict[str, Any] = make.__func__(kind, *args, **dict(kwargs))
     return schema

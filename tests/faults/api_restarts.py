@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 import sys
 import threading
@@ -19,34 +20,32 @@ def main(bucket: str, s3_url: str, milvus_url: str, ledger_url: str) -> None:
     os.environ["PREFECT_API_URL"] = api
     argv = [tool("prefect"), "server", "start", "--host", "127.0.0.1", "--port", str(port), "--no-ui"]
     server = Server(argv, folder / "prefect.log", lambda: urllib.request.urlopen(f"{api}/health"), api, 120).start()
-    try:
-        from prefect.client.orchestration import get_client
+    atexit.register(server.stop)  # not before: at its end the process still tells the API what happened
+    from prefect.client.orchestration import get_client
 
-        from flows.sync import sync
-        from tasks.between import listeners
+    from flows.sync import sync
+    from tasks.between import listeners
 
-        restarted: list[str] = []
+    restarted: list[str] = []
 
-        def restart(place: str) -> None:
-            if place == "batch written" and not restarted:
-                restarted.append(place)
-                assert server.process
-                os.killpg(server.process.pid, 9)
-                server.process.wait()
-                threading.Thread(target=server.start).start()
+    def restart(place: str) -> None:
+        if place == "batch written" and not restarted:
+            restarted.append(place)
+            assert server.process
+            os.killpg(server.process.pid, 9)
+            server.process.wait()
+            threading.Thread(target=server.start).start()
 
-        listeners.append(restart)
-        s3 = Bucket(s3_client(s3_url), bucket)
-        name = pipeline_maker(s3, s3_url, milvus_url, ledger_url)(batch_objects=4)
-        report = sync(name)
-        if restarted:
-            sys.stdout.write("the API was restarted\n")
-        with get_client(sync_client=True) as client:
-            run = client.read_flow_run(report.flow_run_id)  # type: ignore[arg-type]
-            assert run.state
-            sys.stdout.write(f"{report.new} new, {run.state.name}\n")
-    finally:
-        server.stop()
+    listeners.append(restart)
+    s3 = Bucket(s3_client(s3_url), bucket)
+    name = pipeline_maker(s3, s3_url, milvus_url, ledger_url)(batch_objects=4)
+    report = sync(name)
+    if restarted:
+        sys.stdout.write("the API was restarted\n")
+    with get_client(sync_client=True) as client:
+        run = client.read_flow_run(report.flow_run_id)  # type: ignore[arg-type]
+        assert run.state
+        sys.stdout.write(f"{report.new} new, {run.state.name}\n")
 
 
 if __name__ == "__main__":

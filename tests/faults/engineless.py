@@ -8,6 +8,7 @@ from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from prefect import Task
 
 from blocks.s3_source import S3Source
 from flows import audit, index_wave, sync
@@ -73,9 +74,9 @@ def engineless(pipeline: Pipeline, s3: Any) -> Iterator[None]:
             patch.setattr(module, "load_pipeline", lambda _name: pipeline)
             patch.setattr(module, "create_markdown_artifact", lambda *_, **__: None)
             patch.setattr(module, "get_run_logger", lambda: logging.getLogger("engineless"))
-            for name in ("connect", "generation", "plan", "judge", "totals", "look", "doubt"):
-                if hasattr(module, name):
-                    patch.setattr(module, name, getattr(module, name).fn)
+            for name, found in list(vars(module).items()):
+                if isinstance(found, Task):
+                    patch.setattr(module, name, found.fn)
         patch.setattr(sync, "run_wave", plain_wave)
         patch.setattr(audit, "sync", sync.sync.fn)
         yield

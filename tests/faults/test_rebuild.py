@@ -259,7 +259,7 @@ def test_no_question_fails_or_mixes_while_the_alias_goes_back_and_forth(name: st
                     failures.append(f"{one.collection}: {len(one.hits)} hits, {len(strangers)} of another")
             except Exception as error:
                 failures.append(repr(error))
-            time.sleep(0.2)  # twenty that never pause leave two cores no time to swap
+            time.sleep(1)  # twenty that never pause leave two cores no time to swap
 
     threads = [threading.Thread(target=ask) for _ in range(20)]
     for thread in threads:

@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+from typing import Any, cast
+
 import pytest
 
-from tasks.gates import fast_enough
+from blocks.settings import Settings
+from tasks import gates
+from tasks.gates import FEWEST_ROUNDS, MOST_ROUNDS, Gate, fast_enough
+from tasks.recall import Side
+from tasks.tools import Tools
 
 
 @pytest.mark.parametrize(
@@ -22,3 +29,32 @@ def test_a_multiple_of_almost_nothing_is_almost_nothing(
     seconds: float, live: float, bound: float, enough: bool
 ) -> None:
     assert fast_enough(seconds, live, bound) is enough
+
+
+def measured(monkeypatch: pytest.MonkeyPatch, live: list[float], new: list[float]) -> tuple[Gate, int]:
+    """The gate when each round of searches takes so many seconds, and how many rounds it measured."""
+    rounds: list[int] = []
+
+    def latencies(*_: Any) -> tuple[list[float], list[float]]:
+        rounds.append(1)
+        return live, new
+
+    monkeypatch.setattr(gates, "latencies", latencies)
+    tools = cast(Tools, SimpleNamespace(store=None, settings=Settings()))
+    side = Side("any", [], Settings())
+    return gates.latency(tools, side, side), len(rounds)
+
+
+def test_a_few_slow_searches_are_measured_for_longer_before_they_count(monkeypatch: pytest.MonkeyPatch) -> None:
+    gate, rounds = measured(monkeypatch, [0.010] * 50, [0.010] * 40 + [0.050] * 10)
+    assert (gate.passed, rounds) == (False, MOST_ROUNDS)
+
+
+def test_an_index_that_is_slow_half_of_the_time_is_refused_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    gate, rounds = measured(monkeypatch, [0.010] * 50, [0.050] * 50)
+    assert (gate.passed, rounds) == (False, FEWEST_ROUNDS)
+
+
+def test_an_index_that_is_fast_enough_is_passed_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    gate, rounds = measured(monkeypatch, [0.010] * 50, [0.012] * 50)
+    assert (gate.passed, rounds) == (True, FEWEST_ROUNDS)
