@@ -46,8 +46,8 @@ def recall_at_10(store: Store, collection: str, vectors: Sequence[NDArray[np.flo
         some = queries[start : start + SEARCHED_AT_ONCE]
         ids = [[hit.chunk_id for hit in _search(store, collection, query, settings)] for query in some]
         # All of them in one read: each waits for the server's next clock tick.
-        vectors = store.vectors_of(collection, sorted({one for nearest in ids for one in nearest}))
-        near = {one: unit(vector) for one, vector in vectors.items()}
+        held = store.vectors_of(collection, sorted({one for nearest in ids for one in nearest}))
+        near = {one: unit(vector) for one, vector in held.items()}
         for query, bound, nearest in zip(some, least[start:], ids, strict=False):
             found += sum(float(query @ near[one]) >= float(bound) - TIE for one in nearest if one in near)
     return found / (len(queries) * depth) if depth else 1.0

@@ -123,7 +123,7 @@ def say(line: str) -> None:
     sys.stdout.flush()
 
 
-def sizes_and_ways(store: Store, model: EmbeddingModel, sets: Sequence[Set], known: dict[str, Any]) -> None:
+def sizes_and_ways(store: Store, model: EmbeddingModel, sets: Sequence[Set], known: dict[str, Any], _: int) -> None:
     """Print the first table: chunk sizes, with and without the heading path, each searched in all ways."""
     say("\n## Sizes and ways\n\n" + header("set", "tokens", "headings", "chunks", "search"))
     for of in sets:
@@ -179,11 +179,8 @@ def analyzers(store: Store, model: EmbeddingModel, sets: Sequence[Set], known: d
             with variant():
                 built = build(store, model, of, settings, known)
                 for way in ("lexical", "hybrid, ranks", "hybrid, dense 0.5", "hybrid, dense 0.7"):
-                    say(
-                        row(
-                            [of.name, name, way], ask(built, model, of.questions, settings.model_copy(update=WAYS[way]))
-                        )
-                    )
+                    each = ask(built, model, of.questions, settings.model_copy(update=WAYS[way]))
+                    say(row([of.name, name, way], each))
                 store.drop(built.collection)
 
 
@@ -219,11 +216,15 @@ def _rates(name: str, found: Sequence[tuple[bool, float]]) -> None:
         say(f"| {name} | {bound:.2f} | {missed:.1%} of {len(answered)} | {invented:.1%} of {len(others)} |")
 
 
+TABLES: dict[str, Callable[..., None]] = {"words": analyzers, "abstaining": abstaining, "sizes": sizes_and_ways}
+
+
 def main() -> None:
     """Measure everything."""
     reading = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     reading.add_argument("folder", type=Path, help="docs/en/docs of fastapi/fastapi at c3f316b7e")
     reading.add_argument("--tokens", type=int, default=BEST, help="size of chunks of the second and third table")
+    reading.add_argument("--only", choices=TABLES, nargs="*", default=list(TABLES), help="the tables to print")
     given = reading.parse_args()
     folder: Path = given.folder
     began = time.monotonic()
@@ -235,9 +236,8 @@ def main() -> None:
     known: dict[str, Any] = {}
     with tempfile.TemporaryDirectory(prefix="lockstep-retrieval-") as home:
         store = Store(MilvusStore(uri=f"{home}/milvus.db"), "bench")
-        for table in (analyzers, abstaining):
-            table(store, model, sets, known, given.tokens)
-        sizes_and_ways(store, model, sets, known)
+        for name in given.only:
+            TABLES[name](store, model, sets, known, given.tokens)
         store.client.close()
     say(f"\n{time.monotonic() - began:.0f} s")
 
