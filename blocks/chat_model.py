@@ -32,11 +32,14 @@ class ChatModel(SchemaOnce, Block):
 
     def get_client(self) -> OpenAI:
         """Return a client; it opens no connection until it is used."""
-        from openai import OpenAI
+        from openai import DefaultHttpxClient, OpenAI
+
+        from blocks.deadline import in_time
 
         return OpenAI(
             base_url=self.base_url,
             api_key=self.api_key.get_secret_value() if self.api_key else "none",
             timeout=self.timeout_seconds,
             max_retries=self.max_retries,
+            http_client=DefaultHttpxClient(event_hooks=in_time()),
         )

@@ -207,7 +207,8 @@ def swap_report(done: Swap) -> None:
     )
     for gate in done.gates:
         verdict = "[green]passed[/]" if gate["passed"] else "[red]FAILED[/]"
-        out.print(f"  {verdict}  {gate['name']}: {gate['value']:g} (must be {gate['bound']})  [dim]{gate['detail']}[/]")
+        detail = escape(gate["detail"])
+        out.print(f"  {verdict}  {gate['name']}: {gate['value']:g} (must be {gate['bound']})  [dim]{detail}[/]")
 
 
 def generations_table(rows: Sequence[dict[str, Any]]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from rich.markup import escape
 from rich.table import Table
 
 from deployments.show import out, say
@@ -61,6 +62,6 @@ def evaluated_report(done: Evaluated) -> None:
     out.print(table)
     missed = [one for one in it.answerable if one.rank is None]
     for one in missed:
-        out.print(f"  [red]not among ten[/]  {one.question}  [dim]({', '.join(one.relevant)})[/]", markup=True)
+        out.print(f"  [red]not among ten[/]  {escape(one.question)}  [dim]({escape(', '.join(one.relevant))})[/]")
     if done.left_out:
         say(f"{done.left_out} questions were left out: what they name is not indexed")

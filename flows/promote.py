@@ -39,7 +39,7 @@ from tasks.tools import Tools, connect
 
 
 @flow(name="promote", flow_run_name="promote {pipeline}")
-def promote(  # noqa: PLR0917 - they are what the run page shows that it was asked
+def promote(  # noqa: PLR0913, PLR0917 - they are what the run page shows that it was asked
     pipeline: str = "docs",
     generation: int | None = None,
     force: str = "",
@@ -48,6 +48,7 @@ def promote(  # noqa: PLR0917 - they are what the run page shows that it was ask
     canary: list[int] | None = None,
     hold_seconds: float = 900.0,
     by: str = "",
+    wait_seconds: float = 0.0,
 ) -> Swap:
     """Point the pipeline's alias at a generation: the newest that is ready, or that number.
 
@@ -55,13 +56,17 @@ def promote(  # noqa: PLR0917 - they are what the run page shows that it was ask
     ``approve`` the run pauses until somebody approves in the Prefect UI. ``canary`` are the shares of the questions,
     in percent, that come to it before all do, each for ``hold_seconds``. Raises ``GateError`` when it does not pass a
     gate or its canary; ``force``, the reason why it should be promoted though a gate fails, is recorded with ``by``,
-    who says so. Raises ``RejectedError`` when it is not approved, ``MisuseError`` when nothing is ready.
+    who says so. ``wait_seconds`` is how long another run that builds, measures or drops generations is waited for.
+    Raises ``RejectedError`` when it is not approved, ``MisuseError`` when nothing is ready.
     """
     started, say = time.monotonic(), get_run_logger().info
     block = load_pipeline(pipeline)
     with connect(block, flow_run.id or "") as tools:
         wait, described = block.settings.wait_for_writer_seconds, f"a promotion ({flow_run.name})"
-        with writing(tools.ledger, next_of(block.alias), described, 0, say) as still_mine, ExitStack() as if_not:
+        with (
+            writing(tools.ledger, next_of(block.alias), described, wait_seconds, say) as still_mine,
+            ExitStack() as if_not,
+        ):
             chosen, live = to_promote(tools, generation)
             if_not.push(partial(take_back, tools, chosen.collection))
             step_by_step = planned(tools, chosen.collection, live, canary or [], hold_seconds)

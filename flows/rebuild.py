@@ -58,7 +58,13 @@ def rebuild(
             say("%s is ready: %s chunks embedded, %s reused", collection, f"{embedded:,}", f"{reused:,}")
     done = None
     if promote != "manual":
-        done = promote_it(pipeline, number_of(collection), settings=settings, approve=promote == "approve")
+        done = promote_it(
+            pipeline,
+            number_of(collection),
+            settings=settings,
+            approve=promote == "approve",
+            wait_seconds=block.settings.wait_for_writer_seconds,  # garbage may be collected in between
+        )
     return Swap(
         collection,
         live,

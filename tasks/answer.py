@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from tasks.canary import Watch
 from tasks.cite import UNVERIFIED, check_draft, cite
 from tasks.embed import load_model
-from tasks.errors import PartError, TransientError
+from tasks.errors import LockstepError, PartError, TransientError
 from tasks.extract import extract_answer
 from tasks.generate import generate
 from tasks.listening import reader
@@ -18,7 +18,7 @@ from tasks.models import Answer, Claim
 from tasks.outdated import mark_outdated
 from tasks.passages import join
 from tasks.prompt import ABSTAIN
-from tasks.question import checked
+from tasks.question import check_text, checked
 from tasks.rerank import load_reranker
 from tasks.retrieve import Retrieved, embed_question, on_live, retrieve
 from tasks.store import Store
@@ -115,6 +115,7 @@ def answer(
     Whoever listens (:mod:`tasks.listening`) is given the pieces of a generated answer as they come, each one checked.
     """
     question = checked(question)
+    check_text("the session", session)
     watch = Stopwatch()
 
     def look(collection: str, built: Pipeline) -> tuple[EmbeddingModel, NDArray[np.float32], Retrieved, str]:
@@ -122,13 +123,11 @@ def answer(
             model = load_model(built.embedder)
             if settings.rerank_model:
                 load_reranker(settings.rerank_model)
-        began = time.monotonic()
         with watch.stage("embed"):
             vector = steps.embed(model, question)
         with watch.stage("search"):
             where = scope.condition(built.settings.tenants)
             found = steps.search(store, collection, question, vector, built.settings, where)
-        asked.note(collection, time.monotonic() - began, found.best, found.best < settings.min_score)
         return model, vector, found, where
 
     with watch.stage("load"):
@@ -141,7 +140,13 @@ def answer(
         if pipeline.chat_model and relevant(found, settings):
             with watch.stage("join"):
                 found = replace(found, hits=steps.join(store, found.collection, found.hits, settings, where))
-    written, cached = write(Asked(pipeline, question, settings, steps, watch, found, vector, model))
+    finding = watch.seconds["embed"] + watch.seconds["search"]
+    try:
+        written, cached = write(Asked(pipeline, question, settings, steps, watch, found, vector, model))
+    except LockstepError:
+        asked.note(found.collection, finding, None)
+        raise
+    asked.note(found.collection, finding, found.best, written.mode == "abstained")
     return Answer(
         question=question,
         answer=written.text,

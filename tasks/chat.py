@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import random
 import re
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -28,6 +27,7 @@ LONGEST_PAUSE = 20.0
 TOKENIZE_SECONDS = 5.0
 SHOWN = 300
 _LIMIT = re.compile(r"(?:maximum context length|max_model_len|context length|context window)\D{0,20}?(\d{2,9})")
+_THOUGHT = re.compile(r"\s*<think>(?:.*?</think>|.*\Z)", re.DOTALL)
 _NEEDED = re.compile(r"(\d{1,9}) (?:input tokens|prompt tokens|tokens? (?:from|in) the (?:input|messages|prompt))")
 
 without_tokenizer: set[tuple[str, str]] = set()
@@ -106,6 +106,11 @@ def translated(block: ChatModel, answer_tokens: int = 0, schema: bool = False) -
         kind = NoSchemaError if schema and any(one in words for one in NO_SCHEMA) else PartError
         raise kind(message) from error
     except openai.APITimeoutError as error:
+        if type(error.__cause__).__name__ == "ConnectTimeout":
+            raise TransientError(
+                f"{where} cannot be reached: no connection within {connect_seconds(block):g} s. Is vLLM up, and is "
+                "VLLM_BASE_URL right?"
+            ) from error
         raise _slow(block) from error
     except (openai.APIConnectionError, openai.RateLimitError, openai.InternalServerError) as error:
         raise TransientError(
@@ -113,6 +118,11 @@ def translated(block: ChatModel, answer_tokens: int = 0, schema: bool = False) -
         ) from error
     except (openai.OpenAIError, ValueError) as error:
         raise PartError(f"{where} did not answer like an OpenAI-compatible server: {short(error)}") from error
+
+
+def connect_seconds(block: ChatModel) -> float:
+    """Return how long a connection may take to be there."""
+    return min(CONNECT_SECONDS, block.timeout_seconds)
 
 
 def _slow(block: ChatModel) -> SlowError:
@@ -129,12 +139,11 @@ class Chat:
         import openai
 
         self.block, self.settings = block, settings
-        seconds = block.timeout_seconds
         with translated(block):
             self.client: OpenAI = block.get_client().with_options(
                 # The pauses of its own retries cannot tell a server that is busy from one that is slow.
                 max_retries=0,
-                timeout=openai.Timeout(seconds, connect=min(CONNECT_SECONDS, seconds)),
+                timeout=openai.Timeout(block.timeout_seconds, connect=connect_seconds(block)),
             )
         self.model = block.model or ""
         self.window = 0
@@ -179,13 +188,16 @@ class Chat:
         quick = self.client.with_options(base_url=root, timeout=min(TOKENIZE_SECONDS, self.block.timeout_seconds))
         try:
             said: Any = quick.post("/tokenize", cast_to=object, body={"prompt": text, **self._named()})
-            self.window = self.window or int(said.get("max_model_len") or 0)
-            return int(said["count"])
         except (openai.APIConnectionError, openai.RateLimitError, openai.InternalServerError):
             return None  # it may say so next time
-        except (openai.OpenAIError, KeyError, TypeError, ValueError):
+        except (openai.OpenAIError, ValueError):
+            said = None
+        if not isinstance(said, dict) or not isinstance(said.get("count"), int):  # a page, another API
             without_tokenizer.add(server)
             return None
+        window = said.get("max_model_len")
+        self.window = self.window or (window if isinstance(window, int) else 0)
+        return int(said["count"])
 
     def _named(self) -> dict[str, str]:
         return {"model": self.model} if self.model else {}
@@ -215,25 +227,23 @@ class Chat:
         return options
 
     def _stream(self, options: dict[str, Any], heard: Heard) -> Spoken:
-        until = time.monotonic() + self.block.timeout_seconds
         text, finish, tokens = "", None, dict[str, int]()
         options = {**options, "stream": True, "stream_options": {"include_usage": True}}
         with self.client.chat.completions.create(**options) as stream:
             for event in self._whole(stream):
                 tokens = _tokens(event) or tokens
-                for choice in event.choices[:1]:
-                    finish = choice.finish_reason or finish
-                    if choice.delta and choice.delta.content:
-                        text += choice.delta.content
-                        heard(text)
-                if time.monotonic() > until:
-                    raise _slow(self.block)
+                choice = _choice(event)
+                finish = getattr(choice, "finish_reason", None) or finish
+                if piece := _content(getattr(choice, "delta", None)):
+                    text += piece
+                    heard(said_aloud(text))
         if finish is None:
             raise self._broken("the stream ended early")
-        return Spoken(text.strip(), finish == "length", tokens)
+        return Spoken(said_aloud(text).strip(), finish == "length", tokens)
 
     def _whole(self, stream: Any) -> Iterator[Any]:
         """Yield the events of a stream. Raises ``BrokenOffError`` when it breaks off, ``ValueError`` without events."""
+        import httpx2
         import openai
 
         events = 0
@@ -241,8 +251,8 @@ class Chat:
             for event in stream:
                 events += 1
                 yield event
-        except openai.APITimeoutError:
-            raise
+        except (openai.APITimeoutError, httpx2.ReadTimeout) as error:
+            raise _slow(self.block) from error
         except openai.APIError as error:
             raise self._broken(f"{type(error).__name__}: {short(error)}") from error
         if not events:
@@ -256,22 +266,52 @@ class Chat:
 
 
 def _first(models: Any) -> str:
-    names = [one.id for one in getattr(models, "data", None) or []]
-    if not names:
+    listed = getattr(models, "data", None)
+    name = getattr(listed[0], "id", None) if isinstance(listed, list) and listed else None
+    if not isinstance(name, str):
         raise ValueError("it lists no models")
-    return str(names[0])
+    return name
 
 
 def _spoken(answer: Any) -> Spoken:
-    if not getattr(answer, "choices", None):
+    choice = _choice(answer)
+    if choice is None:
         raise ValueError(f"no choices in the answer, which begins {short(answer)[:60]!r}")
-    choice = answer.choices[0]
-    return Spoken((choice.message.content or "").strip(), choice.finish_reason == "length", _tokens(answer))
+    text = said_aloud(_content(getattr(choice, "message", None)))
+    return Spoken(text.strip(), getattr(choice, "finish_reason", None) == "length", _tokens(answer))
+
+
+# The client hands on whatever JSON it is sent: what is not of the API's shape is told from what is here.
+
+
+def _choice(of: Any) -> Any:
+    """Return the first choice of an answer or an event, None when it has none."""
+    choices = getattr(of, "choices", None)
+    return choices[0] if isinstance(choices, list) and choices else None
+
+
+def _content(of: Any) -> str:
+    """Return the text of a message or a piece of one. Raises ``ValueError`` when it is no text."""
+    text = getattr(of, "content", None)
+    if text is not None and not isinstance(text, str):
+        raise ValueError(f"its content is no text, it begins {short(text)[:60]!r}")
+    return text or ""
 
 
 def _tokens(answer: Any) -> dict[str, int]:
     usage = getattr(answer, "usage", None)
-    return {"prompt": usage.prompt_tokens, "completion": usage.completion_tokens} if usage else {}
+    counts = {"prompt": getattr(usage, "prompt_tokens", None), "completion": getattr(usage, "completion_tokens", None)}
+    return {name: count for name, count in counts.items() if isinstance(count, int)}
+
+
+def said_aloud(text: str) -> str:
+    """Return what a model says without the thoughts that it thinks first, and without halves of characters.
+
+    Of thoughts that have no end yet nothing is said.
+    """
+    text = text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
+    thought = _THOUGHT.match(text)
+    return text[thought.end() :] if thought else text
 
 
 def _passes(error: BaseException) -> bool:

@@ -13,15 +13,18 @@ from dataclasses import dataclass
 
 from prefect import task
 
-from tasks.marks import MARK, cited_numbers, without_unknown
+from tasks.marks import MARK, cited_numbers, says_nothing, without_unknown
 from tasks.models import Citation, Claim, Hit
 from tasks.place import cited_at
 from tasks.quotes import locate
 from tasks.reply import Cited, Draft, Reply
 from tasks.retries import ONCE
 from tasks.sentences import sentences
+from tasks.words import words
 
 WORD = re.compile(r"\w+")
+LEAST_IN_COMMON = 1 / 3
+"""Share of a statement's words that a sentence has to have to pass for its quote, where the model gave none."""
 UNVERIFIED = " [?]"
 """Stands behind a claim that no verified quote supports."""
 
@@ -37,19 +40,26 @@ class Checked:
 
 def supporting_quote(claim: str, passage: str) -> str:
     """Return the sentence of the passage, verbatim, that shares most of its words with the claim."""
-    words = set(WORD.findall(MARK.sub("", claim).lower()))
+    asked = set(WORD.findall(MARK.sub("", claim).lower()))
 
     def shared(sentence: str) -> float:
         own = set(WORD.findall(sentence.lower()))
-        return len(words & own) / (len(own) ** 0.5 or 1.0)
+        return len(asked & own) / (len(own) ** 0.5 or 1.0)
 
     return max(sentences(passage) or [passage.strip()], key=shared)
+
+
+def supports(quote: str, claim: str) -> bool:
+    """Say whether a quote that we chose has enough of the claim's words: stems, without those that say nothing."""
+    said = set(words(MARK.sub("", claim)))
+    return len(said & set(words(quote))) >= LEAST_IN_COMMON * max(len(said), 1)
 
 
 def citation(draft: Draft, one: Cited, passages: Sequence[Hit]) -> Citation | None:
     """Return a citation, checked; None when there is no passage of its number.
 
-    Without a quote of the model's, the sentence of the passage that is nearest in words is the quote.
+    Without a quote of the model's, the sentence of the passage that is nearest in words is the quote, verified when
+    it has enough of them.
     """
     if not 1 <= one.passage <= len(passages):
         return None
@@ -57,18 +67,19 @@ def citation(draft: Draft, one: Cited, passages: Sequence[Hit]) -> Citation | No
     quote = supporting_quote(draft.text, hit.text) if one.quote is None else one.quote
     begin = hit.text.find(quote) if one.quote is None else -1
     span = (begin, begin + len(quote)) if begin >= 0 else locate(quote, hit.text)
-    if span:
+    if span and (one.quote is not None or supports(quote, draft.text)):
         return cited_at(hit, one.passage, span)
-    words = " ".join(quote.split())
+    said = " ".join((one.quote or "").split())
     return Citation(
-        one.passage, hit.key, hit.heading, hit.page, words, hit.chunk_id, hit.outdated, False, version=hit.etag
+        one.passage, hit.key, hit.heading, hit.page, said, hit.chunk_id, hit.outdated, False, version=hit.etag
     )
 
 
 def check_draft(draft: Draft, passages: Sequence[Hit], strict: bool = False) -> Checked | None:
     """Return one piece of an answer, checked, with the white space behind it; None when ``strict`` leaves it out."""
-    if not draft.statement:
-        return Checked(without_unknown(draft.text, len(passages)) + draft.after)
+    if not draft.statement:  # a heading says something: nothing unverified stays with strict
+        shown = Checked(without_unknown(draft.text, len(passages)) + draft.after)
+        return shown if says_nothing(draft.text) or not strict else None
     found = [made for one in draft.cited if (made := citation(draft, one, passages))]
     kept = tuple(dict.fromkeys(one for one in found if one.verified or not strict))
     verified = list(dict.fromkeys(one.n for one in kept if one.verified))

@@ -19,7 +19,6 @@ from tasks.reply import Cited, Draft
 
 MOST_CLAIMS, MOST_CITATIONS = 8, 3
 TEXT_LENGTH, QUOTE_LENGTH = 400, 240
-_THOUGHT = re.compile(r"\A\s*<think>.*?</think>", re.DOTALL)
 _BLOCK = re.compile(r"\A\s*```(?:json)?\s*(.*?)\s*(?:```\s*)?\Z", re.DOTALL)
 
 
@@ -86,8 +85,8 @@ def assignment_schema(sentences: int, passages: int) -> dict[str, Any]:
 
 
 def bare(text: str) -> str:
-    """Return an answer without what some models put around it: their thoughts, a block of Markdown."""
-    return _BLOCK.sub(r"\1", _THOUGHT.sub("", text)).strip()
+    """Return an answer without the block of Markdown that some models put around it."""
+    return _BLOCK.sub(r"\1", text).strip()
 
 
 def parse(kind: type[Whole], text: str) -> Whole | None:

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from tasks.errors import MisuseError
 from tasks.literal import literal, starting_with
+from tasks.question import check_text
 
 if TYPE_CHECKING:
     from pyparsing import ParserElement
@@ -48,6 +49,7 @@ def compiled(text: str) -> str:
 
     if not text.strip():
         return ""
+    check_text("the filter", text)
     if len(text) > LONGEST:
         raise MisuseError(f"the filter has {len(text):,} characters; {LONGEST:,} are the most.")
     if len(NESTING.findall(text)) > DEEPEST:
@@ -131,10 +133,9 @@ def _plain(field: str, operator: str, literals: Sequence[str]) -> str:
 
 
 def _page(value: str) -> int:
-    try:
-        return int(value)
-    except ValueError as error:
-        raise MisuseError(f"page in a filter is a number, not '{value}'.") from error
+    if not re.fullmatch(r"[+-]?[0-9]{1,9}", value):
+        raise MisuseError(f"page in a filter is a number of at most nine digits, not '{value[:40]}'.")
+    return int(value)
 
 
 def _moment(value: str) -> int:

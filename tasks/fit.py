@@ -69,7 +69,7 @@ def fitted(
     hearing: Callable[[Prompt], Heard] | None = None,
 ) -> tuple[Prompt, Spoken, tuple[str, ...]]:
     """Return the prompt that fits the model's context, what the model said to it, and a note if it had to be cut."""
-    most = len(hits)
+    most, refused = len(hits), False
     hits = within(chat, hits, make)
     while True:
         prompt = make(hits)
@@ -77,7 +77,12 @@ def fitted(
         try:
             spoken = chat.say(prompt, schema(shown) if schema else None, hearing(prompt) if hearing else None)
         except TooLongError as error:
-            hits = fewer(hits, shown, error)
+            hits, refused = fewer(hits, shown, error), True
         else:
-            note = f"the prompt was too long for the model: it was shown {shown} of {most} passages"
+            why = (
+                "the prompt was too long for the model"
+                if refused
+                else "the passages were more than fit into the prompt"
+            )
+            note = f"{why}: it was shown {shown} of {most} passages"
             return prompt, spoken, (note,) if shown < most else ()

@@ -9,8 +9,8 @@ _BREAK = re.compile(
     # The end of a sentence, with the marks behind it, before something that is not in lower case; or a line's end.
     r"(?:(?<=[.!?])|(?<=[.!?][\"'”’)])|(?<=\d\]))(?P<space>[^\S\n]+)(?=[^\sa-z\[])|(?P<line>\s*\n\s*)"
 )
-_LETTER = re.compile(r"[^\W\d_]")
-LEAST_LETTERS = 3
+_NUMBERING = re.compile(r"[\s*#>(-]*(?:\d{1,3}|[A-Za-z])[.)]*[\s*]*")
+_SAYS = re.compile(r"\w")
 
 
 def cited_numbers(answer: str) -> list[int]:
@@ -51,7 +51,13 @@ def pieces(text: str) -> list[tuple[str, str]]:
     return [*found, (text[begin:], "")] if begin < len(text) else found
 
 
+def says_nothing(piece: str) -> bool:
+    """Say whether a piece of an answer has no words: a list's number, a rule, marks alone."""
+    words = MARK.sub("", piece).strip()
+    return not _SAYS.search(words) or bool(_NUMBERING.fullmatch(words))
+
+
 def states(piece: str) -> bool:
     """Say whether a piece of an answer claims something: list numbers, headings and 'as follows:' do not."""
     words = MARK.sub("", piece).strip()
-    return len(_LETTER.findall(words)) >= LEAST_LETTERS and not words.endswith(":") and not words.startswith("#")
+    return not says_nothing(piece) and not words.endswith(":") and not words.startswith("#")

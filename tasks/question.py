@@ -7,6 +7,7 @@ import unicodedata
 from tasks.errors import MisuseError
 
 LONGEST = 10_000
+SURROGATES = ("\ud800", "\udfff")
 SPACES = "\t\n\r\x85"
 
 
@@ -20,13 +21,20 @@ def checked(question: str) -> str:
         raise MisuseError("the question is empty: ask something, as in `lockstep ask 'How are deletes handled?'`")
     if len(question) > LONGEST:
         raise MisuseError(f"the question has {len(question):,} characters; {LONGEST:,} are the most")
+    check_text("the question", question)
     for position, character in enumerate(question, start=1):
         kind = unicodedata.category(character)
-        if kind == "Cs":
-            raise MisuseError(f"the question is not valid UTF-8 (its character {position:,}): send it as UTF-8 text")
         if kind == "Cc" and character not in SPACES:
             raise MisuseError(
                 f"the question holds a control character (U+{ord(character):04X}, its character {position:,}): "
                 "leave it out"
             )
     return question
+
+
+def check_text(what: str, text: str) -> None:
+    """Raise ``MisuseError`` when a text is none: bytes that were not UTF-8 come as halves of characters."""
+    low, high = SURROGATES
+    position = next((at for at, one in enumerate(text, start=1) if low <= one <= high), 0)
+    if position:
+        raise MisuseError(f"{what} is not valid UTF-8 (its character {position:,}): send it as UTF-8 text")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -12,12 +13,26 @@ if TYPE_CHECKING:
 
 AUDIT_SHOWN = 200
 TEXT_SHOWN = 160
+_SPEAKS = re.compile(r"[\\\[\]`!]")
 KINDS = ("missing", "orphaned", "stale", "duplicated")
+
+
+class Markdown(str):
+    """A text that is Markdown of ours, to be shown as it is."""
+
+
+def plain(text: str) -> str:
+    """Return a text of a document, a model or a person as Markdown that shows it: no link, picture or tag of its own.
+
+    Whoever reads a report would otherwise fetch what a document names.
+    """
+    return _SPEAKS.sub(r"\\\g<0>", text).replace("<", "&lt;")
 
 
 def cell(value: object) -> str:
     """Return a value as the text of a table's cell: nothing in it can end the cell or the row."""
-    return str(value).replace("\\", "\\\\").replace("|", "\\|").replace("\n", " ").replace("\r", " ")
+    shown = value if isinstance(value, Markdown) else plain(str(value))
+    return shown.replace("|", "\\|").replace("\n", " ").replace("\r", " ")
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
@@ -120,12 +135,16 @@ def audit_markdown(found: Findings, repaired: int) -> str:
 def answer_markdown(answer: Answer, links: dict[str, str]) -> str:
     """Return an answer's report: question, answer, citations with links and checks, what was found, timings, tokens."""
     cached = " · written for an earlier question" if answer.cached else ""
-    parts = [f"# {answer.question}", answer.answer, f"*mode: {answer.mode} · from {answer.collection}{cached}*"]
+    parts = [
+        f"# {plain(answer.question)}",
+        plain(answer.answer),
+        f"*mode: {answer.mode} · from {answer.collection}{cached}*",
+    ]
     if answer.citations:
         rows = [
             [
                 c.n,
-                f"[{c.key}]({links.get(c.key, '')})" + " (an older version)" * c.outdated,
+                Markdown(f"[{plain(c.key)}]({links.get(c.key, '')})" + " (an older version)" * c.outdated),
                 c.heading,
                 c.page or "",
                 c.quote,
@@ -134,7 +153,7 @@ def answer_markdown(answer: Answer, links: dict[str, str]) -> str:
             for c in answer.citations
         ]
         parts += ["## Citations", table(["", "object", "heading", "page", "quote", "verified"], rows)]
-    parts += [f"> {note}" for note in answer.notes]
+    parts += [f"> {plain(note)}" for note in answer.notes]
     if answer.claims:
         claims = [[one.text, ", ".join(map(str, one.citations)), _verdict(one.verified)] for one in answer.claims]
         parts += ["## Claims", table(["claim", "citations", "verified"], claims)]

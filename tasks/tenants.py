@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from tasks.errors import MisuseError
 from tasks.filters import compiled
 from tasks.literal import literal
+from tasks.question import check_text
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +27,7 @@ class Scope:
         Raises ``MisuseError`` for a filter that cannot be read, for a tenant that is missing, and for one too many.
         """
         where = compiled(self.filter)
+        check_text("the tenant", self.tenant)
         if tenants and not self.tenant:
             raise MisuseError("the objects of this index have tenants, and a question is of one: name it (--tenant).")
         if self.tenant and not tenants:

@@ -18,6 +18,8 @@ class Say:
     finish: str | None = "stop"
     after: float = 0.0
     between: float = 0.0
+    pings: int = 0
+    """Comments sent before the answer, a tenth of a second apart, as proxies do to keep a stream open."""
 
 
 def claims(*made: tuple[str, list[tuple[int, str]]], answerable: bool = True) -> str:
@@ -38,7 +40,7 @@ class StubChat:
     def __init__(self) -> None:
         self.replies: list[tuple[int, Any]] = []
         self.requests: list[dict[str, Any]] = []
-        self.tokenizes = False
+        self.tokenizes: Any = False
         self.window = 100_000
         self.counted: list[str] = []
         chat = self
@@ -67,13 +69,18 @@ class StubChat:
             def tokenize(self, text: str) -> None:
                 chat.counted.append(text)
                 count = {"count": len(text.split()), "max_model_len": chat.window}
-                found = (200, count) if chat.tokenizes else (404, {"detail": "Not Found"})
-                self.answer(*found)
+                if chat.tokenizes in (True, False):
+                    self.answer(*((200, count) if chat.tokenizes else (404, {"detail": "Not Found"})))
+                else:  # another server's idea of it
+                    self.answer(200, chat.tokenizes)
 
             def stream(self, reply: Say) -> None:
                 self.send_response(200)
                 self.send_header("Content-Type", "text/event-stream")
                 self.end_headers()
+                for _ in range(reply.pings):
+                    self.wfile.write(b": ping\n\n")
+                    time.sleep(0.1)
                 for start in range(0, len(reply.text), 7):
                     self.event({"delta": {"content": reply.text[start : start + 7]}, "finish_reason": None})
                     time.sleep(reply.between)

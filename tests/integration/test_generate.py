@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import socket
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
+from http.server import BaseHTTPRequestHandler
 from typing import Any
 
 import pytest
@@ -64,19 +67,19 @@ def test_the_settings_are_what_is_sent(asked: Callable[..., Reply], chat: StubCh
 
 
 def test_marked_answers_ask_for_no_schema(asked: Callable[..., Reply], chat: StubChat) -> None:
-    reply = asked("It is eleven [1].", answers="marked")
+    reply = asked("It says eleven [1].", answers="marked")
     assert "response_format" not in chat.requests[0]
-    assert (text_of(reply), reply.notes) == ("It is eleven [1].", ())
+    assert (text_of(reply), reply.notes) == ("It says eleven [1].", ())
 
 
 def test_a_server_that_refuses_schemas_is_asked_for_marks_then_and_later(
     asked: Callable[..., Reply], chat: StubChat
 ) -> None:
-    reply = asked(REFUSED, "It is eleven [1].")
-    assert (text_of(reply), reply.notes) == ("It is eleven [1].", (MARKED_NOTE,))
+    reply = asked(REFUSED, "It says eleven [1].")
+    assert (text_of(reply), reply.notes) == ("It says eleven [1].", (MARKED_NOTE,))
     assert "response_format" not in chat.requests[1]
     assert "square brackets" in chat.requests[1]["messages"][0]["content"]
-    again = asked("It is eleven [1].")
+    again = asked("It says eleven [1].")
     assert again.notes == (MARKED_NOTE,)
     assert len(chat.requests) == 3
 
@@ -85,16 +88,16 @@ def test_a_server_that_overlooks_schemas_is_asked_for_marks(asked: Callable[...,
     for said in ("It is eleven.", '{"answer": "eleven"}', "[1, 2"):
         without_schema.clear()
         chat.requests.clear()
-        reply = asked(said, "It is eleven [1].")
-        assert (text_of(reply), reply.notes) == ("It is eleven [1].", (MARKED_NOTE,)), said
+        reply = asked(said, "It says eleven [1].")
+        assert (text_of(reply), reply.notes) == ("It says eleven [1].", (MARKED_NOTE,)), said
         assert len(chat.requests) == 2
 
 
 def test_plain_text_with_marks_is_taken_as_it_is(asked: Callable[..., Reply], chat: StubChat) -> None:
-    reply = asked("It is eleven [1]. And more.")
-    assert (text_of(reply), reply.notes) == ("It is eleven [1]. And more. [?]", (MARKED_NOTE,))
+    reply = asked("It says eleven [1]. And more.")
+    assert (text_of(reply), reply.notes) == ("It says eleven [1]. And more. [?]", (MARKED_NOTE,))
     assert len(chat.requests) == 1
-    asked("It is eleven [1].")
+    asked("It says eleven [1].")
     assert "response_format" not in chat.requests[1]
 
 
@@ -111,8 +114,8 @@ def test_the_model_may_say_that_it_does_not_know(asked: Callable[..., Reply], sa
 def test_an_answer_cut_off_keeps_its_complete_claims_and_says_so(asked: Callable[..., Reply]) -> None:
     reply = asked(Say(GOOD[:-30], "length"))
     assert (text_of(reply), reply.notes, reply.whole) == ("It is eleven. [1]", (CUT_NOTE,), False)
-    marked = asked(Say("It is eleven [1]. And then it", "length"), answers="marked")
-    assert (text_of(marked), marked.notes, marked.whole) == ("It is eleven [1].", (CUT_NOTE,), False)
+    marked = asked(Say("It says eleven [1]. And then it", "length"), answers="marked")
+    assert (text_of(marked), marked.notes, marked.whole) == ("It says eleven [1].", (CUT_NOTE,), False)
 
 
 def test_an_answer_cut_off_before_its_first_claim_is_an_error(asked: Callable[..., Reply], chat: StubChat) -> None:
@@ -150,7 +153,7 @@ def test_two_stages_need_no_second_one_for_an_answer_that_states_nothing(
 
 
 def test_other_json_is_asked_for_marks_this_time_only(asked: Callable[..., Reply], chat: StubChat) -> None:
-    assert asked('{"answer": "eleven"}', "It is eleven [1].").notes == (MARKED_NOTE,)
+    assert asked('{"answer": "eleven"}', "It says eleven [1].").notes == (MARKED_NOTE,)
     assert asked(GOOD).notes == ()
     assert "response_format" in chat.requests[-1]
 
@@ -231,6 +234,105 @@ def test_a_server_that_trickles_is_given_up_as_well(asked: Callable[..., Reply])
     assert time.monotonic() - began < 3
 
 
+def test_a_server_that_only_keeps_the_connection_open_is_given_up_as_well(asked: Callable[..., Reply]) -> None:
+    began = time.monotonic()
+    with pytest.raises(SlowError):
+        asked(Say(GOOD, pings=40), timeout=0.6, tell=lambda *_: None)
+    assert time.monotonic() - began < 3
+
+
+def test_an_answer_that_trickles_in_is_given_up_though_each_byte_is_in_time(
+    asked: Callable[..., Reply], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answer = BaseHTTPRequestHandler.end_headers
+
+    def trickling(handler: Any) -> None:
+        """Send the head, then a byte now and then."""
+        answer(handler)
+        if handler.path.endswith("/chat/completions"):
+            write = handler.wfile.write
+
+            def slowly(data: bytes) -> None:
+                for byte in data:
+                    write(bytes([byte]))
+                    time.sleep(0.05)
+
+            handler.wfile.write = slowly
+
+    monkeypatch.setattr(BaseHTTPRequestHandler, "end_headers", trickling)
+    began = time.monotonic()
+    with pytest.raises(SlowError):
+        asked(GOOD, timeout=0.6)
+    assert time.monotonic() - began < 3
+
+
+NONSENSE: list[Any] = [
+    {"choices": [{"index": 0}]},
+    {"choices": ["x"]},
+    {"choices": "x"},
+    {"choices": [{"message": {"content": ["a", "list"]}, "finish_reason": "stop"}]},
+    {"choices": [{"message": "x"}]},
+    {"choices": None},
+]
+
+
+@pytest.mark.parametrize("reply", NONSENSE)
+def test_nonsense_in_the_shape_of_an_answer_is_an_error_of_ours(asked: Callable[..., Reply], reply: Any) -> None:
+    with pytest.raises(PartError, match="Chat model"):
+        asked(reply)
+
+
+def test_a_usage_that_is_none_is_left_out(asked: Callable[..., Reply]) -> None:
+    choice = {"index": 0, "message": {"role": "assistant", "content": GOOD}, "finish_reason": "stop"}
+    assert asked({"choices": [choice], "usage": "a lot"}).tokens == {}
+
+
+@pytest.mark.parametrize("style", ["structured", "marked"])
+@pytest.mark.parametrize("stream", [False, True])
+def test_what_a_model_thinks_is_not_what_it_says(asked: Callable[..., Reply], style: str, stream: bool) -> None:
+    told: list[str] = []
+    tell = (lambda draft, _: told.append(draft.text)) if stream else None
+    said = {"structured": GOOD, "marked": "It says eleven [1]. It is 22 [2]."}[style]
+    reply = asked(f"<think>It may be 7 [3]. Or {{8}}.</think>\n{said}", answers=style, tell=tell)
+    assert [draft.text for draft in reply.drafts] == told or not stream
+    assert "7" not in text_of(reply)
+    assert len(reply.drafts) == 2
+    reply = asked("<think>Nothing on that [1].</think>The documents do not answer this.", answers="marked", tell=tell)
+    assert reply.drafts == ()
+    with pytest.raises(PartError, match="empty answer"):
+        asked(Say("<think>I think and think", "length"), answers="marked", tell=tell)
+
+
+def test_halves_of_characters_are_not_passed_on(asked: Callable[..., Reply]) -> None:
+    reply = asked("It says eleven \ud83d [1]. \ud83d\ude00 It is 22 [2].", answers="marked")
+    assert text_of(reply).encode() == "It says eleven \ufffd [1]. 😀 It is 22 [2].".encode()
+
+
+@pytest.mark.parametrize("said", [b"<html>index</html>", [1, 2], {"count": "many"}, {"count": 7, "max_model_len": "x"}])
+def test_a_server_whose_tokenize_is_something_else_answers_all_the_same(
+    asked: Callable[..., Reply], chat: StubChat, said: Any
+) -> None:
+    chat.tokenizes = said
+    assert text_of(asked(GOOD)).startswith("It is eleven.")
+
+
+def test_a_host_that_cannot_be_reached_is_not_called_slow(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tasks.chat.CONNECT_SECONDS", 0.3)
+    # Linux drops what comes to a listener whose queue is full, as a firewall does.
+    with socket.create_server(("127.0.0.1", 0), backlog=0) as full:
+        waiting = [socket.socket() for _ in range(3)]
+        for one in waiting:
+            one.setblocking(False)
+            with suppress(BlockingIOError):
+                one.connect(full.getsockname())
+        block = ChatModel(base_url=f"http://127.0.0.1:{full.getsockname()[1]}/v1", max_retries=0)
+        with pytest.raises(TransientError, match=r"cannot be reached.*VLLM_BASE_URL") as caught:
+            ask_model(block, "What is it?", HITS, Settings())
+        for one in waiting:
+            one.close()
+    assert not isinstance(caught.value, SlowError)
+
+
 @pytest.mark.parametrize("stream", [False, True])
 @pytest.mark.parametrize("reply", [b"<html>welcome to nginx</html>", {"hello": "world"}, [1]])
 def test_a_server_that_is_another_one_is_named(asked: Callable[..., Reply], reply: Any, stream: bool) -> None:
@@ -260,7 +362,7 @@ def test_claims_are_told_as_they_are_complete(asked: Callable[..., Reply]) -> No
 
 
 @pytest.mark.parametrize(
-    "said", ["It is eleven [1].\n\nIt is 22 [2]. As 1.5 is", "The documents do not answer this. Sorry."]
+    "said", ["It says eleven [1].\n\nIt is 22 [2]. As 1.5 is", "The documents do not answer this. Sorry."]
 )
 def test_sentences_are_told_as_they_are_complete(asked: Callable[..., Reply], said: str) -> None:
     told: list[Any] = []
@@ -322,7 +424,7 @@ def test_the_best_passage_may_stand_last(asked: Callable[..., Reply], chat: Stub
 
 def test_a_server_that_wrote_json_once_is_asked_for_it_again(asked: Callable[..., Reply], chat: StubChat) -> None:
     asked(GOOD)
-    reply = asked(REFUSED, "It is eleven [1].")
+    reply = asked(REFUSED, "It says eleven [1].")
     assert MARKED_NOTE in reply.notes
     assert text_of(asked(GOOD)) == "It is eleven. [1] It is 22. [2]"
     assert ["response_format" in request for request in chat.requests] == [True, True, False, True]

@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tasks.cite import Checked, check, supporting_quote
+from tasks.cite import UNVERIFIED, Checked, check, supporting_quote
 from tasks.generate import from_marks
-from tasks.marks import cited_numbers, pieces, without_unknown
+from tasks.marks import cited_numbers, pieces, states, without_unknown
 from tasks.models import Claim, Hit
 from tasks.prompt import ABSTAIN, abstains
 from tasks.reply import Cited, Draft
@@ -117,6 +117,27 @@ def test_a_marked_answer_cites_what_it_was_shown() -> None:
 def test_an_answer_that_cites_nothing_has_no_citations() -> None:
     assert marked("Just words.").citations == ()
     assert marked("Only made up [7].") == Checked("Only made up. [?]", (Claim("Only made up."),), ())
+
+
+def test_a_mark_behind_what_its_passage_does_not_speak_of_is_not_verified() -> None:
+    found = marked("Penguins swim well in cold water [2]. Edits embed what they touch [2].")
+    assert found.text == "Penguins swim well in cold water [2]. [?] Edits embed what they touch [2]."
+    assert [(one.verified, one.quote, one.span is None) for one in found.citations] == [
+        (False, "", True),
+        (True, "An edit embeds what it touches.", False),
+    ]
+    strict = marked("Penguins swim well in cold water [2]. Edits embed little [2].", strict=True)
+    assert strict.text == "Edits embed little [2]."
+
+
+@pytest.mark.parametrize("escaping", ["No.", "42%.", "The password is hunter2:", "# The pump must never be serviced"])
+def test_nothing_short_or_odd_escapes_being_strict(escaping: str) -> None:
+    assert marked(f"{escaping}\nEdits embed little [2].", strict=True).text == "Edits embed little [2]."
+    assert (UNVERIFIED in marked(f"{escaping}\nEdits embed little [2].").text) is states(escaping)
+
+
+def test_strict_keeps_the_numbers_of_a_list() -> None:
+    assert marked("1. Edits embed little [2].\n2. Nonsense [9].", strict=True).text == "1. Edits embed little [2].\n2."
 
 
 def test_what_states_nothing_needs_no_citation() -> None:

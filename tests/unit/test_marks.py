@@ -36,7 +36,8 @@ def test_joined_the_pieces_are_the_text_but_for_space_before_it(text: str) -> No
 @pytest.mark.parametrize(
     ("piece", "does"),
     [("Deletes come first [1].", True), ("1.", False), ("As follows:", False), ("# Title", False), ("[1]", False),
-     ("[2] yes it is", True), ("", False), ("größe", True)],
+     ("[2] yes it is", True), ("", False), ("größe", True), ("No.", True), ("42%.", True), ("12)", False),
+     ("b)", False),     ("---", False), ("**", False), ("7", False), ("1984", True), ("日", True)],
 )  # fmt: skip
 def test_what_states_something(piece: str, does: bool) -> None:
     assert states(piece) is does

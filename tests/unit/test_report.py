@@ -112,8 +112,28 @@ def test_an_answer_is_reported_with_its_citations_as_links(key: str) -> None:
     assert "](http://s3/documents/x)" in text
     assert seconds[1] == ["total", "0.500"]
     assert tokens[1] == ["prompt", "12"]
-    for words in ("# Why?", "Because [1].", "mode: extractive", "docs_g0001", "> note"):
+    for words in ("# Why?", "Because \\[1\\].", "mode: extractive", "docs_g0001", "> note"):
         assert words in text
+
+
+HOSTILE = (
+    "![](https://elsewhere.example/x.png) <img src=https://elsewhere.example/y> [click](https://elsewhere.example) `"
+)
+
+
+def test_what_documents_and_models_say_is_no_markdown_of_the_report() -> None:
+    """Whoever opens it fetches nothing and is led nowhere by them; our own links remain."""
+    citation = Citation(1, f"{HOSTILE}.md", HOSTILE, None, HOSTILE, "c1")
+    answer = Answer(
+        HOSTILE, HOSTILE, "generated", (citation,), "docs_g0001", {"total": 0.5}, {}, (HOSTILE,),
+        claims=(Claim(HOSTILE, (1,), True),), passages=(Hit("c1", HOSTILE, 0.75, HOSTILE, HOSTILE, None),),
+    )  # fmt: skip
+    text = answer_markdown(answer, {citation.key: "http://s3/documents/x"})
+    tokens = [
+        one for top in MarkdownIt("commonmark").enable("table").parse(text) for one in (top, *(top.children or ()))
+    ]
+    assert [one.attrs["href"] for one in tokens if one.type == "link_open"] == ["http://s3/documents/x"]
+    assert not [one for one in tokens if one.type in ("image", "html_inline", "html_block", "code_inline", "fence")]
 
 
 def test_an_answer_that_abstains_has_no_tables_of_citations_and_tokens() -> None:
