@@ -78,8 +78,8 @@ def citation(draft: Draft, one: Cited, passages: Sequence[Hit]) -> Citation | No
 def check_draft(draft: Draft, passages: Sequence[Hit], strict: bool = False) -> Checked | None:
     """Return one piece of an answer, checked, with the white space behind it; None when ``strict`` leaves it out."""
     if not draft.statement:  # a heading says something: nothing unverified stays with strict
-        shown = Checked(without_unknown(draft.text, len(passages)) + draft.after)
-        return shown if says_nothing(draft.text) or not strict else None
+        as_it_is = Checked(without_unknown(draft.text, len(passages)) + draft.after)
+        return as_it_is if says_nothing(draft.text) or not strict else None
     found = [made for one in draft.cited if (made := citation(draft, one, passages))]
     kept = tuple(dict.fromkeys(one for one in found if one.verified or not strict))
     verified = list(dict.fromkeys(one.n for one in kept if one.verified))

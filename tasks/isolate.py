@@ -43,7 +43,7 @@ class Isolated:
     def __init__(self, processes: int, seconds: float, memory_mb: int) -> None:
         self.seconds = seconds
         self.memory_mb = memory_mb
-        self._pool = functools.partial(ProcessPool, initializer=prepare, initargs=[memory_mb], context=_context())
+        self._pool = functools.partial(ProcessPool, initializer=prepare, initargs=[memory_mb], context=context())
         self._many = self._pool(max_workers=processes, max_tasks=FILES_PER_PROCESS)
 
     def __enter__(self) -> Isolated:
@@ -100,15 +100,15 @@ def within_memory(function: Callable[..., Any], *args: Any) -> Any:
         os._exit(OUT_OF_MEMORY)
 
 
-def _context() -> Any:
+def context() -> Any:
     """Return how processes are made: forked from a small server that has loaded the parsers and has no threads.
 
     Forking this process would copy locks that its threads hold (torch, gRPC, Prefect); starting afresh
     would load the parsers, seconds of work, for each process that replaces one that was stopped.
     """
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["tasks.without_torch", "tasks.parsers", "spacy", "unstructured.partition.md"])
-    return context
+    made = multiprocessing.get_context("forkserver")
+    made.set_forkserver_preload(["tasks.without_torch", "tasks.parsers", "spacy", "unstructured.partition.md"])
+    return made
 
 
 def prepare(memory_mb: int) -> None:

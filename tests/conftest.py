@@ -262,7 +262,7 @@ def ledger_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 
 NOT_NEEDED = (
     "CANCELLATION_CLEANUP", "CLEANUP_RECONCILER", "EVENT_PERSISTER", "FOREMAN", "LATE_RUNS", "PAUSE_EXPIRATIONS",
-    "REPOSSESSOR", "SCHEDULER", "TRIGGERS",
+    "REPOSSESSOR", "SCHEDULER", "TASK_RUN_RECORDER", "TRIGGERS",
 )  # fmt: skip
 
 
@@ -280,7 +280,8 @@ def one_certificate(folder: Path) -> Path:
 def prefect_api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """Prefect's own test harness: a temporary database and server. Without heartbeats, which end a second late.
 
-    The services that plan, watch and clean up are off: nothing here needs them, and they cost as much as the rest.
+    The services that plan, watch, clean up and record task runs are off: nothing here needs them, and they cost as
+    much as the rest.
     """
     from prefect.settings import PREFECT_API_SSL_CERT_FILE, PREFECT_LOGGING_TO_API_ENABLED, temporary_settings
     from prefect.testing.utilities import prefect_test_harness

@@ -13,6 +13,7 @@ from typing import Any, cast
 import pytest
 import sqlalchemy as sa
 
+from blocks.milvus_store import MilvusStore
 from flows.sync import sync
 from tasks.ledger import Ledger
 from tasks.ledger_tables import WRITERS
@@ -50,9 +51,18 @@ def ledger(parts: str, tmp_path: Path, request: pytest.FixtureRequest) -> str:
 @pytest.fixture
 def make_pipeline(
     prefect_api: None, s3_server: Server, milvus: Server, bucket: Bucket, ledger: str
-) -> Callable[..., str]:
-    """Save a pipeline over the test's bucket and return its name. Keyword arguments replace its settings."""
-    return pipeline_maker(bucket, s3_server.url, milvus.url, ledger)
+) -> Iterator[Callable[..., str]]:
+    """Save a pipeline over the test's bucket and return its name. Keyword arguments replace its settings.
+
+    What it made in Milvus goes at the end: a server that holds the collections of fifty tests is busy with them.
+    """
+    yield pipeline_maker(bucket, s3_server.url, milvus.url, ledger)
+    client = MilvusStore(uri=milvus.url).get_client()
+    for collection in client.list_collections():
+        for alias in client.list_aliases(collection)["aliases"]:
+            client.drop_alias(alias)
+        client.drop_collection(collection)
+    client.close()
 
 
 @pytest.fixture

@@ -16,7 +16,9 @@ from flows.ask import ask
 from flows.sync import sync
 from flows.without_heartbeat import without_heartbeat
 from tasks.answer import answer
+from tasks.canary import Canary, begin_canary, end_canary, fared
 from tasks.errors import MisuseError, PartError, TransientError
+from tasks.ledger import Ledger, now
 from tasks.listening import reader
 from tasks.pipelines import load_pipeline
 from tests.conftest import Bucket, Server, new_bucket, pipeline_maker, sqlite_url
@@ -194,6 +196,25 @@ def test_what_failed_or_was_cut_off_is_not_kept(with_chat: Callable[..., str], c
     assert found.answer == "Every 400 hours. [1]"
     assert any("LOCKSTEP_MAX_ANSWER_TOKENS" in note for note in found.notes)
     assert not ask(QUESTION, name).cached
+
+
+def test_a_canary_sees_what_the_model_answered(with_chat: Callable[..., str], chat: StubChat) -> None:
+    """Not only what was found: a model that says no, or fails, counts as well."""
+    block = load_pipeline(with_chat())
+    ledger, settings = Ledger(block.ledger), block.settings.model_copy(update={"cache_seconds": 0.0})
+    live = f"{block.alias}_g0001"
+    begin_canary(ledger, Canary(block.alias, f"{block.alias}_g0002", live, (1,), 0, 900.0, now()))
+    try:
+        for reply in (claims(("Every 400 hours.", [(1, "every 400 hours")])), claims(answerable=False)):
+            chat.replies = [(200, reply)]
+            assert answer(block, QUESTION, settings).collection == live
+        chat.replies = [(401, {"error": {"message": "no"}})]
+        with pytest.raises(PartError):
+            answer(block, QUESTION, settings)
+        how = fared(ledger, block.alias, live)
+    finally:
+        end_canary(ledger, block.alias)
+    assert (how.questions, round(how.errors, 2), how.abstention) == (3, 0.33, 0.5)
 
 
 def test_a_model_that_finds_no_answer_abstains(with_chat: Callable[..., str], chat: StubChat) -> None:

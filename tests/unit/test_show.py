@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 
 from deployments import show
-from tasks.models import Answer, Citation, Claim, Hit, SyncReport
+from deployments.show_quality import evaluated_report
+from tasks.models import Answer, Citation, Claim, Hit, Swap, SyncReport
 from tasks.progress import Silent, listener
 
 HIT = Hit("c1", "größe [x]/a.md", 0.75, "Text of [bold]the[/bold] chunk.", "Guide", 3, "hash")
@@ -157,3 +160,19 @@ def test_no_bar_where_none_is_wanted(capsys: pytest.CaptureFixture[str]) -> None
         listener.get().listed(5)
     printed = capsys.readouterr()
     assert (printed.out, printed.err) == ("", "")
+
+
+HOSTILE = "What does arr[/path] mean, [bold]boldly?"
+
+
+def test_brackets_of_questions_and_keys_are_no_markup(capsys: pytest.CaptureFixture[str]) -> None:
+    gate = {"name": "objects that differ", "value": 1, "bound": "≤ 0", "passed": False, "detail": HOSTILE}
+    show.swap_report(Swap("docs_g0002", "docs_g0001", "live", True, gates=(gate,)))
+    missed = SimpleNamespace(question=HOSTILE, relevant=("[/a].md",), rank=None)
+    it = SimpleNamespace(
+        outcomes=[missed], label="docs_g0001", measures={"mrr": 0.0}, latency={}, abstention={}, answerable=[missed]
+    )
+    evaluated_report(cast(Any, SimpleNamespace(it=it, against=None, differences={}, left_out=0)))
+    shown = " ".join(capsys.readouterr().out.split())
+    assert shown.count(HOSTILE) == 2
+    assert "[/a].md" in shown
