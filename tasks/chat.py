@@ -6,12 +6,12 @@ import random
 import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from tenacity import RetryCallState, Retrying, retry_if_exception, stop_after_attempt
 
 from tasks.errors import PartError, TransientError
+from tasks.spoken import Spoken, choice_of, content_of, first_model, said_aloud, short, tokens_of, whole
 
 if TYPE_CHECKING:
     from openai import OpenAI
@@ -25,9 +25,7 @@ NO_SCHEMA = ("response_format", "json_schema", "json schema", "guided", "structu
 CONNECT_SECONDS = 10.0
 LONGEST_PAUSE = 20.0
 TOKENIZE_SECONDS = 5.0
-SHOWN = 300
 _LIMIT = re.compile(r"(?:maximum context length|max_model_len|context length|context window)\D{0,20}?(\d{2,9})")
-_THOUGHT = re.compile(r"\s*<think>(?:.*?</think>|.*\Z)", re.DOTALL)
 _NEEDED = re.compile(r"(\d{1,9}) (?:input tokens|prompt tokens|tokens? (?:from|in) the (?:input|messages|prompt))")
 
 without_tokenizer: set[tuple[str, str]] = set()
@@ -59,21 +57,6 @@ class SlowError(TransientError):
 
 class BrokenOffError(TransientError):
     """The answer broke off; a part of it may have been shown."""
-
-
-@dataclass(frozen=True, slots=True)
-class Spoken:
-    """What the model said in one call. ``cut`` when it came to the limit of tokens before its end."""
-
-    text: str
-    cut: bool
-    tokens: dict[str, int] = field(default_factory=dict)
-
-
-def short(error: object) -> str:
-    """Return an error's words in one line: a proxy may answer with a page of HTML."""
-    words = " ".join(str(error).split())
-    return words if len(words) <= SHOWN else f"{words[:SHOWN]}…"
 
 
 def too_long(message: str, words: str, answer_tokens: int) -> TooLongError:
@@ -204,11 +187,11 @@ class Chat:
 
     def _once(self, prompt: Prompt, schema: dict[str, Any] | None, heard: Heard | None) -> Spoken:
         with translated(self.block, self.settings.max_answer_tokens, schema is not None):
-            self.model = self.model or _first(self.client.models.list())
+            self.model = self.model or first_model(self.client.models.list())
             options = self._options(prompt, schema)
             if heard:
                 return self._stream(options, heard)
-            return _spoken(self.client.chat.completions.create(**options))
+            return whole(self.client.chat.completions.create(**options))
 
     def _options(self, prompt: Prompt, schema: dict[str, Any] | None) -> dict[str, Any]:
         settings = self.settings
@@ -231,10 +214,10 @@ class Chat:
         options = {**options, "stream": True, "stream_options": {"include_usage": True}}
         with self.client.chat.completions.create(**options) as stream:
             for event in self._whole(stream):
-                tokens = _tokens(event) or tokens
-                choice = _choice(event)
+                tokens = tokens_of(event) or tokens
+                choice = choice_of(event)
                 finish = getattr(choice, "finish_reason", None) or finish
-                if piece := _content(getattr(choice, "delta", None)):
+                if piece := content_of(getattr(choice, "delta", None)):
                     text += piece
                     heard(said_aloud(text))
         if finish is None:
@@ -263,55 +246,6 @@ class Chat:
             f"Chat model: {self.block.base_url} broke off in the middle of its answer ({why}): what came of it is "
             "not the whole answer. Is vLLM up?"
         )
-
-
-def _first(models: Any) -> str:
-    listed = getattr(models, "data", None)
-    name = getattr(listed[0], "id", None) if isinstance(listed, list) and listed else None
-    if not isinstance(name, str):
-        raise ValueError("it lists no models")
-    return name
-
-
-def _spoken(answer: Any) -> Spoken:
-    choice = _choice(answer)
-    if choice is None:
-        raise ValueError(f"no choices in the answer, which begins {short(answer)[:60]!r}")
-    text = said_aloud(_content(getattr(choice, "message", None)))
-    return Spoken(text.strip(), getattr(choice, "finish_reason", None) == "length", _tokens(answer))
-
-
-# The client hands on whatever JSON it is sent: what is not of the API's shape is told from what is here.
-
-
-def _choice(of: Any) -> Any:
-    """Return the first choice of an answer or an event, None when it has none."""
-    choices = getattr(of, "choices", None)
-    return choices[0] if isinstance(choices, list) and choices else None
-
-
-def _content(of: Any) -> str:
-    """Return the text of a message or a piece of one. Raises ``ValueError`` when it is no text."""
-    text = getattr(of, "content", None)
-    if text is not None and not isinstance(text, str):
-        raise ValueError(f"its content is no text, it begins {short(text)[:60]!r}")
-    return text or ""
-
-
-def _tokens(answer: Any) -> dict[str, int]:
-    usage = getattr(answer, "usage", None)
-    counts = {"prompt": getattr(usage, "prompt_tokens", None), "completion": getattr(usage, "completion_tokens", None)}
-    return {name: count for name, count in counts.items() if isinstance(count, int)}
-
-
-def said_aloud(text: str) -> str:
-    """Return what a model says without the thoughts that it thinks first, and without halves of characters.
-
-    Of thoughts that have no end yet nothing is said.
-    """
-    text = text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
-    thought = _THOUGHT.match(text)
-    return text[thought.end() :] if thought else text
 
 
 def _passes(error: BaseException) -> bool:

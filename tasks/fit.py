@@ -6,9 +6,10 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from tasks.budget import fitting
-from tasks.chat import Chat, Heard, Spoken, TooLongError
+from tasks.chat import Chat, Heard, TooLongError
 from tasks.errors import PartError
 from tasks.prompt import Prompt
+from tasks.spoken import Spoken
 
 if TYPE_CHECKING:
     from tasks.models import Hit

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from prefect import task
 
-from tasks.chat import Chat, Heard, NoSchemaError, OtherJSONError, Spoken
+from tasks.chat import Chat, Heard, NoSchemaError, OtherJSONError
 from tasks.claims import (
     Assigned,
     Assignments,
@@ -32,6 +32,7 @@ from tasks.models import Hit
 from tasks.prompt import Prompt, Style, abstains, build, build_assignment
 from tasks.reply import Cited, Draft, Reply
 from tasks.retries import ONCE
+from tasks.spoken import Spoken
 
 if TYPE_CHECKING:
     from blocks.chat_model import ChatModel
