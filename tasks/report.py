@@ -144,19 +144,19 @@ def answer_markdown(answer: Answer, links: dict[str, str]) -> str:
         rows = [
             [
                 c.n,
+                "yes" if c.verified else "NO: it does not stand there",
                 Markdown(f"[{plain(c.key)}]({links.get(c.key, '')})" + " (an older version)" * c.outdated),
                 c.heading,
                 c.page or "",
                 c.quote,
-                "yes" if c.verified else "NO: it does not stand there",
             ]
             for c in answer.citations
         ]
-        parts += ["## Citations", table(["", "object", "heading", "page", "quote", "verified"], rows)]
+        parts += ["## Citations", table(["", "verified", "object", "heading", "page", "quote"], rows)]
     parts += [f"> {plain(note)}" for note in answer.notes]
     if answer.claims:
-        claims = [[one.text, ", ".join(map(str, one.citations)), _verdict(one.verified)] for one in answer.claims]
-        parts += ["## Claims", table(["claim", "citations", "verified"], claims)]
+        claims = [[_verdict(one.verified), ", ".join(map(str, one.citations)), one.text] for one in answer.claims]
+        parts += ["## Claims", table(["verified", "citations", "claim"], claims)]
     if answer.passages:
         found = [
             [n, f"{hit.score:.3f}", hit.key, hit.heading, _start(hit.text)] for n, hit in enumerate(answer.passages, 1)

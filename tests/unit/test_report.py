@@ -104,10 +104,10 @@ def test_an_answer_is_reported_with_its_citations_as_links(key: str) -> None:
     text = answer_markdown(answer, {key: "http://s3/documents/x"})
     citations, claims, found, seconds, tokens = tables(text)
     assert squeezed(citations)[1:] == [
-        ["1", SHOWN[key], "Deletes | first", "4", "A quote | with a pipe.", "yes"],
-        ["1", SHOWN[key], "Deletes | first", "4", "Made up.", "NO: it does not stand there"],
+        ["1", "yes", SHOWN[key], "Deletes | first", "4", "A quote | with a pipe."],
+        ["1", "NO: it does not stand there", SHOWN[key], "Deletes | first", "4", "Made up."],
     ]
-    assert squeezed(claims)[1:] == [["Because.", "1", "yes"], ["So.", "", "NO"]]
+    assert squeezed(claims)[1:] == [["yes", "1", "Because."], ["NO", "", "So."]]
     assert squeezed(found)[1] == ["1", "0.750", SHOWN[key], "Guide", "x" * 160 + "…"]
     assert "](http://s3/documents/x)" in text
     assert seconds[1] == ["total", "0.500"]
