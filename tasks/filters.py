@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import functools
 import re
+import threading
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
@@ -55,13 +56,19 @@ def compiled(text: str) -> str:
     if len(NESTING.findall(text)) > DEEPEST:
         raise MisuseError(f"the filter has more than {DEEPEST} parentheses and negations.")
     try:
-        expression: str = _grammar().parse_string(text, parse_all=True)[0]
+        with _parsing:
+            expression: str = _grammar().parse_string(text, parse_all=True)[0]
     except ParseBaseException as error:
         raise MisuseError(
             f"the filter cannot be read from character {error.loc + 1} on: {text[error.loc :][:40] or 'its end'}. "
             f"{HINT}"
         ) from error
     return expression
+
+
+_parsing = threading.Lock()
+"""pyparsing learns from its first calls how many arguments an action takes: two threads teach it what is wrong for
+good."""
 
 
 @functools.cache

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import re
+import threading
 import unicodedata
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
@@ -53,11 +54,17 @@ def _pairs(run: str) -> list[str]:
     return [run[i : i + 2] for i in range(len(run) - 1)] or [run]
 
 
-@functools.cache
-def _stemmer() -> BaseStemmer:
-    import snowballstemmer
+_of_thread = threading.local()
+"""A stemmer keeps the word that it works on in itself: two threads with one of them get each other's letters."""
 
-    return snowballstemmer.stemmer("english")
+
+def _stemmer() -> BaseStemmer:
+    if not hasattr(_of_thread, "stemmer"):
+        import snowballstemmer
+
+        _of_thread.stemmer = snowballstemmer.stemmer("english")
+    made: BaseStemmer = _of_thread.stemmer
+    return made
 
 
 @functools.lru_cache(maxsize=50_000)

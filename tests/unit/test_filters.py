@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import sys
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from milvus_lite.search.filter.parser import parse_expr
 
 from tasks.errors import MisuseError
-from tasks.filters import DEEPEST, LONGEST, compiled
+from tasks.filters import DEEPEST, LONGEST, _grammar, compiled
 from tasks.literal import after, literal, starting_with
 
 
@@ -86,3 +89,18 @@ def test_the_range_of_a_start_holds_what_starts_so_and_nothing_else(start: str, 
 
 def test_a_start_that_nothing_follows_has_no_end() -> None:
     assert starting_with("key", "\U0010ffff") == f"(key >= {literal(chr(0x10FFFF))})"
+
+
+def test_threads_may_read_filters_at_once_from_the_first_on() -> None:
+    texts = [f'prefix=g{n}/ and page<={n} or not (metadata.t{n}="x" and heading in (a{n}, "b"))' for n in range(24)]
+    alone = [compiled(text) for text in texts]
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        for _ in range(5):
+            _grammar.cache_clear()
+            with ThreadPoolExecutor(8) as threads:
+                assert list(threads.map(compiled, texts)) == alone
+    finally:
+        sys.setswitchinterval(interval)
+        _grammar.cache_clear()

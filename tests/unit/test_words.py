@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import sys
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -9,7 +12,7 @@ from hypothesis import strategies as st
 from tasks.models import Chunk
 from tasks.rows import Columns, as_text
 from tasks.schema import WORDS_BYTES
-from tasks.words import words
+from tasks.words import _stem, words
 
 
 @pytest.mark.parametrize(
@@ -56,3 +59,26 @@ def test_columns_that_a_generation_has_not_are_not_written() -> None:
     chunk = Chunk("id", "docs/acme/a.md", 0, "Text.", "", None, "", "h")
     assert Columns().of(chunk) == {}
     assert Columns(words=True, tenant=True, prefix="docs/").of(chunk) == {"words": "text", "tenant": "acme"}
+
+
+def test_threads_do_not_get_the_words_of_others() -> None:
+    """Stemmers keep the word that they work on: shared, one thread's ends are cut off another's word."""
+    starts, ends = (
+        ["relat", "hop", "nation", "vibr", "gener", "oper", "form", "activ"],
+        ["ations", "izing", "fulness", "ivity", "ically", "ousness"],
+    )
+    texts = [f"{start}{'aeiou'[n % 5]}{n}x{end}" for start in starts for end in ends for n in range(40)]
+    alone = {text: words(text) for text in texts}
+    _stem.cache_clear()
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        with ThreadPoolExecutor(8) as threads:
+            together = [
+                threads.submit(lambda part: {text: words(text) for text in part}, texts[n::8]) for n in range(8)
+            ]
+            found = {text: said for one in together for text, said in one.result().items()}
+    finally:
+        sys.setswitchinterval(interval)
+        _stem.cache_clear()
+    assert found == alone
