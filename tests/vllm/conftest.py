@@ -44,7 +44,7 @@ SERVED = "tiny"
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The first test waits for Prefect, the index and vLLM; others start vLLM again."""
+    """The first test waits for Prefect, the index and vLLM; another starts a vLLM of its own, twice."""
     for item in items:
         if item.path.parent.name == "vllm" and not item.get_closest_marker("timeout"):
             item.add_marker(pytest.mark.timeout(600))
@@ -53,10 +53,10 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 class VllmServer(Server):
     """vLLM, which serves the tiny model; clients go to ``base_url`` with ``API_KEY``. Its log stays in ``log``."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, slow: bool = False) -> None:
         if not (PYTHON.parent.parent / ".installed").exists():
             missing("vLLM", "run `make vllm-server`")
-        port, model = free_port(), tiny_model.save(folder / "model")
+        port, model = free_port(), tiny_model.save(folder / "model", slow=slow)
         url = f"http://127.0.0.1:{port}"
         argv = [
             str(PYTHON), "-m", "vllm.entrypoints.openai.api_server", "--model", str(model),

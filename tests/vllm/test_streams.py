@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 
@@ -19,7 +20,16 @@ from tests.vllm.conftest import Command, Exchanges, Library, VllmServer
 
 QUESTION = "What is a generation?"
 ENDLESS = 3500
-"""Tokens that take many times longer than it takes to kill a server."""
+"""Tokens that take the slow model half a minute: many times longer than it takes to kill its server."""
+
+
+@pytest.fixture
+def mortal(tmp_path: Path) -> Iterator[VllmServer]:
+    """A vLLM that may be killed, whose answers do not end before."""
+    server = VllmServer(tmp_path, slow=True)
+    server.start()
+    yield server
+    server.stop()
 
 
 @contextmanager
@@ -95,11 +105,11 @@ def assert_down(error: BaseException | None, url: str) -> None:
 
 
 def test_a_server_killed_while_it_writes_is_named_and_may_come_back(
-    library: Library, vllm: VllmServer, command: Command
+    library: Library, mortal: VllmServer, command: Command
 ) -> None:
     """Of those that listen, one takes the error and one extracted sentences; others wait for the whole answer."""
     endless = {"answers": "marked", "top_k": 1, "max_answer_tokens": ENDLESS}
-    name = library.pipeline(vllm.chat_model(), **endless)
+    name = library.pipeline(mortal.chat_model(), **endless)
     told: dict[str, list[str]] = {"none": [], "extractive": []}
 
     def listened(fallback: str) -> Answer:
@@ -107,7 +117,9 @@ def test_a_server_killed_while_it_writes_is_named_and_may_come_back(
             return plain(name, QUESTION, fallback=fallback)
 
     threads = ThreadPoolExecutor(6)
-    variables = {f"LOCKSTEP_{setting.upper()}": str(value) for setting, value in endless.items()}
+    variables = {"VLLM_BASE_URL": mortal.base_url} | {
+        f"LOCKSTEP_{setting.upper()}": str(value) for setting, value in endless.items()
+    }
     process = command.start("ask", QUESTION, "--stream", **variables)
     try:
         printed = threads.submit(process.stdout.read, 1) if process.stdout else Future[str]()
@@ -116,10 +128,10 @@ def test_a_server_killed_while_it_writes_is_named_and_may_come_back(
         wait_until(lambda: all(told.values()))
         waiting = [threads.submit(plain, name, QUESTION) for _ in range(2)]
         time.sleep(0.5)  # they are on their way, or about to be: what they are told is the same
-        vllm.kill()
+        mortal.kill()
         for one in waiting:
-            assert_down(one.exception(60), vllm.base_url)
-        assert_broke_off(heard["none"].exception(60), told["none"], vllm.base_url)
+            assert_down(one.exception(60), mortal.base_url)
+        assert_broke_off(heard["none"].exception(60), told["none"], mortal.base_url)
         extracted = heard["extractive"].result(60)
         assert extracted.mode == "extractive"
         assert "the chat model failed" in extracted.notes[0]
@@ -129,11 +141,11 @@ def test_a_server_killed_while_it_writes_is_named_and_may_come_back(
         assert_one_sentence(stderr.strip(), "broke off", "not the whole answer")
         with pytest.raises(TransientError) as caught:
             ask(QUESTION, name)
-        assert_down(caught.value, vllm.base_url)
+        assert_down(caught.value, mortal.base_url)
         assert plain(name, QUESTION, fallback="extractive").mode == "extractive"
     finally:
         process.kill()
         threads.shutdown(wait=False)
-        vllm.stop()
-        vllm.start()
+        mortal.stop()
+    mortal.start()
     assert plain(name, QUESTION, max_answer_tokens=64).mode == "generated"

@@ -15,6 +15,7 @@ from typing import Any
 
 DOCS = Path(__file__).parents[2] / "docs"
 VOCABULARY, HIDDEN, LAYERS, HEADS, CONTEXT = 2000, 128, 2, 2, 4096
+SLOW_LAYERS = 30
 SEED = 20260
 CITATIONS = [f"[{n}]" for n in range(1, 21)]
 END, SYSTEM, USER, ASSISTANT = SPECIAL = ["<|end|>", "<|system|>", "<|user|>", "<|assistant|>"]
@@ -49,8 +50,10 @@ def tokenizer() -> Any:
     return made
 
 
-def likelihood(token: str, text: str) -> float:
+def likelihood(token: str, text: str, lines: bool) -> float:
     """Return by how much a token's logit is raised; those of the other tokens are spread by about 2."""
+    if lines and text == "\n":
+        return 6.0
     if token in SPECIAL or not text.strip() or not text.isprintable():
         return -40.0  # an answer goes on until its limit, and blanks between the parts of JSON do not
     if token in CITATIONS:
@@ -58,7 +61,7 @@ def likelihood(token: str, text: str) -> float:
     return RAISED.get(token, CLOSING.get(text[0], 0.0))
 
 
-def weights(made: Any) -> Any:
+def weights(made: Any, slow: bool) -> Any:
     """Return the model, its weights drawn with a fixed seed."""
     import torch
     from transformers import LlamaConfig, LlamaForCausalLM
@@ -66,13 +69,14 @@ def weights(made: Any) -> Any:
     torch.manual_seed(SEED)
     end = made.token_to_id(END)
     config = LlamaConfig(
-        vocab_size=made.get_vocab_size(), hidden_size=HIDDEN, intermediate_size=2 * HIDDEN, num_hidden_layers=LAYERS,
+        vocab_size=made.get_vocab_size(), hidden_size=HIDDEN, intermediate_size=2 * HIDDEN, num_hidden_layers=SLOW_LAYERS if slow else LAYERS,
         num_attention_heads=HEADS, num_key_value_heads=HEADS, max_position_embeddings=CONTEXT, initializer_range=0.08,
         tie_word_embeddings=False, bos_token_id=None, eos_token_id=end, pad_token_id=end,
     )  # fmt: skip
     model = LlamaForCausalLM(config)
     ids = range(made.get_vocab_size())
-    raised = [likelihood(made.id_to_token(one), made.decode([one], skip_special_tokens=False)) for one in ids]
+    tokens = [(made.id_to_token(one), made.decode([one], skip_special_tokens=False)) for one in ids]
+    raised = [likelihood(token, text, lines=slow) for token, text in tokens]
     with torch.no_grad():
         model.lm_head.weight.normal_(std=0.2)
         model.model.embed_tokens.weight.normal_()
@@ -88,10 +92,13 @@ def weights(made: Any) -> Any:
     return model
 
 
-def save(folder: Path) -> Path:
-    """Write the model and its tokenizer into a folder, as vLLM loads them; returns the folder."""
+def save(folder: Path, *, slow: bool = False) -> Path:
+    """Write the model and its tokenizer into a folder, as vLLM loads them; returns the folder.
+
+    A ``slow`` one writes about 100 tokens a second, in short lines: who listens hears of it soon, and for long.
+    """
     made = tokenizer()
-    weights(made).save_pretrained(folder)
+    weights(made, slow).save_pretrained(folder)
     made.save(str(folder / "tokenizer.json"))
     config = {
         "tokenizer_class": "PreTrainedTokenizerFast", "model_max_length": CONTEXT, "eos_token": END, "pad_token": END,
