@@ -69,9 +69,10 @@ def weights(made: Any, slow: bool) -> Any:
     torch.manual_seed(SEED)
     end = made.token_to_id(END)
     config = LlamaConfig(
-        vocab_size=made.get_vocab_size(), hidden_size=HIDDEN, intermediate_size=2 * HIDDEN, num_hidden_layers=SLOW_LAYERS if slow else LAYERS,
-        num_attention_heads=HEADS, num_key_value_heads=HEADS, max_position_embeddings=CONTEXT, initializer_range=0.08,
-        tie_word_embeddings=False, bos_token_id=None, eos_token_id=end, pad_token_id=end,
+        vocab_size=made.get_vocab_size(), hidden_size=HIDDEN, intermediate_size=2 * HIDDEN,
+        num_hidden_layers=SLOW_LAYERS if slow else LAYERS, num_attention_heads=HEADS, num_key_value_heads=HEADS,
+        max_position_embeddings=CONTEXT, initializer_range=0.08, tie_word_embeddings=False, bos_token_id=None,
+        eos_token_id=end, pad_token_id=end,
     )  # fmt: skip
     model = LlamaForCausalLM(config)
     ids = range(made.get_vocab_size())
