@@ -22,7 +22,7 @@ from flows.rollback import rollback
 from flows.sync import sync
 from tasks.embed import EmbeddingModel
 from tasks.errors import FingerprintError, MisuseError, PartError, TransientError
-from tasks.lease import writing
+from tasks.lease import next_of, writing
 from tasks.ledger_tables import GENERATIONS
 from tasks.overview import overview
 from tasks.pipelines import load_pipeline
@@ -116,6 +116,39 @@ def test_one_rebuild_at_a_time(name: str) -> None:
     ):
         rebuild(name, Settings(embed_heading=False))
     assert states(name) == {1: "live"}
+
+
+def test_a_rebuild_waits_for_garbage_to_be_collected_before_its_promotion(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between building and promoting, for a moment, the lease is anybody's. Who calls `promote` is told at once."""
+    _, ledger = opened(name)
+    held, done = threading.Event(), threading.Event()
+    refused = []
+
+    def collect() -> None:
+        with writing(ledger, next_of(name), "garbage collection (of another)", 0, lambda _: None):
+            held.set()
+            assert done.wait(60)
+
+    def promote_meanwhile(*given: Any, **options: Any) -> Any:
+        collector = threading.Thread(target=collect)
+        collector.start()
+        assert held.wait(60)
+        with pytest.raises(TransientError, match=r"garbage collection \(of another\)") as caught:
+            promote(name)
+        refused.append(caught.value)
+        threading.Timer(2, done.set).start()
+        try:
+            return promote(*given, **options)
+        finally:
+            done.set()
+            collector.join()
+
+    monkeypatch.setattr("flows.rebuild.promote_it", promote_meanwhile)
+    assert rebuild(name, Settings(embed_heading=False)).promoted
+    assert len(refused) == 1
+    assert states(name) == {1: "retired", 2: "live"}
 
 
 def test_the_live_generation_is_synced_while_the_next_is_measured(
