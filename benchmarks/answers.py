@@ -4,8 +4,10 @@
 
 Default: the project's own docs, and the golden questions on them. Starts a stack of its own in a temporary home, syncs
 FOLDER, and asks each question in each way. Prints a table in Markdown: answers and abstentions, how many claims have
-a quote that stands in its passage, how many answers cite an object that is known to answer the question, and
-the median tokens and seconds. Unanswerable questions are counted apart: the fewer answers the better.
+a quote that stands in its passage, how many answers cite an object that is known to answer the question, how much of
+the known answer was said (of its words, stemmed and without stop words; the mean, and its 95% interval), and the median
+tokens and seconds. Unanswerable questions are counted apart: the fewer answers the better. What was said is measured
+against what the first way said as well, question by question.
 """
 
 from __future__ import annotations
@@ -28,7 +30,7 @@ WAYS: dict[str, dict[str, Any]] = {
 }
 COLUMNS = (
     "way", "answered", "unanswerable answered", "failed", "claims verified", "relevant object cited",
-    "tokens in", "tokens out", "seconds",
+    "known answer said", "more than the first way", "tokens in", "tokens out", "seconds",
 )  # fmt: skip
 
 
@@ -63,15 +65,41 @@ def measure(env: Any, questions: Path) -> None:
             return error
 
     print(f"{len(golden)} questions to {block.chat_model.model or block.chat_model.base_url}\n")
+    first: list[float] = []
     print("| " + " | ".join(COLUMNS) + " |\n|" + " --- |" * len(COLUMNS))
     for name, way in WAYS.items():
         with ThreadPoolExecutor(THREADS) as threads:
             answers = list(threads.map(lambda one, way=way: ask(one.question, way), golden))
-        print("| " + " | ".join([name, *row(golden, answers)]) + " |", flush=True)
+        for reason in sorted({str(found) for found in answers if isinstance(found, Exception)}):
+            print(f"{name}: {reason}", file=sys.stderr)
+        told = [said(one, found) for one, found in zip(golden, answers, strict=True) if one.relevant and one.answer]
+        first = first or told
+        print("| " + " | ".join([name, *row(golden, answers, told, first)]) + " |", flush=True)
 
 
-def row(golden: Sequence[Any], answers: Sequence[Any]) -> list[str]:
-    """Return the figures of one way: ``answers`` to the questions, or the errors in their places."""
+def said(one: Any, found: Any) -> float:
+    """Return the share of the known answer's words that are in what was answered; 0 where nothing was."""
+    from tasks.words import words
+
+    if getattr(found, "mode", "") != "generated":
+        return 0.0
+    known = set(words(one.answer))
+    return len(known & set(words(found.answer))) / len(known)
+
+
+def between(values: Sequence[float]) -> str:
+    """Return the mean and its interval."""
+    from tasks.compare import interval
+
+    found = interval(values)
+    return f"{found.difference:.3f} ({found.low:.3f} to {found.high:.3f})"
+
+
+def row(golden: Sequence[Any], answers: Sequence[Any], told: Sequence[float], first: Sequence[float]) -> list[str]:
+    """Return the figures of one way: ``answers`` to the questions, or the errors in their places.
+
+    ``told`` is what they said of the known answers, ``first`` what the first way's did.
+    """
     pairs = [(one, found) for one, found in zip(golden, answers, strict=True) if not isinstance(found, Exception)]
     answerable = [(one, found) for one, found in pairs if one.relevant]
     others = [found for one, found in pairs if not one.relevant]
@@ -87,6 +115,8 @@ def row(golden: Sequence[Any], answers: Sequence[Any]) -> list[str]:
         str(len(answers) - len(pairs)),
         share([claim.verified for claim in claims]),
         share(cited),
+        between(told) if told else "",
+        between([one - other for one, other in zip(told, first, strict=True)]) if told else "",
         middle([found.tokens["prompt"] for found in written]),
         middle([found.tokens["completion"] for found in written]),
         middle([found.seconds["generate"] for found in written], 1),
