@@ -171,7 +171,13 @@ class Chat:
         quick = self.client.with_options(base_url=root, timeout=min(TOKENIZE_SECONDS, self.block.timeout_seconds))
         try:
             said: Any = quick.post("/tokenize", cast_to=object, body={"prompt": text, **self._named()})
-        except (openai.APIConnectionError, openai.RateLimitError, openai.InternalServerError):
+        except (
+            openai.APIConnectionError,
+            openai.AuthenticationError,
+            openai.InternalServerError,
+            openai.PermissionDeniedError,
+            openai.RateLimitError,
+        ):
             return None  # it may say so next time
         except (openai.OpenAIError, ValueError):
             said = None

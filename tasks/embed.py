@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from prefect import task
 
 from tasks.errors import LockstepError, PartError
+from tasks.loading import loading
 from tasks.models import Chunk, Cut, CutDocument, Embedded, Failure
 from tasks.precision import resolve_dtype
 from tasks.retries import RETRIED
@@ -65,7 +66,6 @@ class EmbeddingModel:
 
 
 _loaded: dict[str, EmbeddingModel] = {}
-_loading = threading.Lock()
 
 
 def load_model(embedder: Embedder) -> EmbeddingModel:
@@ -75,7 +75,9 @@ def load_model(embedder: Embedder) -> EmbeddingModel:
     """
     dtype = resolve_dtype(embedder)
     name = json.dumps([embedder.location(), dtype, embedder.model_dump(mode="json")])
-    with _loading:
+    if found := _loaded.get(name):
+        return found  # while another may be loading, or trying to
+    with loading:
         if name not in _loaded:
             try:
                 _loaded[name] = EmbeddingModel(embedder, embedder.get_client(dtype))

@@ -79,7 +79,7 @@ def ask_model(
     write = _in_two_stages if settings.stages == 2 else _in_one_stage
     wanted = settings.answers == "structured"
     with Chat(block, settings) as chat:
-        if wanted and server_of(chat) not in without_schema:
+        if wanted and may_give_json(chat):
             try:
                 return write(chat, question, hits, "structured", tell)
             except OtherJSONError:
@@ -93,6 +93,11 @@ def ask_model(
 def server_of(chat: Chat) -> tuple[str, str]:
     """Return by what it is remembered what a server can: its address, and the model asked for."""
     return (chat.block.base_url, chat.block.model or "")
+
+
+def may_give_json(chat: Chat) -> bool:
+    """Say whether a server was not written off; one that has given JSON since, to a question asked before, was not."""
+    return server_of(chat) not in without_schema or server_of(chat) in with_schema
 
 
 def write_off(chat: Chat) -> None:

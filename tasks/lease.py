@@ -40,6 +40,15 @@ def take(ledger: Ledger, collection: str, holder: str, described: str) -> str | 
     return None if writer.holder == holder else str(writer.described)
 
 
+def extend(ledger: Ledger, collection: str, holder: str) -> bool:
+    """Hold a lease for longer; returns whether it was still there to be held. One that ended and that nobody took
+    meanwhile is; one that another had, if only for a moment, is not."""
+    mine = sa.and_(WRITERS.c.collection == collection, WRITERS.c.holder == holder)
+    with ledger.transaction() as connection:
+        done = connection.execute(sa.update(WRITERS).where(mine).values(expires_at=now() + LASTS_MS))
+    return done.rowcount == 1
+
+
 def release(ledger: Ledger, collection: str, holder: str) -> None:
     """Free the way for the next writer."""
     with ledger.transaction() as connection:
@@ -87,7 +96,7 @@ def writing(
         while not done.wait(RENEWED_EVERY_SECONDS):
             with suppress(LockstepError):  # the lease lasts six renewals, and `check` knows when it is over
                 until = time.time() * 1000 + LASTS_MS
-                held_until[0] = 0 if take(ledger, collection, holder, described) else until
+                held_until[0] = until if extend(ledger, collection, holder) else 0
 
     renewal = threading.Thread(target=renew, daemon=True)
     renewal.start()

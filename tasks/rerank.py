@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from tasks.errors import PartError
+from tasks.loading import loading
 
 if TYPE_CHECKING:
     from sentence_transformers import CrossEncoder
@@ -20,7 +21,8 @@ Score = Callable[[str, Sequence[str]], Sequence[float]]
 """Returns how well each text answers a question; more is better."""
 
 _loaded: dict[str, CrossEncoder] = {}
-_loading = threading.Lock()
+_forward = ThreadPoolExecutor(1, thread_name_prefix="rerank")
+"""Each thread that calls torch would get its own pool of workers and its own buffers."""
 
 
 def load_reranker(name: str) -> Score:
@@ -28,16 +30,21 @@ def load_reranker(name: str) -> Score:
 
     Raises ``PartError`` when it does not load, or gives more than one score a text.
     """
-    with _loading:
-        if name not in _loaded:
-            _loaded[name] = _load(name)
+    if name not in _loaded:
+        with loading:
+            if name not in _loaded:
+                _loaded[name] = _load(name)
     model = _loaded[name]
 
     def scores(question: str, texts: Sequence[str]) -> list[float]:
-        found = model.predict(
-            [(question, text) for text in texts], batch_size=BATCH, show_progress_bar=False, convert_to_numpy=True
+        found = _forward.submit(
+            model.predict,
+            [(question, text) for text in texts],
+            batch_size=BATCH,
+            show_progress_bar=False,
+            convert_to_numpy=True,
         )
-        return [float(one) for one in found]
+        return [float(one) for one in found.result()]
 
     return scores
 

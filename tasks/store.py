@@ -6,7 +6,7 @@ import json
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any
 
 from tasks.between import between
@@ -47,9 +47,11 @@ class Store:
         self._loaded: set[str] = set()
         self.check_writer: Callable[[], None] = lambda: None
         """Called before each write; raises when another writer has taken over."""
-        with self._call():
+        with self._call() as options, ExitStack() as if_not:
             self.client: MilvusClient = block.get_client()
-            self.abilities: Abilities = abilities(self.client.get_server_version())
+            if_not.callback(self.client.close)  # pymilvus keeps what is not closed for ever
+            self.abilities: Abilities = abilities(self.client.get_server_version(**options))
+            if_not.pop_all()
 
     @contextmanager
     def _call(self) -> Iterator[dict[str, Any]]:
@@ -73,8 +75,8 @@ class Store:
 
     def newest_number(self) -> int:
         """Return the highest number of this alias' generations, 0 when there is none."""
-        with self._call():
-            names = self.client.list_collections()
+        with self._call() as options:
+            names = self.client.list_collections(**options)
         return max((generation_number(self.alias, name) or 0 for name in names), default=0)
 
     def create(self, collection: str, dimension: int, settings: Settings, built: Mapping[str, Any]) -> None:
@@ -89,11 +91,12 @@ class Store:
                     schema=fields(self.client, dimension, self.abilities, settings.tenants),
                     properties={FINGERPRINT: fingerprint(dict(built)), INGREDIENTS: json.dumps(built)},
                     consistency_level="Bounded",
+                    **options,
                 )
                 between("collection made")
             # A process that died here left it without some of its indexes. An empty collection's are there at once;
             # waiting for them as pymilvus does sleeps half a second for each.
-            there = set(self.client.list_indexes(collection))
+            there = set(self.client.list_indexes(collection, **options))
             wanted, missing = indexes(self.client, self.abilities, settings), self.client.prepare_index_params()
             missing.extend(index for index in wanted if index.field_name not in there)
             if missing:
@@ -144,8 +147,8 @@ class Store:
 
     def check_alias_is_free(self) -> None:
         """Raise ``PartError`` when a collection, not an alias, has the alias' name."""
-        with self._call():
-            if self.alias in self.client.list_collections():
+        with self._call() as options:
+            if self.alias in self.client.list_collections(**options):
                 raise PartError(
                     f"Milvus: {self.block.uri} has a collection named '{self.alias}', so it cannot be an alias. "
                     "Set COLLECTION_NAME to another name, or rename that collection."

@@ -25,6 +25,7 @@ from tasks.models import Citation, Claim, Mode
 from tasks.prompt import FORMATS
 
 if TYPE_CHECKING:
+    from prefect.filesystems import WritableFileSystem
     from prefect.results import ResultStore
 
     from blocks.chat_model import ChatModel
@@ -35,6 +36,11 @@ if TYPE_CHECKING:
 FOLDER = "lockstep-answers"
 VERSION = 1
 """Raised when answers are checked or kept in another way: what was kept before is not found any more."""
+
+ASKED_FOR_SECONDS = 2.0
+KNOWN_FOR_SECONDS = 600.0
+_storages: dict[tuple[str, str, str], tuple[WritableFileSystem, float]] = {}
+"""Where results are kept by what Prefect's settings say of it, and until when that is known."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,4 +127,34 @@ def _store() -> ResultStore:
     from prefect.results import ResultStore
     from prefect.serializers import JSONSerializer
 
-    return ResultStore(serializer=JSONSerializer(), cache_result_in_memory=False)
+    return ResultStore(result_storage=_storage(), serializer=JSONSerializer(), cache_result_in_memory=False)
+
+
+def _storage() -> WritableFileSystem:
+    """Return where Prefect keeps results.
+
+    Its API may name a place, and is asked once in ten minutes, not with each question, and once, not with the minutes
+    of patience that a flow has: while it is away, answers are kept where this machine keeps results.
+    """
+    from prefect.results import get_default_result_storage
+    from prefect.settings import (
+        PREFECT_API_REQUEST_TIMEOUT,
+        PREFECT_CLIENT_MAX_RETRIES,
+        get_current_settings,
+        temporary_settings,
+    )
+
+    settings = get_current_settings()
+    told = (
+        str(settings.api.url),
+        str(settings.results.default_storage_block),
+        str(settings.results.local_storage_path),
+    )
+    known = _storages.get(told)
+    if known and time.monotonic() < known[1]:
+        return known[0]
+    resolve: Any = get_default_result_storage
+    with temporary_settings({PREFECT_CLIENT_MAX_RETRIES: 0, PREFECT_API_REQUEST_TIMEOUT: ASKED_FOR_SECONDS}):
+        storage: WritableFileSystem = resolve(_sync=True)
+    _storages[told] = storage, time.monotonic() + KNOWN_FOR_SECONDS
+    return storage

@@ -72,7 +72,8 @@ class StubChat:
                 if chat.tokenizes in (True, False):
                     self.answer(*((200, count) if chat.tokenizes else (404, {"detail": "Not Found"})))
                 else:  # another server's idea of it
-                    self.answer(200, chat.tokenizes)
+                    said = chat.tokenizes
+                    self.answer(*(said if isinstance(said, tuple) else (200, said)))
 
             def stream(self, reply: Say) -> None:
                 self.send_response(200)

@@ -428,3 +428,25 @@ def test_a_server_that_wrote_json_once_is_asked_for_it_again(asked: Callable[...
     assert MARKED_NOTE in reply.notes
     assert text_of(asked(GOOD)) == "It is eleven. [1] It is 22. [2]"
     assert ["response_format" in request for request in chat.requests] == [True, True, False, True]
+
+
+def test_a_server_that_wrote_json_to_another_question_meanwhile_is_asked_for_it(
+    asked: Callable[..., Reply], chat: StubChat
+) -> None:
+    """Of the first questions at once, one slips into plain text before another has its JSON."""
+    asked("It says eleven [1].")
+    assert without_schema
+    with_schema.update(without_schema)  # the other question's answer is there now
+    reply = asked(GOOD)
+    assert "response_format" in chat.requests[-1]
+    assert MARKED_NOTE not in reply.notes
+
+
+@pytest.mark.parametrize(("status", "asked_again"), [(401, True), (404, False)])
+def test_only_a_server_without_a_tokenizer_is_not_asked_for_it_again(
+    asked: Callable[..., Reply], chat: StubChat, status: int, asked_again: bool
+) -> None:
+    """A key that is being changed says nothing of what the server can do."""
+    chat.tokenizes = (status, {"error": {"message": "no"}})
+    asked(GOOD)
+    assert (not without_tokenizer) is asked_again

@@ -319,6 +319,35 @@ def test_a_writer_that_lost_its_lease_writes_no_more(ledger: Ledger, monkeypatch
             check()
 
 
+def test_a_lease_that_another_had_meanwhile_does_not_come_back(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was planned before may be older than what the other wrote, although the way is free again."""
+    monkeypatch.setattr(lease, "LASTS_MS", 200)
+    monkeypatch.setattr(lease, "RENEWED_EVERY_SECONDS", 0.6)
+    with lease.writing(ledger, ON, "the sleeper", 1, print) as check:
+        time.sleep(0.3)
+        with lease.writing(ledger, ON, "the next", 0, print):
+            pass
+        monkeypatch.setattr(lease, "LASTS_MS", 60_000)
+        time.sleep(0.8)  # it has renewed its lease, or tried to
+        with pytest.raises(LockstepError, match="no longer the writer"):
+            check()
+        assert lease.take(ledger, ON, "third", "a third") is None
+
+
+def test_a_lease_that_nobody_took_meanwhile_goes_on(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A ledger that was away for a minute ends no sync."""
+    monkeypatch.setattr(lease, "LASTS_MS", 200)
+    monkeypatch.setattr(lease, "RENEWED_EVERY_SECONDS", 0.6)
+    with lease.writing(ledger, ON, "the first", 1, print) as check:
+        time.sleep(0.3)
+        with pytest.raises(LockstepError, match="no longer the writer"):
+            check()
+        monkeypatch.setattr(lease, "LASTS_MS", 60_000)
+        time.sleep(0.8)
+        check()
+        assert lease.take(ledger, ON, "other", "the second") == "the first"
+
+
 def test_a_full_disk_is_no_reason_to_try_again(postgres_url: str) -> None:
     """The server's own error for it, raised without filling a disk. A full SQLite is shown by tests/faults."""
     full = (

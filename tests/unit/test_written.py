@@ -6,13 +6,16 @@ import os
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import pytest
 from prefect.filesystems import LocalFileSystem
 from prefect.results import ResultStore
 from prefect.serializers import JSONSerializer
+from prefect.settings import PREFECT_API_URL, PREFECT_LOCAL_STORAGE_PATH, temporary_settings
 from pydantic import SecretStr
 
 from blocks.chat_model import ChatModel
@@ -112,3 +115,26 @@ def test_what_nobody_can_ask_for_any_more_is_deleted(tmp_path: Path, store: Call
     Kept("another", 60).write(ANSWER)
     assert not old.exists()
     assert Kept("new", 60).read() == ANSWER
+
+
+def test_an_api_that_does_not_answer_is_asked_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It may name another place for results. Prefect's own client would ask six times, for two minutes, each time."""
+    asked = []
+
+    class Restarting(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            asked.append(self.path)
+            self.send_error(503)
+
+        def log_message(self, *_: object) -> None: ...
+
+    monkeypatch.setattr(written, "_storages", {})
+    with ThreadingHTTPServer(("127.0.0.1", 0), Restarting) as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        url = f"http://127.0.0.1:{server.server_port}/api"
+        with temporary_settings({PREFECT_API_URL: url, PREFECT_LOCAL_STORAGE_PATH: str(tmp_path)}):
+            Kept("k", 60).write(ANSWER)
+            assert Kept("k", 60).read() == ANSWER
+        server.shutdown()
+    assert len(asked) == 1
+    assert (tmp_path / FOLDER / "k").exists()
