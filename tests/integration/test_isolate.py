@@ -55,6 +55,13 @@ def test_limits_hold_and_the_next_file_is_parsed() -> None:
         assert isolated.result(isolated.start(fine)) == "fine"
 
 
+def test_a_process_is_replaced_after_so_many_files(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tasks.isolate.FILES_PER_PROCESS", 2)
+    with Isolated(processes=1, seconds=20.0, memory_mb=256) as isolated:
+        first, second, third = (isolated.result(isolated.start(os.getpid)) for _ in range(3))
+    assert first == second != third != os.getpid()
+
+
 def test_what_one_file_leaves_in_memory_is_not_another_files_fault() -> None:
     with Isolated(processes=1, seconds=20.0, memory_mb=256) as isolated:
         each = 100 * 2**20

@@ -27,6 +27,14 @@ def test_a_share_of_the_questions_comes_to_it_and_who_came_stays() -> None:
     assert served(0) == served(0)
 
 
+def test_a_share_of_one_percent_is_one_in_a_hundred() -> None:
+    canary = replace(CANARY, steps=(1, 99))
+    asked = [f"question {number}" for number in range(20_000)]
+    assert 150 < sum(canary.serves(one) == "docs_g0002" for one in asked) < 250
+    canary = replace(canary, step=1)
+    assert 150 < sum(canary.serves(one) == "docs_g0001" for one in asked) < 250
+
+
 @pytest.mark.parametrize("steps", [[], [0, 10], [10, 10], [50, 10], [10, 101], [-1], [100]])
 def test_steps_are_percentages_that_rise(steps: list[int]) -> None:
     with pytest.raises(MisuseError, match="10,50,100"):
@@ -37,6 +45,15 @@ def test_steps_are_percentages_that_rise(steps: list[int]) -> None:
 def test_as_good_as_live_is_good_enough() -> None:
     assert breaches(WELL, WELL, Settings()) == []
     assert breaches(replace(WELL, p95=0.29, abstention=0.19, best=0.51), WELL, Settings()) == []
+
+
+def test_each_figure_is_compared_with_the_live_one_and_may_be_just_as_far_from_it() -> None:
+    allowed = Settings(canary_errors=0.25, canary_latency=2.0, canary_abstention=0.25, canary_score=0.25)
+    live = Fared(questions=100, errors=0.5, p95=0.5, abstention=0.5, best=0.5)
+    just = Fared(questions=allowed.canary_questions, errors=0.75, p95=1.0, abstention=0.75, best=0.25)
+    assert breaches(just, live, allowed) == []
+    for worse in ({"errors": 0.76}, {"p95": 1.01}, {"abstention": 0.76}, {"best": 0.24}):
+        assert len(breaches(replace(just, **worse), live, allowed)) == 1  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tasks.cite import UNVERIFIED, Checked, check, supporting_quote
+from tasks.cite import UNVERIFIED, Checked, check, supporting_quote, supports
 from tasks.generate import from_marks
 from tasks.marks import cited_numbers, pieces, states, without_unknown
 from tasks.models import Claim, Hit
@@ -128,6 +128,18 @@ def test_a_mark_behind_what_its_passage_does_not_speak_of_is_not_verified() -> N
     ]
     strict = marked("Penguins swim well in cold water [2]. Edits embed little [2].", strict=True)
     assert strict.text == "Edits embed little [2]."
+
+
+@pytest.mark.parametrize(
+    ("quote", "does"),
+    [
+        ("Penguins swim.", True),  # two of six
+        ("Penguins fly.", False),  # one of six
+        ("Pumps need oil.", False),
+    ],
+)
+def test_a_quote_that_we_chose_has_a_third_of_the_words_at_least(quote: str, does: bool) -> None:
+    assert supports(quote, "Penguins swim below frozen polar oceans [2].") is does
 
 
 @pytest.mark.parametrize("escaping", ["No.", "42%.", "The password is hunter2:", "# The pump must never be serviced"])

@@ -35,7 +35,17 @@ def test_the_schema_ends_and_names_only_what_was_shown() -> None:
     assert (citations["minItems"], citations["maxItems"]) == (1, MOST_CITATIONS)
     assert citations["items"]["properties"]["passage"] == {"type": "integer", "enum": [1, 2, 3]}
     assert claim["properties"]["text"]["maxLength"] > citations["items"]["properties"]["quote"]["maxLength"] > 0
-    assert assignment_schema(2, 3)["properties"]["sentences"]["items"]["properties"]["sentence"]["enum"] == [1, 2]
+    assert claim["properties"]["text"]["minLength"] >= 1
+    assert citations["items"]["properties"]["quote"]["minLength"] >= 1, "nothing is quoted by an empty string"
+
+
+def test_the_schema_of_citations_names_each_sentence_and_has_room_for_one_entry_each() -> None:
+    sentences = assignment_schema(2, 3)["properties"]["sentences"]
+    assert sentences["maxItems"] == 2
+    assert sentences["items"]["properties"]["sentence"]["enum"] == [1, 2]
+    citations = sentences["items"]["properties"]["citations"]
+    assert (citations["minItems"], citations["maxItems"]) == (0, MOST_CITATIONS), "a sentence may rest on nothing"
+    assert citations["items"]["properties"]["passage"]["enum"] == [1, 2, 3]
 
 
 @pytest.mark.parametrize(

@@ -31,6 +31,8 @@ CHINESE = "这是一个中文文档，用于测试编码检测。" * 5
         (JAPANESE, "utf-16"),
         (GERMAN, "utf-16"),
         (GERMAN, "utf-32"),
+        ("𠀀😀 beyond the first plane", "utf-32"),
+        ("𠀀😀 beyond the first plane", "utf-16"),
         ("plain words in UTF-16 without a mark", "utf-16-le"),
         ("𠀀😀 beyond the first plane", "utf-8"),
     ],
@@ -62,6 +64,16 @@ def test_line_ends_are_made_alike_and_nul_characters_removed() -> None:
 def test_binary_is_refused(data: bytes) -> None:
     with pytest.raises(PermanentError, match=r"is binary, not text|is not UTF-8 \(byte \d+\)"):
         decode(data)
+
+
+@pytest.mark.parametrize(("of_a_hundred", "is_text"), [(0, True), (5, True), (6, False), (20, False), (45, False)])
+def test_few_control_characters_are_overlooked_and_many_are_not_text(of_a_hundred: int, is_text: bool) -> None:
+    data = b"\x02" * of_a_hundred + b"a" * (100 - of_a_hundred)
+    if is_text:
+        assert decode(data) == data.decode()
+    else:
+        with pytest.raises(PermanentError, match="is binary, not text"):
+            decode(data)
 
 
 def test_a_file_that_breaks_its_own_byte_order_mark_is_refused_with_the_place() -> None:

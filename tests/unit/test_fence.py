@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
@@ -62,6 +63,8 @@ def test_no_document_can_know_the_fence() -> None:
     assert fence == fence_of(QUESTION, CONTEXT), "the same prompt is the same, for caches"
     assert fence != fence_of(QUESTION + "?", CONTEXT)
     assert fence != fence_of(QUESTION, CONTEXT[:-1])
+    for change in ({"key": "pump.txt"}, {"heading": "Safety"}, {"text": HONEST + " "}):
+        assert fence != fence_of(QUESTION, [replace(CONTEXT[0], **change), *CONTEXT[1:]]), change
     assert fence_of("a", [Hit("c", "b", 1, "c", "", None)]) != fence_of("ab", [Hit("c", "", 1, "c", "", None)])
 
 
@@ -103,6 +106,22 @@ def test_other_markup_of_a_passage_is_left_as_it_is() -> None:
     shown = fenced(3, Hit("c", "a.py", 0.5, text, "Code", None), "passage-x")
     assert shown == f'<passage-x n="3">\na.py › Code\n{text}\n</passage-x>'
     assert neutral(text, marks=True).count("⁅") == 1
+
+
+@pytest.mark.parametrize(
+    "hidden",
+    [
+        *"\x00\x07\x08\x0b\x0c\x0e\x1b\x1f\x7f",
+        *(chr(one) for one in range(0x202A, 0x202F)),  # overrides of direction
+        *(chr(one) for one in range(0x2066, 0x206A)),  # isolates
+        "\U000e0000",
+        "\U000e0041",
+        "\U000e007f",
+    ],
+    ids=ascii,
+)
+def test_what_nobody_sees_is_taken_out(hidden: str) -> None:
+    assert neutral(f"before{hidden}behind") == "beforebehind"
 
 
 PARTS = [

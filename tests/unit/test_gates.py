@@ -9,7 +9,7 @@ import pytest
 
 from blocks.settings import Settings
 from tasks import gates
-from tasks.gates import FEWEST_ROUNDS, MOST_ROUNDS, Gate, fast_enough
+from tasks.gates import FEWEST_ROUNDS, MOST_ROUNDS, Gate, GateReport, at_least, at_most, fast_enough
 from tasks.recall import Side
 from tasks.tools import Tools
 
@@ -29,6 +29,23 @@ def test_a_multiple_of_almost_nothing_is_almost_nothing(
     seconds: float, live: float, bound: float, enough: bool
 ) -> None:
     assert fast_enough(seconds, live, bound) is enough
+
+
+def test_what_is_just_at_its_bound_passes() -> None:
+    assert [at_least("recall", value, 0.95).passed for value in (0.95, 0.9499999, 1.0, 0.0)] == [
+        True,
+        False,
+        True,
+        False,
+    ]
+    assert [at_most("lost", value, 0.02).passed for value in (0.02, 0.0200001, 0.0, 1.0)] == [True, False, True, False]
+    assert [at_most("wrong", value, 0).passed for value in (0, 1)] == [True, False]
+
+
+def test_one_gate_that_fails_is_enough() -> None:
+    report = GateReport("docs_g0002", None, (at_most("wrong", 0, 0), at_least("recall", 0.5, 0.95)))
+    assert [gate.name for gate in report.failed] == ["recall"]
+    assert str(report) == "recall is 0.5, must be ≥ 0.95"
 
 
 def measured(monkeypatch: pytest.MonkeyPatch, live: list[float], new: list[float]) -> tuple[Gate, int]:

@@ -46,6 +46,21 @@ def test_the_quote_of_a_decomposed_passage_keeps_its_accents() -> None:
     assert passage[slice(*(locate("café", passage) or (0, 0)))] == "Cafe\u0301"
 
 
+def test_a_quote_that_ends_before_an_accent_takes_it_along() -> None:
+    """The passage is shown with its quote marked: half a character cannot be."""
+    passage = "Au cafe\u0301 noir"
+    assert passage[slice(*(locate("Au cafe", passage) or (0, 0)))] == "Au cafe\u0301"
+
+
+@pytest.mark.parametrize(
+    "hidden", ["\x07", "\x1b", "\x00", "\u200b", "\u202e", "\u2066", "\ufeff", "\u00ad"], ids=ascii
+)
+def test_what_nobody_sees_parts_no_words(hidden: str) -> None:
+    passage = f"The green li{hidden}ght shows."
+    assert passage[slice(*(locate("green light", passage) or (0, 0)))] == f"green li{hidden}ght"
+    assert locate(f"gr{hidden}een light", passage) == locate("green light", passage)
+
+
 @settings(max_examples=300, deadline=None, derandomize=True)
 @given(st.text(min_size=1, max_size=60), st.data())
 def test_every_part_of_a_text_stands_in_it(text: str, data: st.DataObject) -> None:

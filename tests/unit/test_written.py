@@ -57,11 +57,30 @@ def key(**changes: Any) -> str:
         {"found": replace(FOUND, hits=(replace(HIT, etag="e2"),))},
         {"found": replace(FOUND, hits=(replace(HIT, outdated=True),))},
         {"found": replace(FOUND, hits=(replace(HIT, key="tenant/a.md"),))},
+        {"found": replace(FOUND, hits=(replace(HIT, heading="Manual"),))},
+        {"found": replace(FOUND, hits=(replace(HIT, page=2),))},
+        {"found": replace(FOUND, hits=(replace(HIT, page=None),))},
+        {"found": replace(FOUND, hits=(replace(HIT, chunk_id="c2"),))},
+        {"found": replace(FOUND, hits=(replace(HIT, chunk_id="c2"), HIT))},
+        {"found": replace(FOUND, hits=(HIT, replace(HIT, chunk_id="c2")))},
         {"state": "1:2:4"},
     ],
 )
 def test_whatever_an_answer_follows_from_is_in_its_key(changes: dict[str, Any]) -> None:
     assert key(**changes) != key()
+
+
+@pytest.mark.parametrize("version", ["VERSION", "FORMATS"])
+def test_what_another_version_of_lockstep_kept_is_not_found(version: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that checks answers, or words its prompts, in another way."""
+    before = key()
+    monkeypatch.setattr(written, version, "another")
+    assert key() != before
+
+
+def test_the_order_of_the_passages_is_in_its_key() -> None:
+    two = (HIT, replace(HIT, chunk_id="c2"))
+    assert key(found=replace(FOUND, hits=two)) != key(found=replace(FOUND, hits=two[::-1]))
 
 
 def test_what_it_does_not_follow_from_is_not() -> None:
