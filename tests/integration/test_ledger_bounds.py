@@ -9,15 +9,18 @@ from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
+import sqlalchemy as sa
 from pydantic import SecretStr
 
 from blocks.ledger import Ledger as LedgerBlock
 from blocks.pipeline import Pipeline
 from tasks import failures, lease
 from tasks.batches import recorded
-from tasks.canary import Canary, Watch, begin_canary
+from tasks.canary import Canary, Fared, Watch, begin_canary, canary_of, end_canary, fared, next_step
 from tasks.errors import LockstepError
+from tasks.generations import add_cost, forget_generation, generation_of, generations, mark_ready, settle
 from tasks.ledger import Ledger
+from tasks.ledger_tables import GENERATIONS, OBJECTS
 from tasks.models import Failure, ObjectRef
 from tasks.seen import seen_keys
 
@@ -167,3 +170,156 @@ def test_a_generation_in_canary_answers_beside_the_live_one_that_it_was_begun_be
     assert watch.collection("docs_g0003", "a question") == "docs_g0003", "the alias was moved: the canary is over"
     other = Watch(cast(Pipeline, SimpleNamespace(alias="manuals", ledger=block)))
     assert other.collection(ON, "a question") == ON
+
+
+KEYS = [f"k{n}" for n in range(8)]
+
+
+def all_rows(ledger: Ledger, collection: str) -> list[Any]:
+    with ledger.transaction() as connection:
+        objects = sa.select(OBJECTS).where(OBJECTS.c.collection == collection).order_by(OBJECTS.c.key)
+        known = sa.select(GENERATIONS).where(GENERATIONS.c.collection == collection)
+        return [*connection.execute(objects).all(), *connection.execute(known).all()]
+
+
+def filled(ledger: Ledger, collection: str) -> None:
+    """Record of a generation an object in each state, under the same keys and versions in every one."""
+    ledger.record_generation(collection, "docs", "f", {})
+    indexed(ledger, collection, *(ref(key) for key in KEYS[:5]))
+    for key in ("k1", "k5"):
+        ledger.intend(collection, [ref(key, "e2")], "stopped")
+        ledger.confirm(collection, {}, [Failure(ref(key, "e2"), "damaged")], "stopped")
+    failures.send_to_quarantine(ledger, collection, "stopped")
+    ledger.intend(collection, [ref("k2", "e2"), ref("k6", "e2")], "run")
+    ledger.confirm(collection, {}, [Failure(ref("k6", "e2"), "damaged")], "run")
+    ledger.intend_deletion(collection, ["k3", "k4"], "run")
+    ledger.intend(collection, [ref("k4", "e3"), ref("k7", "e2")], "run")
+
+
+@pytest.mark.parametrize(
+    "work",
+    [
+        lambda ledger: ledger.intend(ON, [ref(key, "e9") for key in KEYS], "next"),
+        lambda ledger: ledger.intend_deletion(ON, KEYS, "next"),
+        lambda ledger: ledger.doubt(ON, KEYS, "next"),
+        lambda ledger: ledger.lose(ON, KEYS),
+        lambda ledger: ledger.forget(ON, KEYS),
+        lambda ledger: ledger.confirm(ON, {ref(key, "e2"): ["i9"] for key in KEYS}, [], "next"),
+        lambda ledger: ledger.confirm(ON, {}, [Failure(ref(key, "e2"), "no") for key in KEYS], "next"),
+        lambda ledger: failures.send_to_quarantine(ledger, ON, "run"),
+        lambda ledger: failures.retry(ledger, ON),
+        lambda ledger: failures.retry(ledger, ON, KEYS),
+        lambda ledger: forget_generation(ledger, ON),
+        lambda ledger: mark_ready(ledger, ON),
+        lambda ledger: add_cost(ledger, ON, 1, 1, 1.0),
+        lambda ledger: settle(ledger, "docs", ON),
+    ],
+)  # fmt: skip
+def test_work_on_one_generation_leaves_another_as_it_is(ledger: Ledger, work: Any) -> None:
+    filled(ledger, ON)
+    filled(ledger, OTHER)
+    here, there = all_rows(ledger, ON), all_rows(ledger, OTHER)
+    work(ledger)
+    assert all_rows(ledger, ON) != here, "it did something"
+    assert all_rows(ledger, OTHER) == there
+
+
+def test_what_is_read_of_one_generation_is_of_no_other(ledger: Ledger) -> None:
+    filled(ledger, OTHER)
+    assert ledger.rows(ON, KEYS).empty
+    assert ledger.confirmed(ON, KEYS) == {}
+    assert ledger.totals(ON) == {"chunks": 0}
+    assert failures.quarantined(ledger, ON) == []
+    assert failures.failed(ledger, ON, "run", 9) == []
+    assert list(failures.failed_keys(ledger, ON, "run")) == []
+    assert failures.known_bad(ledger, ON, KEYS) == set()
+    assert failures.outdated(ledger, ON, KEYS) == set()
+    assert failures.quarantined_here_alone(ledger, ON, OTHER) == []
+    assert [row["key"] for row in failures.failed(ledger, OTHER, "run", 9)] == ["k6"]
+
+
+def test_much_is_recorded_in_pieces_and_all_of_it(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tasks.ledger.ROWS_AT_ONCE", 3)
+    monkeypatch.setattr("tasks.failures.KEYS_AT_ONCE", 3)
+    indexed(ledger, ON, *map(ref, KEYS))
+    assert ledger.totals(ON) == {"indexed": 8, "chunks": 8}
+    for key in KEYS:
+        failed(ledger, ref(key, "e2"), "run")
+    assert [len(some) for some in failures.failed_keys(ledger, ON, "run")] == [3, 3, 2]
+    ledger.intend_deletion(ON, KEYS, "run")
+    assert ledger.totals(ON) == {"deleting": 8, "chunks": 8}
+
+
+def test_what_returns_after_it_was_deleted_is_as_new(ledger: Ledger) -> None:
+    filled(ledger, ON)
+    ledger.forget(ON, KEYS)
+    found = {row.key: row for row in ledger.rows(ON, KEYS).itertuples()}
+    assert "k3" not in found, "gone"
+    assert (found["k4"].state, found["k4"].etag, found["k4"].indexed_etag) == ("pending", "e3", None)
+    assert (found["k0"].state, found["k0"].indexed_etag) == ("indexed", "e1"), "only what was to go is forgotten"
+    assert ledger.totals(ON)["chunks"] == 3
+
+
+def test_an_object_is_newly_bad_when_the_other_generation_answers_with_its_version(ledger: Ledger) -> None:
+    for key in ("a", "b", "c", "d"):
+        failed(ledger, ref(key, "e2"), "run")
+    failures.send_to_quarantine(ledger, ON, "run")
+    indexed(ledger, OTHER, ref("a", "e2"), ref("b", "e1"), ref("d", "e2"))
+    ledger.intend_deletion(OTHER, ["d"], "run")
+    assert failures.quarantined_here_alone(ledger, ON, OTHER) == ["a"]
+    assert failures.quarantined_here_alone(ledger, ON, "docs_g0003") == []
+
+
+def test_what_is_settled_is_one_aliass_and_keeps_its_times(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
+    times = iter(range(1, 100))
+    monkeypatch.setattr("tasks.generations.now", lambda: next(times))
+    for alias in ("docs", "manuals"):
+        for number in (1, 2):
+            ledger.record_generation(f"{alias}_g000{number}", alias, "f", {})
+    settle(ledger, "manuals", "manuals_g0001")
+    settle(ledger, "docs", ON)
+    first = generation_of(ledger, "docs", ON)
+    settle(ledger, "docs", ON)
+    assert generation_of(ledger, "docs", ON) == first, "said once, it is not said again"
+    settle(ledger, "docs", OTHER)
+    states = {one.number: (one.state(OTHER), one.settled) for one in generations(ledger, "docs")}
+    assert states == {2: ("live", True), 1: ("retired", False)}
+    assert generations(ledger, "manuals")[1].settled, "another alias has its own"
+    settle(ledger, "docs", ON)
+    states = {one.number: (one.state(ON), one.settled) for one in generations(ledger, "docs")}
+    assert states == {2: ("retired", False), 1: ("live", True)}
+    assert ledger.newest_number("docs") == 2
+    ledger.record_generation("manuals_g0007", "manuals", "f", {})
+    assert ledger.newest_number("docs") == 2
+
+
+def test_a_canary_is_judged_by_its_own_questions_since_its_step_began(
+    ledger: Ledger, block: LedgerBlock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    times = iter(range(1, 100))
+    monkeypatch.setattr("tasks.canary.now", lambda: next(times))
+    watches = {}
+    for alias in ("docs", "manuals"):
+        begin_canary(ledger, Canary(alias, OTHER, ON, (50, 100), 0, 9.0, 1))
+        watches[alias] = Watch(cast(Pipeline, SimpleNamespace(alias=alias, ledger=block)))
+    watches["docs"].note(OTHER, 8.0, None)  # at 1
+    watches["docs"].note(OTHER, 1.0, 0.5)
+    watches["docs"].note(OTHER, 1.0, 0.25, abstained=True)
+    watches["docs"].note(ON, 4.0, 0.75)
+    watches["manuals"].note(OTHER, 9.0, None)
+    assert fared(ledger, "docs", OTHER) == Fared(3, 1 / 3, 1.0, 0.5, 0.375)
+    assert fared(ledger, "docs", OTHER, since=2) == Fared(2, 0.0, 1.0, 0.5, 0.375)
+    assert fared(ledger, "docs", ON) == Fared(1, 0.0, 4.0, 0.0, 0.75)
+    assert fared(ledger, "manuals", OTHER) == Fared(1, 1.0, 0.0, 0.0, 0.0)
+    next_step(ledger, "docs", 1)
+    going, other = canary_of(ledger, "docs"), canary_of(ledger, "manuals")
+    assert going
+    assert other
+    assert (going.step, going.since) == (1, 6)
+    assert (other.step, other.since) == (0, 1)
+    begin_canary(ledger, Canary("docs", OTHER, ON, (10,), 0, 9.0, 7))
+    assert fared(ledger, "docs", OTHER).questions == 0, "what was asked during another one is forgotten"
+    assert fared(ledger, "manuals", OTHER).questions == 1
+    end_canary(ledger, "docs")
+    assert canary_of(ledger, "docs") is None
+    assert canary_of(ledger, "manuals") == other
