@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
-from tasks.errors import MisuseError
-from tasks.generation import open_next
-from tasks.generations import forget_generation, mark_ready, settle
-from tasks.swap import to_go_back_to, to_promote
+from tasks.canary import Canary, begin_canary, canary_of, end_canary
+from tasks.errors import FingerprintError, MisuseError, PartError
+from tasks.garbage import collect
+from tasks.generation import open_generation, open_named, open_next
+from tasks.generations import forget_generation, generation_of, mark_ready, settle
+from tasks.models import ObjectRef
+from tasks.swap import publish, to_go_back_to, to_promote
 from tasks.tools import Tools
 
 
@@ -77,3 +81,97 @@ def test_a_number_that_milvus_or_the_ledger_knows_is_not_given_again(tools: Tool
     assert opened(tools, 140) == 3
     tools.store.client.drop_collection(named(tools, 3))
     assert opened(tools, 160) == 4
+
+
+def test_garbage_is_never_what_is_live_or_answers_in_a_canary(tools: Tools) -> None:
+    for number in (1, 2, 3):
+        opened(tools, 80 + 20 * number)
+        live(tools, number)
+    alias = tools.store.alias
+    tools.work_with(tools.settings.model_copy(update={"keep_generations": 1, "keep_hours": 0.0}))
+    begin_canary(tools.ledger, Canary(alias, named(tools, 2), named(tools, 3), (50,), 0, 9.0, 1))
+    assert collect.fn(tools, alias) == [named(tools, 1)]
+    assert generation_of(tools.ledger, alias, named(tools, 1)) is None
+    end_canary(tools.ledger, alias)
+    assert collect.fn(tools, alias) == [named(tools, 2)]
+    assert collect.fn(tools, alias) == []
+    assert tools.store.exists(named(tools, 3))
+    with pytest.raises(PartError, match="is live, it is not dropped"):
+        tools.store.drop(named(tools, 3))
+
+
+def test_the_way_back_from_a_canary_is_the_live_generation(tools: Tools) -> None:
+    for number in (1, 2):
+        opened(tools, 80 + 20 * number)
+        live(tools, number)
+    opened(tools, 140)
+    begin_canary(tools.ledger, Canary(tools.store.alias, named(tools, 3), named(tools, 2), (50,), 0, 9.0, 1))
+    assert to_go_back_to.fn(tools) == (named(tools, 2), named(tools, 3))
+    assert to_go_back_to.fn(tools, 1) == (named(tools, 1), named(tools, 2)), "a person who names one is believed"
+    assert canary_of(tools.ledger, tools.store.alias), "choosing changes nothing"
+
+
+def test_other_settings_than_the_live_generations_write_nothing(tools: Tools) -> None:
+    opened(tools, 100)
+    live(tools, 1)
+    assert open_generation(tools, print) == named(tools, 1)
+    tools.work_with(tools.settings.model_copy(update={"chunk_tokens": 120}))
+    with pytest.raises(FingerprintError, match="chunk_tokens: 100 → 120"):
+        open_generation(tools, print)
+    forget_generation(tools.ledger, named(tools, 1))  # the ledger was lost: what it was built with, Milvus knows
+    with pytest.raises(FingerprintError, match="built with other settings"):
+        open_generation(tools, print)
+
+
+def test_a_generation_that_the_ledger_does_not_know_is_doubted_key_by_key(tools: Tools) -> None:
+    opened(tools, 100)
+    live(tools, 1)
+    row = {
+        "id": "i1", "embedding": np.full(tools.model.dimension, 0.05, np.float32), "text": "t", "text_hash": "t",
+        "key": "a.md", "etag": "e1", "chunk_index": 0, "heading": "", "page": 0, "last_modified": 0, "indexed_at": 0,
+        "flow_run_id": "run", "metadata": {},
+    }  # fmt: skip
+    if tools.store.abilities.bm25:
+        row["words"] = "t"
+    tools.store.upsert(named(tools, 1), [row])
+    forget_generation(tools.ledger, named(tools, 1))
+    assert open_generation(tools, print) == named(tools, 1)
+    (known,) = tools.ledger.rows(named(tools, 1), ["a.md"]).itertuples()
+    assert (known.state, known.indexed_etag) == ("pending", None)
+    assert known.etag != "e1", "no listing finds it unchanged"
+
+
+def test_vectors_are_taken_from_the_live_generation_only_where_they_are_the_same(tools: Tools) -> None:
+    opened(tools, 100)
+    live(tools, 1)
+    opened(tools, 120)
+    assert open_named(tools, named(tools, 2)) == named(tools, 2)
+    assert tools.donor == named(tools, 1)
+    tools.donor = None
+    embedder = tools.pipeline.embedder.model_copy(update={"document_prompt": "passage: "})
+    tools.work_as(tools.pipeline.model_copy(update={"embedder": embedder}))
+    opened(tools, 120)
+    assert open_named(tools, named(tools, 3)) == named(tools, 3)
+    assert tools.donor is None
+    with pytest.raises(MisuseError, match="there is no generation"):
+        open_named(tools, named(tools, 9))
+
+
+def test_a_first_sync_publishes_its_generation_unless_another_was_first(tools: Tools) -> None:
+    opened(tools, 100)
+    opened(tools, 120)
+    tools.store.point_alias(named(tools, 2))  # of another first sync, with these settings
+    settle(tools.ledger, tools.store.alias, named(tools, 2))
+    publish.fn(tools, named(tools, 1), print)
+    assert tools.store.live() == named(tools, 2)
+    tools.work_with(tools.settings.model_copy(update={"chunk_tokens": 100}))
+    with pytest.raises(FingerprintError, match="chunk_tokens: 120 → 100"):
+        publish.fn(tools, named(tools, 1), print)
+    assert tools.store.live() == named(tools, 2)
+
+
+def test_a_generation_that_is_dropped_leaves_no_object_in_the_ledger(tools: Tools) -> None:
+    opened(tools, 100)
+    tools.ledger.intend(named(tools, 1), [ObjectRef("a.md", "e1", 1, 0)], "run")
+    forget_generation(tools.ledger, named(tools, 1))
+    assert tools.ledger.rows(named(tools, 1), ["a.md"]).empty
