@@ -12,7 +12,7 @@ import pytest
 
 from blocks.milvus_store import MilvusStore
 from blocks.settings import SearchMode, Settings
-from tasks.errors import GoneError, MisuseError, PartError, TransientError
+from tasks.errors import GoneError, LockstepError, MisuseError, PartError, TransientError
 from tasks.fingerprint import fingerprint
 from tasks.indexes import INDEXES, build_params, check_index, those_of
 from tasks.models import Chunk, Cut, CutDocument, Embedded, ObjectRef
@@ -160,6 +160,40 @@ def test_what_was_just_written_is_pruned(store: Store, collection: str) -> None:
         write(store, collection, batch("a.md", [number]))
         assert len(store.ids_of(collection, ["a.md"])) == (1 if number == 1 else 2)
         assert store.prune(collection, ["a.md"], keep={chunk_id("a.md", number)}) == (number > 1)
+
+
+def test_much_is_written_and_pruned_in_pieces_and_all_of_it(
+    store: Store, collection: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for bound in ("ROWS_AT_ONCE", "KEYS_AT_ONCE", "READ_AT_ONCE", "HASHES_AT_ONCE"):
+        monkeypatch.setattr(f"tasks.store.{bound}", 2)
+    write(store, collection, *(batch(key, [1, 2, 3, 4, 5]) for key in KEYS))
+    assert store.count(collection) == 5 * len(KEYS)
+    assert store.known_vectors(collection, [f"hash-{n}" for n in range(1, 7)]).keys() == {
+        f"hash-{n}" for n in range(1, 6)
+    }
+    assert store.prune(collection, KEYS, keep={chunk_id(key, 5) for key in KEYS}) == 4 * len(KEYS)
+    assert {row["id"] for row in store.rows(collection, ["id"])} == {chunk_id(key, 5) for key in KEYS}
+
+
+def test_who_is_no_longer_the_writer_writes_and_deletes_nothing(store: Store, collection: str) -> None:
+    """Each call is checked, not each batch: another may become the writer between two of them."""
+    write(store, collection, batch("a.md", [1, 2]))
+
+    def lost() -> None:
+        raise LockstepError("no longer the writer")
+
+    store.check_writer = lost
+    try:
+        with pytest.raises(LockstepError, match="no longer the writer"):
+            write(store, collection, batch("a.md", [3]))
+        with pytest.raises(LockstepError, match="no longer the writer"):
+            store.prune(collection, ["a.md"], keep=set())
+        with pytest.raises(LockstepError, match="no longer the writer"):
+            store.delete(collection, [chunk_id("a.md", 1)])
+    finally:
+        store.check_writer = lambda: None
+    assert sorted(row["id"] for row in store.rows(collection, ["id"])) == sorted(chunk_id("a.md", n) for n in (1, 2))
 
 
 def test_vectors_of_known_texts_come_back(store: Store, collection: str) -> None:

@@ -9,6 +9,7 @@ from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -19,6 +20,7 @@ from prefect.settings import PREFECT_API_URL, PREFECT_LOCAL_STORAGE_PATH, tempor
 from pydantic import SecretStr
 
 from blocks.chat_model import ChatModel
+from blocks.ledger import Ledger
 from blocks.settings import Settings
 from tasks import written
 from tasks.models import Citation, Claim, Hit
@@ -87,6 +89,16 @@ def test_what_it_does_not_follow_from_is_not() -> None:
     other = ChatModel(base_url="http://vllm/v1", model="m", api_key=SecretStr("another"), timeout_seconds=1)
     assert key(chat=other) == key()
     assert key(found=replace(FOUND, best=0.8, notes=("n",), hits=(replace(HIT, score=0.8),))) == key()
+
+
+def test_nothing_is_kept_where_nobody_asked_for_it(tmp_path: Path) -> None:
+    def of(chat: ChatModel | None, **settings: Any) -> Kept | None:
+        pipeline: Any = SimpleNamespace(chat_model=chat, ledger=Ledger(url=SecretStr(f"sqlite:///{tmp_path / 'l.db'}")))
+        return written.kept(pipeline, "Why?", Settings(**settings), FOUND)
+
+    assert of(CHAT, cache_seconds=60)
+    assert of(CHAT, cache_seconds=0) is None
+    assert of(None, cache_seconds=60) is None
 
 
 @pytest.fixture
