@@ -75,7 +75,7 @@ def test_what_is_hidden_stays_hidden(text: str) -> None:
 @pytest.mark.parametrize("odd", ["//a:x", "//a:", "password='", "password='\\", "a:a@", "a:", "'token':'", "http://a:b/", "@", "%3A%2F%2Fa"])
 def test_hiding_takes_time_in_proportion(odd: str) -> None:
     """100,000 characters of what almost is a password: seconds would be minutes if it were quadratic."""
-    assert len(hidden(odd * (100_000 // len(odd)))) > 1000
+    assert hidden(odd * (100_000 // len(odd)))
 
 
 def test_every_error_hides_what_it_was_made_of() -> None:
