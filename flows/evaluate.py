@@ -74,7 +74,9 @@ def evaluate(
         key=f"evaluate-{pipeline}",
         description=f"What {words(it.label)} finds for the golden questions",
     )
-    create_table_artifact(as_rows(it), key=f"evaluate-{pipeline}-questions", description=f"Each question: {words(it.label)}")
+    create_table_artifact(
+        as_rows(it), key=f"evaluate-{pipeline}-questions", description=f"Each question: {words(it.label)}"
+    )
     return Evaluated(it, against, found, len(given) - len(questions), flow_run.id or "")
 
 

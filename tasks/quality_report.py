@@ -21,7 +21,11 @@ MEGABYTE = 1_000_000
 
 def evaluation_markdown(it: Evaluation, against: Evaluation | None, found: dict[str, Difference], where: str) -> str:
     """Return an evaluation's report: the measures, beside another's if there is one, and the questions it failed."""
-    parts = [f"# {words(it.label)}: {len(it.outcomes):,} golden questions", f"From {words(where)}.", _measures(it, against, found)]
+    parts = [
+        f"# {words(it.label)}: {len(it.outcomes):,} golden questions",
+        f"From {words(where)}.",
+        _measures(it, against, found),
+    ]
     if against:
         parts += _rank_changes(it, against)
     missed = [one for one in it.answerable if one.rank is None]
@@ -80,8 +84,8 @@ def promotion_markdown(report: GateReport, rows: Sequence[dict[str, Any]], force
     parts = [f"# {words(report.collection)}: {verdict}"]
     if force and report.failed:
         parts.append(f"> Promoted all the same by {words(by or 'somebody')}: {words(force)}")
-    gates = [[gate.name, f"{gate.value:g}", gate.bound, "passed" if gate.passed else Markdown("**FAILED**"), gate.detail]
-             for gate in report.gates]  # fmt: skip
+    verdicts = {True: "passed", False: Markdown("**FAILED**")}
+    gates = [[gate.name, f"{gate.value:g}", gate.bound, verdicts[gate.passed], gate.detail] for gate in report.gates]
     parts += ["## Gates", table(["gate", "value", "bound", "", ""], gates)]
     sides = {row["collection"]: row for row in rows}
     new, live = sides[report.collection], sides.get(report.live or "")

@@ -70,7 +70,10 @@ def sync_markdown(
 ) -> str:
     """Return a sync's report: what changed, what was reused, what failed, how fast, and how it was set."""
     handled = report.new + report.changed + report.deleted
-    parts = [f"# {words(report.collection)}: +{report.new} ~{report.changed} -{report.deleted}", *_numbers(report, totals)]
+    parts = [
+        f"# {words(report.collection)}: +{report.new} ~{report.changed} -{report.deleted}",
+        *_numbers(report, totals),
+    ]
     speed = (
         f", {report.chunks_embedded / report.seconds:,.0f} chunks embedded a second" if report.chunks_embedded else ""
     )
@@ -138,7 +141,10 @@ def findings(found: Findings) -> str:
 def audit_markdown(found: Findings, repaired: int) -> str:
     """Return an audit's report: the numbers, and a line for each key that is not as it should be."""
     verdict = "consistent" if found.consistent else "NOT consistent"
-    parts = [f"# {words(found.collection)}: {verdict}", f"{found.objects:,} objects and {found.chunks:,} chunks compared."]
+    parts = [
+        f"# {words(found.collection)}: {verdict}",
+        f"{found.objects:,} objects and {found.chunks:,} chunks compared.",
+    ]
     if repaired:
         parts.append(f"{repaired:,} objects were repaired.")
     if found.fingerprint:

@@ -212,7 +212,10 @@ def test_a_passage_outside_of_the_context_is_dropped(n: int) -> None:
 
 
 def test_one_verified_quote_is_enough_and_each_is_listed_once() -> None:
-    drafts = [draft("Port 9000.", (3, "Port number: 9000"), (1, "Port number: 9000")), draft("Again 9000.", (3, "port  NUMBER: 9000"))]
+    drafts = [
+        draft("Port 9000.", (3, "Port number: 9000"), (1, "Port number: 9000")),
+        draft("Again 9000.", (3, "port  NUMBER: 9000")),
+    ]
     found = check(drafts, PASSAGES)
     assert found.text == "Port 9000. [3] Again 9000. [3]"
     assert [(one.n, one.verified) for one in found.citations] == [(3, True), (1, False)]

@@ -1,4 +1,4 @@
-"""What a GFM renderer makes of the reports: nothing that a document, a question, a key or a model says comes to life."""
+"""What a GFM renderer makes of reports: nothing that a document, a question, a key or a model says comes to life."""
 
 from __future__ import annotations
 
@@ -29,9 +29,17 @@ OWN = "http://s3/documents/x"
 def an_answer(said: str) -> str:
     citation = Citation(1, said, said, None, said, "c1", outdated=True)
     answer = Answer(
-        said, said, "generated", (citation,), "docs_g0001", {"total": 0.5}, {}, (said,),
-        claims=(Claim(said, (1,), True),), passages=(Hit("c1", said, 0.75, said, said, None),),
-    )  # fmt: skip
+        said,
+        said,
+        "generated",
+        (citation,),
+        "docs_g0001",
+        {"total": 0.5},
+        {},
+        (said,),
+        claims=(Claim(said, (1,), True),),
+        passages=(Hit("c1", said, 0.75, said, said, None),),
+    )
     return answer_markdown(answer, {said: OWN})
 
 
@@ -65,9 +73,17 @@ def an_evaluation(said: str) -> str:
 
 def a_promotion(said: str) -> str:
     row = {
-        "collection": "docs_g0002", "objects": 1, "chunks": 1, "quarantined": 0, "vector_bytes": 1, "chunks_embedded": 1,
-        "chunks_reused": 1, "seconds": 1.0, "created": "2026-01-01", "differs": [said],
-    }  # fmt: skip
+        "collection": "docs_g0002",
+        "objects": 1,
+        "chunks": 1,
+        "quarantined": 0,
+        "vector_bytes": 1,
+        "chunks_embedded": 1,
+        "chunks_reused": 1,
+        "seconds": 1.0,
+        "created": "2026-01-01",
+        "differs": [said],
+    }
     report = GateReport("docs_g0002", "docs_g0001", (Gate("objects that differ", 1.0, "≤ 0", False, said),))
     return promotion_markdown(report, [row, {**row, "collection": "docs_g0001"}], force=said, by=said)
 
@@ -112,7 +128,7 @@ HOSTILE = [
     "@somebody #12 :smile: {{ x }} {% y %}",
     "a\x1b]8;;https://elsewhere.example\x1b\\b\u202e\u2066",
     "größe 日本語 → ‘quoted’ 42% 1.5 -3 +4 2.3.5 v1. 12. x",
-]  # fmt: skip
+]
 
 
 class Read(HTMLParser):
@@ -130,19 +146,19 @@ class Read(HTMLParser):
             self.tags.append(tag)
         self.targets += [value or "" for name, value in attrs if name not in ("align", "alt")]
 
-    def handle_endtag(self, tag: str) -> None:
+    def handle_endtag(self, _: str) -> None:
         self.texts.append("")
 
     def handle_data(self, data: str) -> None:
         self.texts[-1] += data
 
-    def handle_comment(self, data: str) -> None:
+    def handle_comment(self, _: str) -> None:
         self.tags.append("comment")
 
-    def handle_decl(self, decl: str) -> None:
+    def handle_decl(self, _: str) -> None:
         self.tags.append("declaration")
 
-    def handle_pi(self, data: str) -> None:
+    def handle_pi(self, _: str) -> None:
         self.tags.append("instruction")
 
 
@@ -180,9 +196,33 @@ def test_nor_does_an_evaluation() -> None:
 
 
 MARKS = st.sampled_from(
-    [*"\\`*_{}[]()#+-.!|~$^<>&:=@/\"'%;,0123456789\t\n ", "\n\n", "    ", "www.", "://", "http", "https://a.example", "a@b.example",
-     "&#58;", "&lt;", "<b>", "<!--", "```", "~~~", "- [ ]", "[^1]:", "]: ", "](", "x", "ü", "日", "\u200b", "\xa0", "\x1b"]
-)  # fmt: skip
+    [
+        *"\\`*_{}[]()#+-.!|~$^<>&:=@/\"'%;,0123456789\t\n ",
+        "\n\n",
+        "    ",
+        "www.",
+        "://",
+        "http",
+        "https://a.example",
+        "a@b.example",
+        "&#58;",
+        "&lt;",
+        "<b>",
+        "<!--",
+        "```",
+        "~~~",
+        "- [ ]",
+        "[^1]:",
+        "]: ",
+        "](",
+        "x",
+        "ü",
+        "日",
+        "\u200b",
+        "\xa0",
+        "\x1b",
+    ]
+)
 
 
 @pytest.mark.parametrize("report", [an_answer, failures, plain, words])

@@ -64,8 +64,8 @@ def test_a_claim_in_json_cites_nothing_in_its_text(text: str, expected: str) -> 
 
 @pytest.mark.parametrize(
     ("piece", "expected"),
-    [("1. One [1].", "One [1]."), ("- 2) Two", "Two"), ("**b.** B", "B"), ("250.", "250."), ("250", "250"), ("3 of them", "3 of them"),
-     ("1.5 litres", "1.5 litres")],
+    [("1. One [1].", "One [1]."), ("- 2) Two", "Two"), ("**b.** B", "B"), ("250.", "250."), ("250", "250"),
+     ("3 of them", "3 of them"), ("1.5 litres", "1.5 litres")],
 )  # fmt: skip
 def test_the_number_of_a_list_is_no_part_of_what_is_claimed(piece: str, expected: str) -> None:
     assert unnumbered(piece) == expected

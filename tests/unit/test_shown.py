@@ -37,7 +37,7 @@ SECRET = "geheim-7"
         (f"host=h password = {SECRET} user=u", "host=h password = *** user=u"),
         (f"PGPASSWORD={SECRET} VLLM_API_KEY='{SECRET}'", "PGPASSWORD=*** VLLM_API_KEY=***"),
         (f"password='{SECRET}", "password=***"),
-        (f'{{"password": "{SECRET}", \'token\': b\'{SECRET}\'}}', '{"password": ***, \'token\': b***}'),
+        (f"{{\"password\": \"{SECRET}\", 'token': b'{SECRET}'}}", "{\"password\": ***, 'token': b***}"),
         (f"Authorization: Bearer {SECRET}", "Authorization: Bearer ***"),
         (f"{{'authorization': 'Basic {SECRET}'}}", "{'authorization': 'Basic ***'}"),
     ],
@@ -72,7 +72,9 @@ def test_what_is_hidden_stays_hidden(text: str) -> None:
     assert hidden(hidden(text)) == hidden(text)
 
 
-@pytest.mark.parametrize("odd", ["//a:x", "//a:", "password='", "password='\\", "a:a@", "a:", "'token':'", "http://a:b/", "@", "%3A%2F%2Fa"])
+@pytest.mark.parametrize(
+    "odd", ["//a:x", "//a:", "password='", "password='\\", "a:a@", "a:", "'token':'", "http://a:b/", "@", "%3A%2F%2Fa"]
+)
 def test_hiding_takes_time_in_proportion(odd: str) -> None:
     """100,000 characters of what almost is a password: seconds would be minutes if it were quadratic."""
     assert hidden(odd * (100_000 // len(odd)))
@@ -81,7 +83,12 @@ def test_hiding_takes_time_in_proportion(odd: str) -> None:
 def test_every_error_hides_what_it_was_made_of() -> None:
     made_of = f"Milvus: http://root:{SECRET}@milvus does not answer\x1b]52;c;eA==\x1b\\"
     found = object()
-    for error in (LockstepError(made_of), PartError(made_of), InconsistentError(made_of, found), GateError(made_of, found)):
+    for error in (
+        LockstepError(made_of),
+        PartError(made_of),
+        InconsistentError(made_of, found),
+        GateError(made_of, found),
+    ):
         for shown in (str(error), repr(error), "".join(map(str, error.args))):
             assert SECRET not in shown
             assert "\x1b" not in shown
@@ -104,7 +111,11 @@ def test_what_a_terminal_obeys_is_left_out() -> None:
 def test_whatever_the_text_nothing_in_it_is_obeyed(text: str) -> None:
     shown = visible(text)
     assert {one for one in shown if unicodedata.category(one) in ("Cc", "Zl", "Zp", "Cs")} <= {"\n", "\t"}
-    assert not {one for one in shown if unicodedata.bidirectional(one) in {"RLE", "LRE", "RLO", "LRO", "RLI", "LRI", "FSI", "PDF", "PDI"}}
+    assert not {
+        one
+        for one in shown
+        if unicodedata.bidirectional(one) in {"RLE", "LRE", "RLO", "LRO", "RLI", "LRI", "FSI", "PDF", "PDI"}
+    }
     assert visible(shown) == shown
     written = escaped_json(json.dumps(text, ensure_ascii=False))
     assert json.loads(written) == json.loads(json.dumps(text))
