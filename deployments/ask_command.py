@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -86,14 +85,14 @@ def with_given(settings: Any, given: dict[str, Any]) -> Any:
 @contextmanager
 def printed(stream: bool) -> Iterator[list[str]]:
     """Print the pieces of an answer written inside, on stdout, as they come; yields what was printed."""
+    from deployments.show import write
     from tasks.listening import reader
 
     shown: list[str] = []
 
     def read(piece: str) -> None:
         shown.append(piece)
-        sys.stdout.write(piece)
-        sys.stdout.flush()
+        write(piece)
 
     token = reader.set(read if stream else None)
     try:
@@ -101,5 +100,4 @@ def printed(stream: bool) -> Iterator[list[str]]:
     finally:
         reader.reset(token)
         if shown and not shown[-1].endswith("\n"):
-            sys.stdout.write("\n")
-            sys.stdout.flush()
+            write("\n")

@@ -29,6 +29,7 @@ from deployments.evaluate_command import evaluate
 from deployments.generation_commands import collect_garbage, generations, promote, rebuild, rollback
 from deployments.options import Filter, Json, Mode, PipelineName, Tenant, TopK, Verbose, scope_of
 from tasks.errors import InconsistentError, LockstepError, MisuseError, PartError
+from tasks.shown import hidden, visible
 
 app = typer.Typer(
     name="lockstep",
@@ -263,12 +264,12 @@ def _keep_trace() -> Path:
     import tempfile
 
     with tempfile.NamedTemporaryFile("w", prefix="lockstep-", suffix=".log", delete=False) as log:
-        traceback.print_exc(file=log)
+        log.write(visible(hidden(traceback.format_exc())))
     return Path(log.name)
 
 
 def _fail(message: str, code: int) -> None:
-    sys.stderr.write(f"lockstep: {message}\n")
+    sys.stderr.write(f"lockstep: {visible(hidden(message))}\n")
     sys.exit(code)
 
 

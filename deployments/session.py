@@ -11,6 +11,7 @@ from deployments import environment, stack, state
 from deployments.environment import Environment
 from deployments.parts import Endpoints
 from tasks.errors import PartError
+from tasks.logs import clean_logs
 
 
 @dataclass(frozen=True)
@@ -32,7 +33,8 @@ QUIET = {
 
 
 def enter(env: Environment, verbose: bool = False) -> None:
-    """Point this process at the Prefect in force, before Prefect is imported."""
+    """Point this process at the Prefect in force, before Prefect is imported; its log lines hold no passwords."""
+    clean_logs()
     environment.enter({**environment.prefect_environment(env, state.load(env.home)), **({} if verbose else QUIET)})
     if not verbose:
         logging.getLogger("transformers").setLevel(logging.ERROR)

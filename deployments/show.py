@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from rich.console import Console
-from rich.markup import escape
+from rich import markup
+from rich.console import Console, ConsoleOptions, RenderableType
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -20,17 +20,29 @@ from rich.progress import (
     TextColumn,
     TimeElapsedColumn,
 )
+from rich.segment import Segment
 from rich.table import Table
 
 from tasks.progress import listener
+from tasks.shown import escaped_json, one_line, visible
 
 if TYPE_CHECKING:
     from deployments.stack import PartStatus
     from tasks.audit import Findings
     from tasks.models import Answer, Citation, Hit, Swap, SyncReport
 
-out = Console(highlight=False, soft_wrap=True)
-err = Console(stderr=True, highlight=False, soft_wrap=True)
+
+class Screen(Console):
+    """A console on which the texts of others are texts: no part of one moves the cursor or sets the clipboard."""
+
+    def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
+        """Return the segments of what is printed; those that are text hold nothing that a terminal obeys."""
+        for segment in super().render(renderable, options):
+            yield segment if segment.control else Segment(visible(segment.text), segment.style)
+
+
+out = Screen(highlight=False, soft_wrap=True, emoji=False)
+err = Screen(stderr=True, highlight=False, soft_wrap=True, emoji=False)
 
 SYNC_KEYS = (
     "collection", "new", "changed", "deleted", "unchanged", "quarantined", "chunks_embedded", "chunks_reused",
@@ -42,12 +54,22 @@ HIT_KEYS = ("key", "chunk_id", "score", "text", "heading", "page")
 
 def say(line: str) -> None:
     """Print a line for people, on stderr."""
-    err.print(escape(line))
+    err.print(markup.escape(line))
+
+
+def escape(name: str) -> str:
+    """Return a name (a key, a heading, a reason) as it is printed within a line: it is no markup, and ends no line."""
+    return markup.escape(one_line(name))
 
 
 def as_json(value: object) -> None:
     """Print a value as one line of JSON, on stdout."""
-    sys.stdout.write(json.dumps(value, ensure_ascii=False) + "\n")
+    write(escaped_json(json.dumps(value, ensure_ascii=False)) + "\n")
+
+
+def write(text: str) -> None:
+    """Write a text on stdout at once, as it is but for what a terminal obeys."""
+    sys.stdout.write(visible(text))
     sys.stdout.flush()
 
 
@@ -111,7 +133,7 @@ def answer_text(answer: Answer, streamed: str = "") -> None:
     if streamed.strip() != answer.answer:
         if streamed:
             say("  what was printed so far is not the whole answer; this is:")
-        out.print(escape(answer.answer))
+        out.print(markup.escape(answer.answer))
     for line in dict.fromkeys(f"  [dim]\\[{one.n}][/] {_cited(one)}" for one in answer.citations):
         out.print(line)
     cached = " · cached" if answer.cached else ""

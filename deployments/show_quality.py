@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from rich.markup import escape
 from rich.table import Table
 
-from deployments.show import out, say
+from deployments.show import escape, out, say
 
 if TYPE_CHECKING:
     from flows.evaluate import Evaluated

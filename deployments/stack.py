@@ -14,7 +14,6 @@ Each part is a process in a session of its own, which outlives the command; its 
 
 from __future__ import annotations
 
-import re
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -29,6 +28,7 @@ from deployments.environment import Environment
 from deployments.parts import SCHEDULE, STOPS, USED, WAVES, WORKER, WORKER_MARK, Check, Endpoints, Part, Used, resolve
 from deployments.state import Record, Report, State
 from tasks.errors import LockstepError, MisuseError, PartError
+from tasks.shown import hidden
 
 LOG_LINES = 15
 POLL_SECONDS = 0.1
@@ -247,10 +247,10 @@ def _look(part: Part, env: Environment, state: State) -> PartStatus:
     configured = part.configured(env)
     record = state.records.get(part.name)
     if configured:
-        return _checked(PartStatus(part.name, "down", _shown(configured)), part.check, here, state)
+        return _checked(PartStatus(part.name, "down", hidden(configured)), part.check, here, state)
     if record is None:
         return PartStatus(part.name, "down", detail="never started: run `lockstep up`")
-    row = PartStatus(part.name, "down", _shown(record.url), log=_log(env, part))
+    row = PartStatus(part.name, "down", hidden(record.url), log=_log(env, part))
     process = processes.running(record)
     if process is None:
         gone = "its process is gone" if record.pid else "stopped"
@@ -262,7 +262,7 @@ def _look_at_used(part: Used, here: Endpoints, state: State) -> PartStatus:
     url = part.url(here)
     if url is None:
         return PartStatus(part.name, "not configured", detail=part.unset)
-    return _checked(PartStatus(part.name, "down", _shown(url)), part.check, here, state)
+    return _checked(PartStatus(part.name, "down", hidden(url)), part.check, here, state)
 
 
 def _checked(row: PartStatus, check: Check, here: Endpoints, state: State) -> PartStatus:
@@ -296,12 +296,3 @@ def _line(row: PartStatus, how: str = "") -> str:
     """Return a row as one line: "milvus: up at http://… (started)"."""
     notes = ", ".join(filter(None, [how, row.detail]))
     return f"{row.name}: {row.state}{f' at {row.url}' if row.url else ''}{f' ({notes})' if notes else ''}"
-
-
-def _shown(url: str) -> str:
-    """Return ``url`` without its password."""
-    scheme, slashes, rest = url.partition("://")
-    credentials, at, host = rest.rpartition("@")
-    user = credentials.partition(":")[0]
-    shown = f"{scheme}{slashes}{user}:***@{host}" if at else url
-    return re.sub(r"(?i)(password|token|secret)=[^&]*", r"\1=***", shown)

@@ -12,7 +12,7 @@ The steps are tasks, so that the Prefect UI shows how long each took.
 from __future__ import annotations
 
 from dataclasses import replace
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit
 
 from prefect import flow
 from prefect.artifacts import create_markdown_artifact
@@ -23,7 +23,8 @@ from blocks.settings import Settings
 from tasks.answer import RECORDED, answer
 from tasks.models import Answer
 from tasks.pipelines import load_pipeline
-from tasks.report import answer_markdown
+from tasks.report import answer_markdown, words
+from tasks.shown import one_line
 from tasks.tenants import Scope
 
 NAME_LENGTH = 80
@@ -32,7 +33,7 @@ NAME_LENGTH = 80
 def run_name() -> str:
     """Return the name of a run: which pipeline was asked what."""
     given = flow_run.parameters
-    shortened = " ".join(str(given["question"]).split())
+    shortened = " ".join(one_line(str(given["question"])).split())
     return f"ask {given['pipeline']}: {shortened[:NAME_LENGTH]}{'…' if len(shortened) > NAME_LENGTH else ''}"
 
 
@@ -58,13 +59,16 @@ def ask(
     create_markdown_artifact(
         answer_markdown(answered, {one.key: link(block, one.key) for one in answered.citations}),
         key=f"ask-{pipeline}",
-        description=" ".join(question.split()),
+        description=words(question),
     )
     return answered
 
 
 def link(pipeline: Pipeline, key: str) -> str:
-    """Return the address of an object: on its server, or in the AWS console's own scheme."""
+    """Return the address of an object: on its server, or in the AWS console's own scheme. It holds no credentials."""
     source = pipeline.source
     path = quote(f"{source.bucket}/{key}")
-    return f"{source.endpoint_url.rstrip('/')}/{path}" if source.endpoint_url else f"s3://{path}"
+    if not source.endpoint_url:
+        return f"s3://{path}"
+    server = urlsplit(source.endpoint_url)
+    return f"{server.scheme}://{server.netloc.rpartition('@')[2]}{server.path.rstrip('/')}/{path}"

@@ -20,6 +20,7 @@ from tasks.evaluate import evaluate as ask_all
 from tasks.golden import read_golden
 from tasks.pipelines import load_pipeline
 from tasks.quality_report import evaluation_markdown
+from tasks.report import words
 from tasks.retrieve import resolve
 from tasks.swap import numbered
 from tasks.tools import Tools, connect
@@ -71,9 +72,11 @@ def evaluate(
     create_markdown_artifact(
         evaluation_markdown(it, against, found, where),
         key=f"evaluate-{pipeline}",
-        description=f"What {it.label} finds for the golden questions",
+        description=f"What {words(it.label)} finds for the golden questions",
     )
-    create_table_artifact(as_rows(it), key=f"evaluate-{pipeline}-questions", description=f"Each question: {it.label}")
+    create_table_artifact(
+        as_rows(it), key=f"evaluate-{pipeline}-questions", description=f"Each question: {words(it.label)}"
+    )
     return Evaluated(it, against, found, len(given) - len(questions), flow_run.id or "")
 
 

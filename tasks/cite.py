@@ -1,7 +1,7 @@
 """Check what a model's answer cites: only passages that it was shown, only words that stand there.
 
 number outside the context ──▶ dropped
-quote not in its passage ────▶ kept, not verified
+quote not in its passage ────▶ kept, not verified; nor is one that is too short to prove anything
 claim without a verified one ▶ marked [?], or left out (``strict``)
 """
 
@@ -13,10 +13,10 @@ from dataclasses import dataclass
 
 from prefect import task
 
-from tasks.marks import MARK, cited_numbers, says_nothing, without_unknown
+from tasks.marks import MARK, cited_numbers, says_nothing, unnumbered, without_unknown
 from tasks.models import Citation, Claim, Hit
 from tasks.place import cited_at
-from tasks.quotes import locate
+from tasks.quotes import locate, says_enough
 from tasks.reply import Cited, Draft, Reply
 from tasks.retries import ONCE
 from tasks.sentences import sentences
@@ -59,15 +59,16 @@ def citation(draft: Draft, one: Cited, passages: Sequence[Hit]) -> Citation | No
     """Return a citation, checked; None when there is no passage of its number.
 
     Without a quote of the model's, the sentence of the passage that is nearest in words is the quote, verified when
-    it has enough of them.
+    it has enough of them. Nothing under three words or twelve characters is, nor a part of a word.
     """
     if not 1 <= one.passage <= len(passages):
         return None
     hit = passages[one.passage - 1]
-    quote = supporting_quote(draft.text, hit.text) if one.quote is None else one.quote
+    claim = unnumbered(draft.text)
+    quote = supporting_quote(claim, hit.text) if one.quote is None else one.quote
     begin = hit.text.find(quote) if one.quote is None else -1
-    span = (begin, begin + len(quote)) if begin >= 0 else locate(quote, hit.text)
-    if span and (one.quote is not None or supports(quote, draft.text)):
+    span = (begin, begin + len(quote)) if begin >= 0 else locate(quote, hit.text, whole_words=True)
+    if span and says_enough(quote) and (one.quote is not None or supports(quote, claim)):
         return cited_at(hit, one.passage, span)
     said = " ".join((one.quote or "").split())
     return Citation(
@@ -89,7 +90,7 @@ def check_draft(draft: Draft, passages: Sequence[Hit], strict: bool = False) -> 
     missing = [n for n in verified if n not in cited_numbers(text)]
     shown = text + ("".join(f" [{n}]" for n in missing) if verified else UNVERIFIED)
     numbers = tuple(dict.fromkeys(one.n for one in kept))
-    return Checked(shown + draft.after, (Claim(MARK.sub("", text).strip(), numbers, bool(verified)),), kept)
+    return Checked(shown + draft.after, (Claim(MARK.sub("", unnumbered(text)).strip(), numbers, bool(verified)),), kept)
 
 
 def check(drafts: Sequence[Draft], passages: Sequence[Hit], strict: bool = False) -> Checked:

@@ -18,7 +18,7 @@ from tasks.marks import without_marks
 from tasks.reply import Cited, Draft
 
 MOST_CLAIMS, MOST_CITATIONS = 8, 3
-TEXT_LENGTH, QUOTE_LENGTH = 400, 240
+TEXT_LENGTH, QUOTE_LENGTH, SHORTEST_QUOTE = 400, 240, 12
 _BLOCK = re.compile(r"\A\s*```(?:json)?\s*(.*?)\s*(?:```\s*)?\Z", re.DOTALL)
 
 
@@ -65,7 +65,7 @@ def _object(**properties: Any) -> dict[str, Any]:
 
 
 def _citations(passages: int) -> dict[str, Any]:
-    quote = {"type": "string", "minLength": 1, "maxLength": QUOTE_LENGTH}
+    quote = {"type": "string", "minLength": SHORTEST_QUOTE, "maxLength": QUOTE_LENGTH}
     one = _object(passage={"type": "integer", "enum": list(range(1, passages + 1))}, quote=quote)
     return {"type": "array", "items": one, "minItems": 1, "maxItems": MOST_CITATIONS}
 

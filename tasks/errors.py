@@ -22,9 +22,18 @@ from __future__ import annotations
 
 from typing import Any
 
+from tasks.shown import hidden, visible
+
 
 class LockstepError(Exception):
-    """An error whose message says what happened, where, and what to do next."""
+    """An error whose message says what happened, where, and what to do next.
+
+    Whatever it is made of (addresses, words of libraries, names of objects), it holds no password, and nothing that a
+    terminal obeys.
+    """
+
+    def __init__(self, *said: Any) -> None:
+        super().__init__(*(visible(hidden(one)) if isinstance(one, str) else one for one in said))
 
 
 class TransientError(LockstepError):
@@ -48,7 +57,7 @@ class InconsistentError(LockstepError):
 
     def __init__(self, message: str, found: Any) -> None:
         super().__init__(message, found)
-        self.message, self.found = message, found
+        self.message, self.found = self.args
 
     def __str__(self) -> str:
         """Return the message alone."""
@@ -64,7 +73,7 @@ class GateError(LockstepError):
 
     def __init__(self, message: str, report: Any) -> None:
         super().__init__(message, report)
-        self.message, self.report = message, report
+        self.message, self.report = self.args
 
     def __str__(self) -> str:
         """Return the message alone."""

@@ -31,6 +31,7 @@ from tasks.errors import PartError, TransientError
 from tasks.ledger_tables import GENERATIONS, OBJECTS
 from tasks.migrate import migrate
 from tasks.models import Failure, ObjectRef
+from tasks.shown import hidden
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection, Engine
@@ -70,7 +71,7 @@ class Ledger:
                 "Ledger: the URL is not one that SQLAlchemy understands, or its driver is not installed. Check "
                 "LEDGER_URL: postgresql://user:password@host/database or sqlite:////folder/ledger.db."
             ) from error
-        self.where = self.engine.url.render_as_string(hide_password=True)
+        self.where = hidden(self.engine.url.render_as_string(hide_password=True))
         migrate(self)
 
     @contextmanager

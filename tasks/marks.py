@@ -10,6 +10,7 @@ _BREAK = re.compile(
     r"(?:(?<=[.!?])|(?<=[.!?][\"'”’)])|(?<=\d\]))(?P<space>[^\S\n]+)(?=[^\sa-z\[])|(?P<line>\s*\n\s*)"
 )
 _NUMBERING = re.compile(r"[\s*#>(-]*(?:\d{1,3}|[A-Za-z])[.)]*[\s*]*")
+_NUMBERED = re.compile(r"[\s*#>(-]*(?:\d{1,3}|[A-Za-z])[.)]+[\s*]+(?=\S)")
 _SAYS = re.compile(r"\w")
 
 
@@ -41,10 +42,16 @@ def without_marks(text: str) -> str:
 
 
 def pieces(text: str) -> list[tuple[str, str]]:
-    """Return the sentences and lines of an answer, each with the white space behind it; joined they are the text."""
+    """Return the sentences and lines of an answer, each with the white space behind it; joined they are the text.
+
+    A number that begins a line with more text on it is a list's, and belongs to what follows.
+    """
     found: list[tuple[str, str]] = []
     begin = 0
     for match in _BREAK.finditer(text):
+        at_line = not found or "\n" in found[-1][1]
+        if match["space"] and at_line and _NUMBERING.fullmatch(text, begin, match.start()):
+            continue
         if match.start() > begin:
             found.append((text[begin : match.start()], match[0]))
             begin = match.end()
@@ -52,12 +59,17 @@ def pieces(text: str) -> list[tuple[str, str]]:
 
 
 def says_nothing(piece: str) -> bool:
-    """Say whether a piece of an answer has no words: a list's number, a rule, marks alone."""
-    words = MARK.sub("", piece).strip()
-    return not _SAYS.search(words) or bool(_NUMBERING.fullmatch(words))
+    """Say whether a piece of an answer has no words: a rule, marks alone. A bare number may be the whole answer."""
+    return not _SAYS.search(MARK.sub("", piece))
+
+
+def unnumbered(piece: str) -> str:
+    """Return a piece of an answer without the number of a list before it."""
+    match = _NUMBERED.match(piece)
+    return piece[match.end() :] if match else piece
 
 
 def states(piece: str) -> bool:
-    """Say whether a piece of an answer claims something: list numbers, headings and 'as follows:' do not."""
+    """Say whether a piece of an answer claims something: headings and 'as follows:' do not."""
     words = MARK.sub("", piece).strip()
     return not says_nothing(piece) and not words.endswith(":") and not words.startswith("#")

@@ -7,10 +7,15 @@ from typing import cast
 from blocks.embedder import Embedder
 from blocks.pipeline import Pipeline
 from tasks.errors import MisuseError
+from tasks.logs import clean_logs
 
 
 def load_pipeline(name: str) -> Pipeline:
-    """Return the saved pipeline block of that name. Raises ``MisuseError`` when there is none."""
+    """Return the saved pipeline block of that name. Raises ``MisuseError`` when there is none.
+
+    It holds addresses and passwords: from here on the lines that this process logs are cleaned.
+    """
+    clean_logs()
     try:
         return cast(Pipeline, Pipeline.load(name))
     except ValueError as error:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from tasks.compare import Change, better, changes, differences, worse
 from tasks.measures import NAMES
 from tasks.plot import as_markdown, rank_changes
-from tasks.report import table
+from tasks.report import Markdown, table, words
 
 if TYPE_CHECKING:
     from tasks.compare import Difference
@@ -21,7 +21,11 @@ MEGABYTE = 1_000_000
 
 def evaluation_markdown(it: Evaluation, against: Evaluation | None, found: dict[str, Difference], where: str) -> str:
     """Return an evaluation's report: the measures, beside another's if there is one, and the questions it failed."""
-    parts = [f"# {it.label}: {len(it.outcomes):,} golden questions", f"From {where}.", _measures(it, against, found)]
+    parts = [
+        f"# {words(it.label)}: {len(it.outcomes):,} golden questions",
+        f"From {words(where)}.",
+        _measures(it, against, found),
+    ]
     if against:
         parts += _rank_changes(it, against)
     missed = [one for one in it.answerable if one.rank is None]
@@ -77,11 +81,11 @@ def _places(some: Sequence[Change]) -> list[list[object]]:
 def promotion_markdown(report: GateReport, rows: Sequence[dict[str, Any]], force: str = "", by: str = "") -> str:
     """Return how a generation did at the gates, beside the live one; ``rows`` as the overview has them."""
     verdict = "not all gates passed" if report.failed else "all gates passed"
-    parts = [f"# {report.collection}: {verdict}"]
+    parts = [f"# {words(report.collection)}: {verdict}"]
     if force and report.failed:
-        parts.append(f"> Promoted all the same by {by or 'somebody'}: {force}")
-    gates = [[gate.name, f"{gate.value:g}", gate.bound, "passed" if gate.passed else "**FAILED**", gate.detail]
-             for gate in report.gates]  # fmt: skip
+        parts.append(f"> Promoted all the same by {words(by or 'somebody')}: {words(force)}")
+    verdicts = {True: "passed", False: Markdown("**FAILED**")}
+    gates = [[gate.name, f"{gate.value:g}", gate.bound, verdicts[gate.passed], gate.detail] for gate in report.gates]
     parts += ["## Gates", table(["gate", "value", "bound", "", ""], gates)]
     sides = {row["collection"]: row for row in rows}
     new, live = sides[report.collection], sides.get(report.live or "")
@@ -114,4 +118,4 @@ def _side_by_side(new: dict[str, Any], live: dict[str, Any] | None) -> str:
 def _settings(new: dict[str, Any]) -> list[str]:
     if not new["differs"]:
         return ["It is built with the same settings as the live one."]
-    return ["Settings that differ (this → live):", "\n".join(f"- `{one}`" for one in new["differs"])]
+    return ["Settings that differ (this → live):", "\n".join(f"- {words(one)}" for one in new["differs"])]

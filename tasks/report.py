@@ -6,6 +6,8 @@ import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from tasks.shown import one_line, unlinked, visible
+
 if TYPE_CHECKING:
     from blocks.settings import Settings
     from tasks.audit import Findings
@@ -13,7 +15,8 @@ if TYPE_CHECKING:
 
 AUDIT_SHOWN = 200
 TEXT_SHOWN = 160
-_SPEAKS = re.compile(r"[\\\[\]`!]")
+_SPEAKS = re.compile(r"[\\`*{}\[\]!|~$^#]|(?<![^\W_])_|_(?![^\W_])")
+_BEGINS = re.compile(r"[-+=:](?=[-+=:\s]|\Z)|\d{1,9}(?=[.)](?:\s|\Z))")
 KINDS = ("missing", "orphaned", "stale", "duplicated")
 
 
@@ -22,23 +25,40 @@ class Markdown(str):
 
 
 def plain(text: str) -> str:
-    """Return a text of a document, a model or a person as Markdown that shows it: no link, picture or tag of its own.
+    """Return a text of a document, a model or a person as Markdown that shows it, line by line, and does nothing.
 
-    Whoever reads a report would otherwise fetch what a document names.
+    No link, picture, tag, heading, list, table, formula or diagram of its own: whoever reads a report would otherwise
+    fetch what a document names. An address gets an invisible break: renderers look for addresses in what is left
+    when all escapes are read, so that no escape helps against them.
     """
-    return _SPEAKS.sub(r"\\\g<0>", text).replace("<", "&lt;")
+    lines = visible(text).strip().split("\n")
+    return "  \n".join(_plain(line.strip()) for line in lines).replace("\n  \n", "\n\n")
+
+
+def _plain(line: str) -> str:
+    escaped = _SPEAKS.sub(r"\\\g<0>", line).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    begins = _BEGINS.match(escaped)
+    if begins and begins[0].isdecimal():
+        escaped = f"{begins[0]}\\{escaped[begins.end() :]}"
+    elif begins:
+        escaped = f"\\{escaped}"
+    return unlinked(escaped)
+
+
+def words(text: str) -> str:
+    """Return a text as :func:`plain` does, in one line: for a heading, a quotation, a description."""
+    return plain(one_line(text))
 
 
 def cell(value: object) -> str:
     """Return a value as the text of a table's cell: nothing in it can end the cell or the row."""
-    shown = value if isinstance(value, Markdown) else plain(str(value))
-    return shown.replace("|", "\\|").replace("\n", " ").replace("\r", " ")
+    return value if isinstance(value, Markdown) else words(str(value))
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
     """Return a Markdown table."""
-    lines = [header, ["---"] * len(header), *rows]
-    return "\n".join("| " + " | ".join(cell(value) for value in line) + " |" for line in lines)
+    lines = ["| " + " | ".join(cell(value) for value in line) + " |" for line in (header, *rows)]
+    return "\n".join([lines[0], "|" + " --- |" * len(header), *lines[1:]])
 
 
 def sync_markdown(
@@ -50,7 +70,10 @@ def sync_markdown(
 ) -> str:
     """Return a sync's report: what changed, what was reused, what failed, how fast, and how it was set."""
     handled = report.new + report.changed + report.deleted
-    parts = [f"# {report.collection}: +{report.new} ~{report.changed} -{report.deleted}", *_numbers(report, totals)]
+    parts = [
+        f"# {words(report.collection)}: +{report.new} ~{report.changed} -{report.deleted}",
+        *_numbers(report, totals),
+    ]
     speed = (
         f", {report.chunks_embedded / report.seconds:,.0f} chunks embedded a second" if report.chunks_embedded else ""
     )
@@ -99,7 +122,7 @@ def failures_markdown(collection: str, failed: Sequence[dict[str, Any]]) -> str:
     rows = [[row["key"], row["reason"]] for row in failed]
     return "\n\n".join(
         [
-            f"# {collection}: stopped, too much failed",
+            f"# {words(collection)}: stopped, too much failed",
             "So many objects could not be indexed that something is down rather than so many files bad. They are not "
             "in quarantine: the next sync tries them again.",
             table(["key", "reason"], rows),
@@ -118,11 +141,14 @@ def findings(found: Findings) -> str:
 def audit_markdown(found: Findings, repaired: int) -> str:
     """Return an audit's report: the numbers, and a line for each key that is not as it should be."""
     verdict = "consistent" if found.consistent else "NOT consistent"
-    parts = [f"# {found.collection}: {verdict}", f"{found.objects:,} objects and {found.chunks:,} chunks compared."]
+    parts = [
+        f"# {words(found.collection)}: {verdict}",
+        f"{found.objects:,} objects and {found.chunks:,} chunks compared.",
+    ]
     if repaired:
         parts.append(f"{repaired:,} objects were repaired.")
     if found.fingerprint:
-        parts.append(f"> {found.fingerprint}")
+        parts.append(f"> {words(found.fingerprint)}")
     parts.append(table(["finding", "objects"], [[kind, f"{number:,}"] for kind, number in found.counts.items()]))
     rows = [[kind, key, found.details.get(key, "")] for kind in KINDS for key in found.keys[kind]]
     if rows:
@@ -136,16 +162,16 @@ def answer_markdown(answer: Answer, links: dict[str, str]) -> str:
     """Return an answer's report: question, answer, citations with links and checks, what was found, timings, tokens."""
     cached = " · written for an earlier question" if answer.cached else ""
     parts = [
-        f"# {plain(answer.question)}",
+        f"# {words(answer.question)}",
         plain(answer.answer),
-        f"*mode: {answer.mode} · from {answer.collection}{cached}*",
+        f"*mode: {answer.mode} · from {words(answer.collection)}{cached}*",
     ]
     if answer.citations:
         rows = [
             [
                 c.n,
                 "yes" if c.verified else "NO: it does not stand there",
-                Markdown(f"[{plain(c.key)}]({links.get(c.key, '')})" + " (an older version)" * c.outdated),
+                Markdown(f"[{words(c.key)}]({links.get(c.key, '')})" + " (an older version)" * c.outdated),
                 c.heading,
                 c.page or "",
                 c.quote,
@@ -153,7 +179,7 @@ def answer_markdown(answer: Answer, links: dict[str, str]) -> str:
             for c in answer.citations
         ]
         parts += ["## Citations", table(["", "verified", "object", "heading", "page", "quote"], rows)]
-    parts += [f"> {plain(note)}" for note in answer.notes]
+    parts += [f"> {words(note)}" for note in answer.notes]
     if answer.claims:
         claims = [[_verdict(one.verified), ", ".join(map(str, one.citations)), one.text] for one in answer.claims]
         parts += ["## Claims", table(["verified", "citations", "claim"], claims)]

@@ -24,7 +24,7 @@ PASSAGES = (
         etag="etag-1",
     ),
     Hit("c2", "handbook.pdf", 0.8, "A rename embeds nothing.\nAn edit embeds what it touches.", "", 4, etag="etag-2"),
-    Hit("c3", "short.txt", 0.7, "Port: 9000", "", None),
+    Hit("c3", "short.txt", 0.7, "Port number: 9000", "", None),
 )
 
 
@@ -78,7 +78,7 @@ def test_whatever_the_answer_only_known_passages_are_cited(answer: str, known: i
         ("First, a delete is recorded [1].", PASSAGES[0].text, "Deletes are recorded first."),
         ("An edit embeds little [2].", PASSAGES[1].text, "An edit embeds what it touches."),
         ("Nothing in common", PASSAGES[1].text, "A rename embeds nothing."),
-        ("The port is 9000 [3].", PASSAGES[2].text, "Port: 9000"),
+        ("The port is 9000 [3].", PASSAGES[2].text, "Port number: 9000"),
         ("", "  padded  ", "padded"),
     ],
 )
@@ -148,8 +148,33 @@ def test_nothing_short_or_odd_escapes_being_strict(escaping: str) -> None:
     assert (UNVERIFIED in marked(f"{escaping}\nEdits embed little [2].").text) is states(escaping)
 
 
-def test_strict_keeps_the_numbers_of_a_list() -> None:
-    assert marked("1. Edits embed little [2].\n2. Nonsense [9].", strict=True).text == "1. Edits embed little [2].\n2."
+def test_strict_keeps_the_number_of_a_list_with_what_it_belongs_to() -> None:
+    found = marked("1. Edits embed little [2].\n2. Nonsense [9].", strict=True)
+    assert found.text == "1. Edits embed little [2]."
+    assert [one.text for one in found.claims] == ["Edits embed little."]
+
+
+@pytest.mark.parametrize("bare", ["250.", "99", "B.", "3)", "250. 99. B.", "- 7."])
+def test_a_bare_number_is_a_claim(bare: str) -> None:
+    """'How many?' is answered by a number alone: nothing proves it."""
+    assert marked(bare, strict=True) == Checked("")
+    assert marked(f"Edits embed little [2].\n{bare}", strict=True).text == "Edits embed little [2]."
+    assert marked(f"Edits embed little [2]. {bare}", strict=True).text == "Edits embed little [2]."
+    assert not any(claim.verified for claim in marked(bare).claims)
+    assert marked(bare).text.endswith(UNVERIFIED)
+
+
+@pytest.mark.parametrize("quote", ["e", "ed", "rename", "ename embeds nothing", "rename embeds noth", "touches"])
+def test_a_quote_of_a_letter_or_of_parts_of_words_proves_nothing(quote: str) -> None:
+    found = check([draft("Renames cost much.", (2, quote))], PASSAGES)
+    assert [(one.verified, one.span) for one in found.citations] == [(False, None)]
+    assert check([draft("Renames cost much.", (2, quote))], PASSAGES, strict=True) == Checked("")
+
+
+@pytest.mark.parametrize(("claim", "quote"), [("Yes.", "a rename embeds nothing"), ("9000.", "Port number: 9000")])
+def test_a_short_answer_stands_on_a_quote_that_is_long_enough(claim: str, quote: str) -> None:
+    passage = 2 if "rename" in quote else 3
+    assert check([draft(claim, (passage, quote))], PASSAGES, strict=True).text == f"{claim} [{passage}]"
 
 
 def test_what_states_nothing_needs_no_citation() -> None:
@@ -187,19 +212,22 @@ def test_a_false_quote_is_kept_as_not_verified_and_the_claim_is_marked() -> None
 
 
 def test_a_quote_of_another_passage_is_not_verified() -> None:
-    (one,) = check([draft("Port 9000.", (1, "Port: 9000"))], PASSAGES).citations
+    (one,) = check([draft("Port 9000.", (1, "Port number: 9000"))], PASSAGES).citations
     assert not one.verified
 
 
 @pytest.mark.parametrize("n", [0, -1, 4, 10**9])
 def test_a_passage_outside_of_the_context_is_dropped(n: int) -> None:
-    found = check([draft("Port 9000.", (n, "Port: 9000"), (3, "Port: 9000"))], PASSAGES)
+    found = check([draft("Port 9000.", (n, "Port number: 9000"), (3, "Port number: 9000"))], PASSAGES)
     assert [one.n for one in found.citations] == [3]
-    assert check([draft("Port 9000.", (n, "Port: 9000"))], PASSAGES).citations == ()
+    assert check([draft("Port 9000.", (n, "Port number: 9000"))], PASSAGES).citations == ()
 
 
 def test_one_verified_quote_is_enough_and_each_is_listed_once() -> None:
-    drafts = [draft("Port 9000.", (3, "Port: 9000"), (1, "Port: 9000")), draft("Again 9000.", (3, "port:  9000"))]
+    drafts = [
+        draft("Port 9000.", (3, "Port number: 9000"), (1, "Port number: 9000")),
+        draft("Again 9000.", (3, "port  NUMBER: 9000")),
+    ]
     found = check(drafts, PASSAGES)
     assert found.text == "Port 9000. [3] Again 9000. [3]"
     assert [(one.n, one.verified) for one in found.citations] == [(3, True), (1, False)]

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tasks.marks import pieces, states, without_marks
+from tasks.marks import pieces, states, unnumbered, without_marks
 
 
 @pytest.mark.parametrize(
@@ -21,6 +21,12 @@ from tasks.marks import pieces, states, without_marks
         ('He said "no." Then left.', ['He said "no."', "Then left."]),
         ("- one [1]\n- two\n\nEnd", ["- one [1]", "- two", "End"]),
         ("Version 2.3.5 has none [1]", ["Version 2.3.5 has none [1]"]),
+        ("1. One [1].\n2. Two [2].", ["1. One [1].", "2. Two [2]."]),
+        ("a) One.\n**b.** Two.", ["a) One.", "**b.** Two."]),
+        ("It lasts. 250. 99. B.", ["It lasts.", "250.", "99.", "B."]),
+        ("250.", ["250."]),
+        ("250.\nNext line.", ["250.", "Next line."]),
+        ("250. [1] Next.", ["250. [1]", "Next."]),
     ],
 )
 def test_sentences_keep_the_marks_behind_them(text: str, expected: list[str]) -> None:
@@ -35,9 +41,9 @@ def test_joined_the_pieces_are_the_text_but_for_space_before_it(text: str) -> No
 
 @pytest.mark.parametrize(
     ("piece", "does"),
-    [("Deletes come first [1].", True), ("1.", False), ("As follows:", False), ("# Title", False), ("[1]", False),
-     ("[2] yes it is", True), ("", False), ("größe", True), ("No.", True), ("42%.", True), ("12)", False),
-     ("b)", False),     ("---", False), ("**", False), ("7", False), ("1984", True), ("日", True)],
+    [("Deletes come first [1].", True), ("1.", True), ("As follows:", False), ("# Title", False), ("[1]", False),
+     ("[2] yes it is", True), ("", False), ("größe", True), ("No.", True), ("42%.", True), ("12)", True),
+     ("b)", True), ("---", False), ("**", False), ("7", True), ("1984", True), ("日", True)],
 )  # fmt: skip
 def test_what_states_something(piece: str, does: bool) -> None:
     assert states(piece) is does
@@ -54,3 +60,12 @@ def test_what_states_something(piece: str, does: bool) -> None:
 )
 def test_a_claim_in_json_cites_nothing_in_its_text(text: str, expected: str) -> None:
     assert without_marks(text) == expected
+
+
+@pytest.mark.parametrize(
+    ("piece", "expected"),
+    [("1. One [1].", "One [1]."), ("- 2) Two", "Two"), ("**b.** B", "B"), ("250.", "250."), ("250", "250"),
+     ("3 of them", "3 of them"), ("1.5 litres", "1.5 litres")],
+)  # fmt: skip
+def test_the_number_of_a_list_is_no_part_of_what_is_claimed(piece: str, expected: str) -> None:
+    assert unnumbered(piece) == expected

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tasks.fence import neutral
-from tasks.quotes import fold, locate
+from tasks.quotes import fold, locate, says_enough
 
 PASSAGE = "Die  Größe der\nDatei: »5 MB«.\u00a0Caf\u00e9 ﬁnden — 1² x[1] <s>tag</s>\u200b end."
 
@@ -78,3 +78,39 @@ def test_every_part_of_a_text_stands_in_it(text: str, data: st.DataObject) -> No
 def test_what_was_shown_neutralised_is_found_as_it_stands(text: str) -> None:
     if any(one.isalnum() for one in text):
         assert locate(neutral(text, marks=True), text)
+
+
+@pytest.mark.parametrize(
+    ("quote", "stands"),
+    [
+        ("e", None),
+        ("rep", None),
+        ("ilter is replaced", None),
+        ("filter is replac", None),
+        ("filter is replaced every 400", "filter is replaced every 400"),
+        ("art of the pump", "art of the pump"),
+        ("caf", None),
+        ("cafe", None),
+        ("café", "café"),
+        ("交換する", "交換する"),
+        ("フィルタ", "フィルタ"),
+        ("フィルハ", None),
+    ],
+)
+def test_a_quote_in_whole_words_cuts_none(quote: str, stands: str | None) -> None:
+    passage = "Part of the pump, art of the pump: filter is replaced every 4000 h, filter is replaced every 400 h. "
+    passage += "Un café. フィルタを交換する。フィルバ"
+    span = locate(quote, passage, whole_words=True)
+    assert (passage[slice(*span)] if span else None) == stands
+
+
+@pytest.mark.parametrize(
+    ("quote", "enough"),
+    [
+        ("", False), ("e", False), ("250", False), ("the pump", False), ("400 hours", False), ("…", False),
+        ("every 400 hours", True), ("authenticate", True), ("authenticat", False), ("a - . b", False),
+        ("a - . b c", True), ("部品を交換", False), ("部品を交換す", True), ("हिन्दी", False), ("Cafe\u0301 cre\u0300me", False),
+    ],
+)  # fmt: skip
+def test_a_quote_says_enough_from_three_words_or_twelve_characters_on(quote: str, enough: bool) -> None:
+    assert says_enough(quote) is enough

@@ -1,0 +1,72 @@
+"""Make a text fit to be shown: no passwords of addresses, nothing that a terminal obeys, nothing that becomes a link.
+
+    hidden("http://root:geheim@milvus")   "http://root:***@milvus"
+    visible("a\\x1b[2J")                   "a[2J"
+    unlinked("see www.a.example")         the same to the eye, with an invisible break that no renderer links across
+
+Each pattern takes time in proportion to the text, whatever it holds.
+"""
+
+from __future__ import annotations
+
+import re
+
+_STARS = "***"
+_NAME = (
+    r"(?:password|passwd|passphrase|pwd|secret|token|credential|signature|api[_-]?key|secret[_-]?key|"
+    r"access[_-]?key(?:[_-]?id)?)"
+)
+_QUOTED = r"'(?:[^'\\\n]|\\.)*'|\"(?:[^\"\\\n]|\\.)*\""
+_SECRETS = (
+    # The password of an address. One with a slash in it is taken for one unless a port stands there:
+    # http://host:9000/folder/a@b has none.
+    re.compile(r"(?<=//)([^\s/?#@:]*:)(?:[^\s/?#]*|(?!\d{1,5}[/?#])\S{0,200})(?=@)"),
+    # A web address with a user alone: that is a token.
+    re.compile(r"(?i)((?<=http://)|(?<=https://))[^\s/?#@:]+(?=@)"),
+    # An address that is part of another one, encoded.
+    re.compile(r"(?i)(%3A%2F%2F[^\s/%@]{0,64}%3A)[^\s/&@]{1,256}?(?=%40)"),
+    # An address without its scheme: root:geheim@milvus:19530.
+    re.compile(r"(?<![\w.%+~/-])([\w.%+~-]{1,64}:)[^\s/@]{1,256}(?=@[\w.-]{1,255}:\d)"),
+    # password=geheim, in a query (encoded or not), a connection string, a setting.
+    re.compile(rf"(?i)({_NAME}[ \t]{{0,4}}(?:=|%3D)[ \t]{{0,4}})(?:(?:{_QUOTED})[^\s&;,()<>]*|[^\s&;,()<>]+)"),
+    re.compile(r"(?i)([?&](?:pass|key|auth|sig|code|jwt|sas)=)[^\s&'\"<>]+"),
+    # {"password": "geheim"}, and the header of a request.
+    re.compile(rf"(?i)({_NAME}['\"]\s{{0,4}}:\s{{0,4}}b?)(?:{_QUOTED})"),
+    re.compile(r"(?i)(authorization['\"]?\s{0,4}[:=]\s{0,4}(?:b?['\"])?(?:(?:bearer|basic)\s{1,4})?)[^\s'\",]+"),
+)
+_LINE_ENDS = re.compile("\r\n|[\r\x0b\x0c\x85\u2028\u2029]")
+_OBEYED = re.compile(
+    # Control characters (C0, DEL, C1), what turns the direction of writing round, and halves of characters.
+    "[\x00-\x08\x0e-\x1f\x7f-\x84\x86-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]"
+)
+_UNSAFE_IN_JSON = re.compile("[\x7f-\x9f\u2028\u2029\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+_BREAK = "\u200b"
+"""Stands where an address would become a link: without width, nothing to see."""
+_ADDRESS = re.compile(r"(?i)(?<=:)(?=//)|(?<=www)(?=\.)|(?=@)")
+
+
+def hidden(text: str) -> str:
+    """Return a text without the passwords that stand in its addresses, settings and headers; twice is as once."""
+    for pattern in _SECRETS:
+        text = pattern.sub(rf"\g<1>{_STARS}", text)
+    return text
+
+
+def visible(text: str) -> str:
+    """Return a text without what a terminal obeys; line ends of all kinds are one kind."""
+    return _OBEYED.sub("", _LINE_ENDS.sub("\n", text))
+
+
+def one_line(text: str) -> str:
+    """Return a text without what a terminal obeys, in one line: a name cannot look like a line of ours."""
+    return visible(text).replace("\n", " ").replace("\t", " ")
+
+
+def unlinked(text: str) -> str:
+    """Return a text whose addresses nothing takes for links, though it looks the same."""
+    return _ADDRESS.sub(_BREAK, text)
+
+
+def escaped_json(text: str) -> str:
+    """Return JSON that says the same without a character that a terminal obeys."""
+    return _UNSAFE_IN_JSON.sub(lambda match: f"\\u{ord(match[0]):04x}", text)
