@@ -9,7 +9,7 @@ _BREAK = re.compile(
     # The end of a sentence, with the marks behind it, before something that is not in lower case; or a line's end.
     r"(?:(?<=[.!?])|(?<=[.!?][\"'”’)])|(?<=\d\]))(?P<space>[^\S\n]++)(?=[^\sa-z\[])|(?P<line>(?<!\s)[^\S\n]*+\n\s*+)"
 )
-_NUMBERING = re.compile(r"[\s*#>(-]*(?:\d{1,3}|[A-Za-z])[.)]*[\s*]*")
+_NUMBERING = re.compile(r"\A[\s*#>(-]*(?:\d{1,3}|[A-Za-z])[.)]*[\s*]*")
 _SAYS = re.compile(r"\w")
 
 

@@ -7,17 +7,20 @@ from typing import cast
 from blocks.embedder import Embedder
 from blocks.pipeline import Pipeline
 from tasks.errors import MisuseError
+from tasks.tenants import check_prefix
 
 
 def load_pipeline(name: str) -> Pipeline:
-    """Return the saved pipeline block of that name. Raises ``MisuseError`` when there is none."""
+    """Return the saved pipeline block of that name. Raises ``MisuseError`` when there is none, or it will not do."""
     try:
-        return cast(Pipeline, Pipeline.load(name))
+        loaded = cast(Pipeline, Pipeline.load(name))
     except ValueError as error:
         raise MisuseError(
             f"there is no pipeline '{name}': `lockstep up` saves the one that the environment describes, and the "
             "Prefect UI shows the others under Blocks."
         ) from error
+    check_prefix(loaded.settings.tenants, loaded.source.prefix)
+    return loaded
 
 
 def reloaded(pipeline: Pipeline) -> Pipeline:
