@@ -21,6 +21,7 @@ from deployments.environment import Environment
 from deployments.parts import Endpoints
 from tasks.errors import MisuseError
 from tasks.fingerprint import FOLLOWING
+from tasks.tenants import check_prefix
 
 TYPES: tuple[type[Block], ...] = (
     AwsCredentials,
@@ -108,6 +109,7 @@ def save(pipeline: Pipeline, name: str, no_longer_named: Collection[str] = ()) -
         given = {*pipeline.settings.model_fields_set, *no_longer_named}
         kept = {name: getattr(before.settings, name) for name in FOLLOWING if name not in given}
         pipeline = pipeline.model_copy(update={"settings": pipeline.settings.model_copy(update=kept)})
+    check_prefix(pipeline.settings.tenants, pipeline.source.prefix)
     if "model_name" in no_longer_named:
         default = Embedder.model_fields["model_name"].default
         embedder = pipeline.embedder.model_copy(update={"model_name": default})

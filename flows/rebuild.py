@@ -25,6 +25,7 @@ from tasks.golden import read_golden
 from tasks.lease import next_of, writing
 from tasks.models import Swap
 from tasks.pipelines import load_pipeline
+from tasks.tenants import check_prefix
 from tasks.tools import Tools, connect
 
 ROUNDS = 10
@@ -46,6 +47,7 @@ def rebuild(
     """
     started, say = time.monotonic(), get_run_logger().info
     block = changed(load_pipeline(pipeline), settings, embed_model)
+    check_prefix(block.settings.tenants, block.source.prefix)
     if promote != "manual" and block.settings.golden:
         read_golden(block.settings.golden, block.source)  # a bad line is told now, not after hours of embedding
     with connect(block, flow_run.id or "") as tools:

@@ -26,6 +26,7 @@ CONNECT_SECONDS = 10.0
 LONGEST_PAUSE = 20.0
 TOKENIZE_SECONDS = 5.0
 _LIMIT = re.compile(r"(?:maximum context length|max_model_len|context length|context window)\D{0,20}?(\d{2,9})")
+_SECONDS = re.compile(r"\d{1,6}(?:\.\d+)?")
 _NEEDED = re.compile(r"(\d{1,9}) (?:input tokens|prompt tokens|tokens? (?:from|in) the (?:input|messages|prompt))")
 
 without_tokenizer: set[tuple[str, str]] = set()
@@ -262,6 +263,6 @@ def _pause(state: RetryCallState) -> float:
     """Return the seconds to wait: those that the server asks for, else growing ones."""
     error = state.outcome.exception() if state.outcome else None
     headers = getattr(getattr(error and error.__cause__, "response", None), "headers", {})
-    asked = re.fullmatch(r"\s*(\d{1,6}(?:\.\d+)?)\s*", headers.get("retry-after", ""))
-    seconds = float(asked[1]) if asked else 0.5 * 2**state.attempt_number * random.uniform(0.75, 1.0)
+    asked = _SECONDS.fullmatch(headers.get("retry-after", "").strip())
+    seconds = float(asked[0]) if asked else 0.5 * 2**state.attempt_number * random.uniform(0.75, 1.0)
     return min(seconds, LONGEST_PAUSE)

@@ -19,7 +19,9 @@ from tasks.reply import Cited, Draft
 
 MOST_CLAIMS, MOST_CITATIONS = 8, 3
 TEXT_LENGTH, QUOTE_LENGTH, SHORTEST_QUOTE = 400, 240, 12
-_BLOCK = re.compile(r"\A\s*```(?:json)?\s*(.*?)\s*(?:```\s*)?\Z", re.DOTALL)
+_BEGIN = re.compile(r'\{[^\[\]{}]*"(claims|sentences)"\s*+:\s*+\[')
+_BETWEEN = re.compile(r"[ \t\r\n,]*+")
+_REFUSES = re.compile(r'\{\s*+"answerable"\s*+:\s*+false\b')
 
 
 class Quoted(BaseModel):
@@ -86,7 +88,10 @@ def assignment_schema(sentences: int, passages: int) -> dict[str, Any]:
 
 def bare(text: str) -> str:
     """Return an answer without the block of Markdown that some models put around it."""
-    return _BLOCK.sub(r"\1", text).strip()
+    text = text.strip()
+    if not text.startswith("```"):
+        return text
+    return text[3:].removeprefix("json").removesuffix("```").strip()
 
 
 def parse(kind: type[Whole], text: str) -> Whole | None:
@@ -105,12 +110,12 @@ def _readable(value: Any) -> Any:
 def complete(kind: type[Item], name: str, text: str) -> list[Item]:
     """Return the items of the array ``name`` that are complete in JSON that broke off, or is still being written."""
     text = bare(text)
-    begin = re.search(rf'\A{{[^\[\]{{}}]*"{name}"\s*:\s*\[', text)
-    position, decoder, found = begin.end() if begin else len(text), json.JSONDecoder(), []
+    begin = _BEGIN.match(text)
+    position, decoder, found = begin.end() if begin and begin[1] == name else len(text), json.JSONDecoder(), []
     while position < len(text):
-        position += len(text[position:]) - len(text[position:].lstrip(" \t\r\n,"))
+        between = _BETWEEN.match(text, position)
         try:
-            value, position = decoder.raw_decode(text, position)
+            value, position = decoder.raw_decode(text, between.end() if between else position)
             found.append(kind.model_validate(_readable(value)))
         except (ValueError, RecursionError):
             break
@@ -119,7 +124,7 @@ def complete(kind: type[Item], name: str, text: str) -> list[Item]:
 
 def refuses(text: str) -> bool:
     """Say whether JSON that may not be whole says that the passages do not hold the answer."""
-    return bool(re.match(r'\{\s*"answerable"\s*:\s*false\b', bare(text)))
+    return bool(_REFUSES.match(bare(text)))
 
 
 def cited(citations: list[Quoted]) -> tuple[Cited, ...]:

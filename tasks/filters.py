@@ -28,6 +28,9 @@ LONGEST = 10_000
 DEEPEST = 50
 NESTING = re.compile(r"\(|\bnot\b", re.IGNORECASE)
 """What may lie inside each other: each costs the parser, and the server's, some of its stack."""
+FIELD = re.compile(r"(?!(?:and|or|not)\b)(metadata\.[\w.-]++|[a-z_]++)", re.IGNORECASE)
+BARE = re.compile(r"[^\s()\"'=<>!^,]++")
+NUMBER = re.compile(r"[+-]?[0-9]{1,9}")
 EQUAL, ORDERED, START = ("=", "!="), ("<", "<=", ">", ">="), ("^=",)
 OPERATORS = {
     "prefix": ("=",),
@@ -78,9 +81,9 @@ def _grammar() -> ParserElement:
 
     word = functools.partial(pp.CaselessKeyword)
     quoted = pp.QuotedString('"', esc_char="\\") | pp.QuotedString("'", esc_char="\\")
-    bare = pp.Regex(r"[^\s()\"'=<>!^,]+")
+    bare = pp.Regex(BARE)
     value = quoted | bare
-    field = pp.Regex(r"(?!(?:and|or|not)\b)(metadata\.[\w.-]+|[a-z_]+)", re.IGNORECASE)
+    field = pp.Regex(FIELD)
     operator = pp.one_of([*EQUAL, *ORDERED, *START])
     several = word("in") + pp.Suppress("(") + pp.Group(pp.DelimitedList(value)) + pp.Suppress(")")
     comparison = (field - (several | operator - value)).set_parse_action(lambda found: _comparison(*found))
@@ -140,7 +143,7 @@ def _plain(field: str, operator: str, literals: Sequence[str]) -> str:
 
 
 def _page(value: str) -> int:
-    if not re.fullmatch(r"[+-]?[0-9]{1,9}", value):
+    if not NUMBER.fullmatch(value):
         raise MisuseError(f"page in a filter is a number of at most nine digits, not '{value[:40]}'.")
     return int(value)
 

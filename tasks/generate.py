@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 
 MARKED_NOTE = "the chat server writes no JSON by a schema: citations are [n] marks, their quotes found by Lockstep"
 CUT_NOTE = "the answer came to LOCKSTEP_MAX_ANSWER_TOKENS and was cut off: what is complete of it is shown"
-_LINE = re.compile(r"^\W*(\d{1,3})\s*[:.)]\s*((?:\s*\[[\d\s,]+\])+)", re.MULTILINE)
+_LINE = re.compile(r"^[^\w\n]*+(\d{1,3})\s*+[:.)]((?:\s*+\[[\d\s,]++\])+)", re.MULTILINE)
 
 Tell = Callable[[Draft, Prompt], None]
 """Is told each piece of the answer as soon as it is complete."""

@@ -60,7 +60,7 @@ def _golden(line: str, where: str) -> Golden:
             raise TypeError(relevant)
         rest = {name: str(given.get(name) or "") for name in ("answer", "tenant")}
         return Golden(checked(given["question"]), tuple(dict.fromkeys(relevant)), **rest)
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise MisuseError(f"{where} {EXPECTED}: {line[:80]}") from error
     except MisuseError as error:
         raise MisuseError(f"{where}: {error}") from error

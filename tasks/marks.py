@@ -7,10 +7,10 @@ import re
 MARK = re.compile(r"\s?\[(\d{1,3}(?:\s*,\s*\d{1,3})*)\]")
 _BREAK = re.compile(
     # The end of a sentence, with the marks behind it, before something that is not in lower case; or a line's end.
-    r"(?:(?<=[.!?])|(?<=[.!?][\"'”’)])|(?<=\d\]))(?P<space>[^\S\n]+)(?=[^\sa-z\[])|(?P<line>\s*\n\s*)"
+    r"(?:(?<=[.!?])|(?<=[.!?][\"'”’)])|(?<=\d\]))(?P<space>[^\S\n]++)(?=[^\sa-z\[])|(?P<line>(?<!\s)[^\S\n]*+\n\s*+)"
 )
-_NUMBERING = re.compile(r"[\s*#>(-]*(?:\d{1,3}|[A-Za-z])[.)]*[\s*]*")
-_NUMBERED = re.compile(r"[\s*#>(-]*(?:\d{1,3}|[A-Za-z])[.)]+[\s*]+(?=\S)")
+_NUMBERING = re.compile(r"\A[\s*#>(-]*(?:\d{1,3}|[A-Za-z])[.)]*[\s*]*")
+_NUMBERED = re.compile(r"\A[\s*#>(-]*(?:\d{1,3}|[A-Za-z])[.)]+[\s*]+(?=\S)")
 _SAYS = re.compile(r"\w")
 
 
@@ -50,7 +50,7 @@ def pieces(text: str) -> list[tuple[str, str]]:
     begin = 0
     for match in _BREAK.finditer(text):
         at_line = not found or "\n" in found[-1][1]
-        if match["space"] and at_line and _NUMBERING.fullmatch(text, begin, match.start()):
+        if match["space"] and at_line and _NUMBERING.fullmatch(text[begin : match.start()]):
             continue
         if match.start() > begin:
             found.append((text[begin : match.start()], match[0]))

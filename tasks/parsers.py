@@ -20,15 +20,17 @@ from tasks.formats import Format, detect
 from tasks.models import Element
 from tasks.tables import html_rows, row_lines
 
-ATTRIBUTE_LIST = re.compile(r"\s*\{\s*[#.:][^{}]*\}\s*$")
+ATTRIBUTE_LIST = re.compile(r"(?<!\s)\s*+\{\s*+[#.:][^{}]*+\}\s*+$")
 """'Heading { #anchor }': Markdown's attribute list, which is not part of the heading."""
 FRONT_MATTER = re.compile(
     r"\A---[ \t]*\n(?=(?:#[^\n]*\n)*[\w\"'-][^\n:]*:\s)(?:[^\n]*\n)*?(?:---|\.\.\.)[ \t]*(?:\n|\Z)"
 )
 """YAML between two rules at the very start; text between two rules is only text."""
-COMMENT = re.compile(r"<!--.*?-->", re.DOTALL)
-CLOSED_BLOCK = re.compile(r"<(/?)(?:details|summary|figure|figcaption|fieldset|form)\b[^>]*>", re.IGNORECASE)
-CAPTION = re.compile(r"(<table\b[^>]*>\s*)<caption\b[^>]*>(.*?)</caption>", re.IGNORECASE | re.DOTALL)
+CLOSED_BLOCK = re.compile(r"<(/?)(?:details|summary|figure|figcaption|fieldset|form)\b[^\s/<>]*+", re.IGNORECASE)
+ATTRIBUTES = r"\b(?:[^<>]|<(?![a-z/!]))*+>"
+CAPTION = re.compile(
+    rf"(<table{ATTRIBUTES}\s*+)<caption{ATTRIBUTES}((?:[^<]|<(?!/?caption\b))*+)</caption>", re.IGNORECASE
+)
 LEFT_OUT = {"Header", "Footer", "PageBreak", "PageNumber", "Image"}
 LONGEST_HEADING = 200
 DEEPEST_HEADING = 6
@@ -123,7 +125,16 @@ def _partition_text(text: str, found: Format) -> Iterable[Any]:
 
 def opened(html: str) -> str:
     """Return HTML with the blocks that unstructured leaves out, such as <details>, as blocks that it reads."""
-    return CAPTION.sub(r"<p>\2</p>\1", CLOSED_BLOCK.sub(r"<\1div>", COMMENT.sub("", html)))
+    return CAPTION.sub(r"<p>\2</p>\1", CLOSED_BLOCK.sub(r"<\1div", without_comments(html)))
+
+
+def without_comments(html: str) -> str:
+    """Return HTML without its comments; one that does not end is left as it is."""
+    kept, at = [], 0
+    while (begin := html.find("<!--", at)) >= 0 and (end := html.find("-->", begin + 4)) >= 0:
+        kept.append(html[at:begin])
+        at = end + 3
+    return "".join([*kept, html[at:]])
 
 
 def refuse_if_too_deep(html: str) -> None:

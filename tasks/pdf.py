@@ -11,6 +11,8 @@ from tasks.models import Element
 
 SENTENCE_END = re.compile(r"[.!?:;。！？][\"')\]»”]*$")
 LIST_ITEM = re.compile(r"(?:[-–•*▪◦]|\d{1,3}[.)])\s")
+DIGITS = re.compile(r"\d+")
+BREAK = re.compile("[\u0002\ufffe](.)")
 HYPHENS = "\u0002\ufffe\u00ad"
 """What PDFium returns for a hyphen that only breaks a line."""
 SHORT_LINE = 0.7
@@ -54,7 +56,7 @@ def without_running_lines(pages: list[list[str]]) -> list[list[str]]:
 
 
 def _shape(line: str) -> str:
-    return re.sub(r"\d+", "#", line.strip())
+    return DIGITS.sub("#", line.strip())
 
 
 def paragraphs(page: list[str]) -> list[str]:
@@ -90,5 +92,5 @@ def _joined(text: str, line: str) -> str:
 
 def _unbroken(text: str) -> str:
     """Drop the hyphens that only broke a line; one before a capital or a digit is part of the word."""
-    marked = re.sub("[\u0002\ufffe](.)", lambda match: match[1] if match[1].islower() else f"-{match[1]}", text)
+    marked = BREAK.sub(lambda match: match[1] if match[1].islower() else f"-{match[1]}", text)
     return marked.translate({ord(mark): None for mark in HYPHENS})

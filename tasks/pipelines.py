@@ -8,21 +8,24 @@ from blocks.embedder import Embedder
 from blocks.pipeline import Pipeline
 from tasks.errors import MisuseError
 from tasks.logs import clean_logs
+from tasks.tenants import check_prefix
 
 
 def load_pipeline(name: str) -> Pipeline:
-    """Return the saved pipeline block of that name. Raises ``MisuseError`` when there is none.
+    """Return the saved pipeline block of that name. Raises ``MisuseError`` when there is none, or it will not do.
 
     It holds addresses and passwords: from here on the lines that this process logs are cleaned.
     """
     clean_logs()
     try:
-        return cast(Pipeline, Pipeline.load(name))
+        loaded = cast(Pipeline, Pipeline.load(name))
     except ValueError as error:
         raise MisuseError(
             f"there is no pipeline '{name}': `lockstep up` saves the one that the environment describes, and the "
             "Prefect UI shows the others under Blocks."
         ) from error
+    check_prefix(loaded.settings.tenants, loaded.source.prefix)
+    return loaded
 
 
 def reloaded(pipeline: Pipeline) -> Pipeline:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from tasks.models import Embedded
 from tasks.schema import NO_PAGE, WORDS_BYTES
-from tasks.tenants import tenant_of
+from tasks.tenants import check_prefix, tenant_of
 from tasks.words import words
 
 if TYPE_CHECKING:
@@ -25,6 +25,9 @@ class Columns:
     words: bool = False
     tenant: bool = False
     prefix: str = ""
+
+    def __post_init__(self) -> None:
+        check_prefix(self.tenant, self.prefix)
 
     def of(self, chunk: Chunk) -> dict[str, str]:
         """Return a chunk's values of these columns."""

@@ -19,6 +19,8 @@ KEY_BYTES = 1024
 TEXT_BYTES = 65_535
 WORDS_BYTES = 65_535
 HEADING_BYTES = 8192
+NUMBERS = re.compile(r"\d+")
+GENERATION = re.compile(r"\d{4,}")
 NO_PAGE = 0
 """Pages count from 1; older servers have no nullable fields."""
 
@@ -48,7 +50,7 @@ def abilities(version: str) -> Abilities:
     Milvus Lite has both since 3.0 and says 'milvus_lite-3.2.2'.
     """
     lite = version.startswith("milvus_lite")
-    numbers = tuple(int(n) for n in re.findall(r"\d+", version)[:2]) or (0,)
+    numbers = tuple(int(n) for n in NUMBERS.findall(version)[:2]) or (0,)
     if lite:
         return Abilities(version, numbers >= (3,), numbers >= (3,), numbers, lite)
     return Abilities(version, numbers >= (2, 5), numbers >= (2, 4), numbers, lite)
@@ -61,8 +63,8 @@ def physical(alias: str, number: int) -> str:
 
 def generation_number(alias: str, collection: str) -> int | None:
     """Return the number in a generation's name, or None when it is not one of the alias."""
-    match = re.fullmatch(rf"{re.escape(alias)}_g(\d{{4,}})", collection)
-    return int(match[1]) if match else None
+    name, _, number = collection.rpartition("_g")
+    return int(number) if name == alias and GENERATION.fullmatch(number) else None
 
 
 def fields(client: MilvusClient, dimension: int, can: Abilities, tenants: bool = False) -> CollectionSchema:

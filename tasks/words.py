@@ -21,7 +21,7 @@ WORDS = 1
 TOKEN = re.compile(r"\w+")
 SEAM = re.compile(r"_+|(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
 """Where the parts of an identifier meet: response_model, readItems, HTTPException."""
-UNSPACED = re.compile(r"[\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7af\u0e00-\u0e7f]+")
+UNSPACED = re.compile(r"([\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7af\u0e00-\u0e7f]++)")
 """Scripts that put no spaces between words: their neighbouring characters are taken in pairs."""
 STOP_WORDS = """
     a about an and are as at be been but by can could did do does for from had has have how i if in into is it its me
@@ -40,7 +40,7 @@ def words(text: str) -> list[str]:
 
 def _of_token(token: str) -> Iterator[str]:
     if UNSPACED.search(token):
-        for run in re.split(f"({UNSPACED.pattern})", token):
+        for run in UNSPACED.split(token):
             yield from _pairs(run) if UNSPACED.fullmatch(run) else filter(None, [run.lower()])
         return
     parts = [part.lower() for part in SEAM.split(token) if part]
