@@ -276,9 +276,7 @@ def test_the_way_is_free_within_two_minutes_and_a_write_ends_before() -> None:
     assert 3 * lease.WRITE_SECONDS + 3 < lease.LASTS_MS / 2000
 
 
-def test_a_write_begins_only_while_it_can_end_within_the_lease(
-    ledger: Ledger, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_write_begins_only_while_it_can_end_within_the_lease(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
     """A writer that cannot renew stops early enough: what it still writes has ended when the next one may begin."""
     monkeypatch.setattr(lease, "LASTS_MS", 4000)
     monkeypatch.setattr(lease, "RENEWED_EVERY_SECONDS", 60)
