@@ -19,7 +19,6 @@ from flows.run_names import rename_run
 from flows.sync import sync
 from tasks.audit import Findings, doubt, look
 from tasks.errors import InconsistentError
-from tasks.lease import writing
 from tasks.pipelines import load_pipeline
 from tasks.report import audit_markdown, findings
 from tasks.retrieve import resolve
@@ -73,6 +72,6 @@ def examine(block: Pipeline, repair: bool) -> tuple[Findings, int]:
             return found, 0
         say("%s: %s; looking again while nothing is written", collection, findings(found))
         wait = block.settings.wait_for_writer_seconds
-        with writing(tools.ledger, collection, f"an audit ({flow_run.name})", wait, say):
+        with tools.writing(collection, f"an audit ({flow_run.name})", wait, say):
             found = look(tools, collection, say)
             return found, doubt(tools, collection, found) if repair and not found.consistent else 0

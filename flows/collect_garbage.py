@@ -7,7 +7,7 @@ from prefect.runtime import flow_run
 
 from flows.run_names import rename_run
 from tasks.garbage import collect
-from tasks.lease import next_of, writing
+from tasks.lease import next_of
 from tasks.pipelines import load_pipeline
 from tasks.tools import connect
 
@@ -21,8 +21,8 @@ def collect_garbage(pipeline: str = "docs") -> list[str]:
         wait = block.settings.wait_for_writer_seconds
         described = f"a collection of garbage ({flow_run.name})"
         with (
-            writing(tools.ledger, next_of(block.alias), described, wait, say),  # not under a rebuild's hands
-            writing(tools.ledger, block.alias, described, wait, say),
+            tools.writing(next_of(block.alias), described, wait, say),  # not under a rebuild's hands
+            tools.writing(block.alias, described, wait, say),
         ):
             dropped: list[str] = collect(tools, block.alias)
     rename_run(f"collect garbage of {block.alias}: {', '.join(dropped) or 'none'}")

@@ -28,7 +28,7 @@ from tasks.errors import GateError, MisuseError, RejectedError
 from tasks.gates import GateReport, gates
 from tasks.generations import Generation, record_force, record_search_params
 from tasks.golden import read_golden
-from tasks.lease import next_of, writing
+from tasks.lease import next_of
 from tasks.models import Swap
 from tasks.overview import side_by_side
 from tasks.pipelines import load_pipeline
@@ -64,7 +64,7 @@ def promote(  # noqa: PLR0913, PLR0917 - they are what the run page shows that i
     with connect(block, flow_run.id or "") as tools:
         wait, described = block.settings.wait_for_writer_seconds, f"a promotion ({flow_run.name})"
         with (
-            writing(tools.ledger, next_of(block.alias), described, wait_seconds, say) as still_mine,
+            tools.writing(next_of(block.alias), described, wait_seconds, say) as still_mine,
             ExitStack() as if_not,
         ):
             chosen, live = to_promote(tools, generation)
@@ -86,7 +86,7 @@ def promote(  # noqa: PLR0913, PLR0917 - they are what the run page shows that i
             if step_by_step:
                 hold_canary(tools, step_by_step)  # from here on each sync of the live generation keeps it in step
             # Only now: a sync of the live generation may start while this one is measured.
-            with writing(tools.ledger, block.alias, described, wait, say):
+            with tools.writing(block.alias, described, wait, say):
                 still_mine()
                 still_beside(tools, chosen.collection, live, step_by_step)
                 record_force(tools.ledger, chosen.collection, forced(report, force, by))

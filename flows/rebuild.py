@@ -22,7 +22,7 @@ from flows.sync import sync
 from tasks.generation import next_generation
 from tasks.generations import add_cost, mark_ready
 from tasks.golden import read_golden
-from tasks.lease import next_of, writing
+from tasks.lease import next_of
 from tasks.models import Swap
 from tasks.pipelines import load_pipeline
 from tasks.tenants import check_prefix
@@ -52,7 +52,7 @@ def rebuild(
         read_golden(block.settings.golden, block.source)  # a bad line is told now, not after hours of embedding
     with connect(block, flow_run.id or "") as tools:
         live = tools.store.live()
-        with writing(tools.ledger, next_of(block.alias), f"a rebuild ({flow_run.name})", 0, say):
+        with tools.writing(next_of(block.alias), f"a rebuild ({flow_run.name})", 0, say):
             collection = next_generation(tools, block.alias, say)
             rename_run(f"rebuild {collection}")
             embedded, reused = fill(tools, pipeline, settings, collection)

@@ -9,7 +9,6 @@ from prefect.runtime import flow_run
 
 from flows.run_names import rename_run
 from flows.sync import sync
-from tasks.lease import writing
 from tasks.models import Swap
 from tasks.pipelines import load_pipeline
 from tasks.swap import swap, to_go_back_to
@@ -27,7 +26,7 @@ def rollback(pipeline: str = "docs", to: int | None = None) -> Swap:
     block = load_pipeline(pipeline)
     with connect(block, flow_run.id or "") as tools:
         wait = block.settings.wait_for_writer_seconds
-        with writing(tools.ledger, block.alias, f"a rollback ({flow_run.name})", wait, say):
+        with tools.writing(block.alias, f"a rollback ({flow_run.name})", wait, say):
             collection, before = to_go_back_to(tools, to)
             swap(tools, collection)
             swapped = time.monotonic() - started

@@ -26,7 +26,6 @@ from tasks.failures import failed
 from tasks.generation import generation
 from tasks.generations import add_cost
 from tasks.judge import judge
-from tasks.lease import writing
 from tasks.models import SyncReport
 from tasks.pipelines import load_pipeline
 from tasks.plan import Plan, plan
@@ -57,8 +56,7 @@ def sync(pipeline: str = "docs", settings: Settings | None = None, into: str | N
         collection = generation(tools, block.alias, into, settings is None, say)
         first = into is None and nothing_answers(tools)
         described = f"sync of '{pipeline}' ({flow_run.name})"
-        with writing(tools.ledger, collection, described, block.settings.wait_for_writer_seconds, say) as check:
-            tools.check_writer = tools.store.check_writer = check
+        with tools.writing(collection, described, block.settings.wait_for_writer_seconds, say):
             todo = plan(tools, collection)
             rename_run(f"sync {collection}: {todo}")
             tools.progress.planned(todo.todo)

@@ -13,7 +13,6 @@ from tasks.errors import FingerprintError, MisuseError
 from tasks.fingerprint import FOLLOWING, as_built, check, fingerprint, ingredients, same_vectors
 from tasks.generations import forget_generation, generation_of, generations, record_search_params, settle
 from tasks.indexes import check_index
-from tasks.lease import writing
 from tasks.pipelines import reloaded, save_pipeline
 from tasks.retries import RETRIED
 from tasks.schema import physical
@@ -153,7 +152,7 @@ def generation(tools: Tools, alias: str, collection: str | None, as_saved: bool,
 
     With ``as_saved`` the pipeline is taken as it is saved now: it may have followed a swap that was waited for.
     """
-    with writing(tools.ledger, alias, "a sync that is starting", tools.settings.wait_for_writer_seconds, say):
+    with tools.writing(alias, "a sync that is starting", tools.settings.wait_for_writer_seconds, say):
         if as_saved:
             tools.work_as(reloaded(tools.pipeline))
         return open_named(tools, collection) if collection else open_generation(tools, say)
@@ -162,6 +161,6 @@ def generation(tools: Tools, alias: str, collection: str | None, as_saved: bool,
 @task(name="open next generation", task_run_name="open the next generation of {alias}", **RETRIED)
 def next_generation(tools: Tools, alias: str, say: Callable[[str], None]) -> str:
     """Return the collection of the generation to build."""
-    with writing(tools.ledger, alias, "a rebuild that is starting", tools.settings.wait_for_writer_seconds, say):
+    with tools.writing(alias, "a rebuild that is starting", tools.settings.wait_for_writer_seconds, say):
         tools.store.check_alias_is_free()
         return open_next(tools, say)

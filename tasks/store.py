@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from tasks.between import between
 from tasks.errors import PartError, TransientError
 from tasks.fingerprint import fingerprint
+from tasks.lease import WRITE_SECONDS
 from tasks.literal import literal
 from tasks.milvus_errors import translated
 from tasks.models import Hit
@@ -62,6 +63,13 @@ class Store:
             # A server that restarted has released its collections: load them again before the next try.
             self._loaded.clear()
             raise
+
+    @contextmanager
+    def _write(self) -> Iterator[dict[str, Any]]:
+        """Make one write, which ends before another writer may begin: see :mod:`tasks.lease`."""
+        with self._writing, self._call() as options:
+            self.check_writer()
+            yield {"timeout": min(options["timeout"], WRITE_SECONDS)}
 
     # Generations
 
@@ -132,14 +140,14 @@ class Store:
         """Drop a generation; one that is gone already is no error. Raises ``PartError`` for the live one."""
         if collection == self.live():
             raise PartError(f"Milvus: {collection} is live, it is not dropped.")
-        with self._call() as options:
+        with self._write() as options:
             self.client.drop_collection(collection, **options)
         self._loaded.discard(collection)
 
     def point_alias(self, collection: str) -> None:
         """Point the alias at a collection, in one call."""
         live = self.live()
-        with self._call() as options:
+        with self._write() as options:
             if live is None:
                 self.client.create_alias(collection, self.alias, **options)
             elif live != collection:
@@ -245,8 +253,7 @@ class Store:
     def delete(self, collection: str, ids: Sequence[str]) -> None:
         """Delete chunks by id."""
         for start in range(0, len(ids), READ_AT_ONCE):
-            with self._writing, self._call() as options:
-                self.check_writer()
+            with self._write() as options:
                 self.client.delete(collection, ids=list(ids[start : start + READ_AT_ONCE]), **options)
             between("some chunks deleted")
 
@@ -320,8 +327,7 @@ class Store:
         """Write rows, replacing those with the same id; returns how many."""
         rows = [dict(row) for row in rows]
         for start in range(0, len(rows), ROWS_AT_ONCE):
-            with self._writing, self._call() as options:
-                self.check_writer()
+            with self._write() as options:
                 self.client.upsert(collection, rows[start : start + ROWS_AT_ONCE], **options)
             between("some rows written")
         return len(rows)

@@ -12,7 +12,6 @@ from tasks.errors import MisuseError
 from tasks.fingerprint import check, ingredients
 from tasks.generation import finish_swap, follow_alias
 from tasks.generations import Generation, generations, mark_ready
-from tasks.lease import writing
 from tasks.retries import RETRIED, patiently
 
 if TYPE_CHECKING:
@@ -97,7 +96,7 @@ def publish(tools: Tools, collection: str, say: Callable[[str], None]) -> None:
 
     Raises ``FingerprintError`` when another first sync, with other settings, was done before.
     """
-    with writing(tools.ledger, tools.store.alias, "a first sync", tools.settings.wait_for_writer_seconds, say):
+    with tools.writing(tools.store.alias, "a first sync", tools.settings.wait_for_writer_seconds, say):
         live = tools.store.live()
         if live is None:
             mark_ready(tools.ledger, collection)

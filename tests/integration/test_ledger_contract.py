@@ -270,9 +270,48 @@ def test_a_writer_that_died_frees_the_way(ledger: Ledger, monkeypatch: pytest.Mo
         assert time.monotonic() - began < 4
 
 
-def test_the_way_is_free_within_a_minute() -> None:
-    assert lease.LASTS_MS <= 60_000
+def test_the_way_is_free_within_two_minutes_and_a_write_ends_before() -> None:
+    assert lease.LASTS_MS <= 120_000
     assert lease.RENEWED_EVERY_SECONDS * 3000 <= lease.LASTS_MS
+    assert 3 * lease.WRITE_SECONDS + 3 < lease.LASTS_MS / 2000
+
+
+def test_a_write_begins_only_while_it_can_end_within_the_lease(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A writer that cannot renew stops early enough: what it still writes has ended when the next one may begin."""
+    monkeypatch.setattr(lease, "LASTS_MS", 4000)
+    monkeypatch.setattr(lease, "RENEWED_EVERY_SECONDS", 60)
+    with lease.writing(ledger, ON, "cut off", 1, print) as check:
+        check()
+        time.sleep(2.1)
+        with pytest.raises(TransientError, match="no longer the writer"):
+            check()
+        assert lease.take(ledger, ON, "other", "the next") == "cut off"
+
+
+def test_who_writes_is_decided_by_the_clock_of_the_ledger(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A machine whose clock is an hour ahead takes no lease away, and one that is behind lets go of none too late."""
+    real = time.time
+    with lease.writing(ledger, ON, "the first", 1, print) as check:
+        for offset in (3600, -3600):
+            monkeypatch.setattr(time, "time", lambda offset=offset: real() + offset)
+            assert lease.take(ledger, ON, "other", "the second") == "the first"
+            check()
+    monkeypatch.setattr(lease, "LASTS_MS", 200)
+    assert lease.take(ledger, ON, "behind", "one whose clock is behind") is None
+    monkeypatch.setattr(time, "time", real)
+    with ledger.transaction() as connection:
+        ends = connection.execute(sa.text("select expires_at from lockstep_writers")).scalar_one()
+    assert abs(ends / 1000 - real()) < 60
+
+
+def test_the_holder_s_clock_goes_on_while_the_machine_sleeps() -> None:
+    import sys
+
+    before = lease.elapsed()
+    time.sleep(0.01)
+    assert lease.elapsed() > before
+    if sys.platform == "linux":
+        assert lease._CLOCK == time.CLOCK_BOOTTIME
 
 
 def test_its_state_differs_after_every_sync_that_changed_something(
