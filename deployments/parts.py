@@ -55,7 +55,7 @@ class Endpoints:
     llm_model: str | None
     prefect_api_url: str
     prefect_ui_url: str
-    prefect_open_url: str
+    prefect_open_url: str = field(repr=False)
     prefect_api_key: SecretStr | None
     prefect_auth_string: SecretStr | None
     worker_name: str
