@@ -1,6 +1,7 @@
 """The `lockstep` command.
 
     lockstep up | down | status       the local stack: what is not configured elsewhere is started
+    lockstep env                      its addresses and secrets, for a shell
     lockstep sync                     bring the index in step with the bucket
     lockstep search Q | ask Q         find chunks | get a cited answer
     lockstep audit [--repair]         prove that the index is what the bucket says
@@ -16,6 +17,7 @@ Exit codes: 0 done, 1 failed, 2 misuse. JSON goes to stdout alone; everything el
 
 from __future__ import annotations
 
+import os
 import sys
 import traceback
 from collections.abc import Callable
@@ -63,7 +65,7 @@ def up(as_json: Json = False) -> None:
     if as_json:
         show.as_json({"parts": [_part(part) for part in parts], "ui": started.endpoints.prefect_ui_url})
     else:
-        show.out.print(f"Prefect UI: {started.endpoints.prefect_ui_url}")
+        show.ui_link(started.endpoints)
     if missing := [f"{part.name}: {part.detail}" for part in parts if part.state == "down"]:
         raise PartError(f"the local parts are up, but {'; '.join(missing)}")
 
@@ -80,6 +82,7 @@ def down() -> None:
 def status(as_json: Json = False) -> None:
     """Say which parts are up and where, and what is in canary. Exits with 1 when a part is down."""
     from deployments import environment, show, stack
+    from deployments.state import load
 
     env = environment.load()
     parts, canary = stack.status(env), stack.canary(env)
@@ -88,8 +91,24 @@ def status(as_json: Json = False) -> None:
     else:
         show.parts_table(parts)
         show.canary_line(canary)
+        if any(part.name == "prefect" and part.state == "up" for part in parts):
+            show.ui_link(stack.resolve(env, load(env.home)))
     if any(part.state == "down" for part in parts):
         raise typer.Exit(1)
+
+
+@app.command("env")
+def env_command(as_json: Json = False) -> None:
+    """Print the addresses and secrets in force as a shell's exports: eval "$(lockstep env)".
+
+    Then `prefect`, `aws` and scripts reach the local stack. Exits with an error when it does not run.
+    """
+    from deployments import environment, show, stack
+    from deployments.exports import exports, lines
+
+    env = environment.load()
+    found = exports(env, stack.endpoints(env))
+    show.as_json(found) if as_json else sys.stdout.write(lines(found))
 
 
 def _part(part: Any) -> dict[str, Any]:
@@ -243,8 +262,9 @@ def main() -> None:
 def main_with(run: Callable[[], Any]) -> None:
     """Run something as the command does: errors end in one sentence and an exit code.
 
-    No stack trace reaches the person: that of an unexpected error goes to a file.
+    No stack trace reaches the person: that of an unexpected error goes to a file. What is written is the owner's alone.
     """
+    os.umask(0o077)
     try:
         run()
     except MisuseError as error:

@@ -33,7 +33,7 @@ def run() -> None:
         show.out.print(f"\n[bold]{question}[/]")
         ask(question)
     here = open_session(env).here
-    show.out.print(f"\nEvery run is in the Prefect UI: {here.prefect_ui_url}/runs")
+    show.out.print(f"\nEvery run is in the Prefect UI: {here.prefect_open_url}")
     show.out.print("Ask more with `.venv/bin/lockstep ask '…'`; stop everything with `.venv/bin/lockstep down`.")
 
 

@@ -15,7 +15,7 @@ from blocks.pipeline import Pipeline
 from deployments.environment import Environment, inherit, prefect_environment
 from deployments.parts import Endpoints
 from deployments.register import describe, register_types, save
-from deployments.state import load
+from deployments.state import exclusive, load, replace
 from tasks.errors import PartError
 
 PREFECT_YAML = Path(__file__).parent.parent / "prefect.yaml"
@@ -102,7 +102,5 @@ def _remembered(env: Environment) -> dict[str, str]:
 
 
 def _remember(env: Environment, what: str, mark: str) -> None:
-    path = env.home / "registered.json"
-    written = path.with_suffix(".new")
-    written.write_text(json.dumps({**_remembered(env), what: mark}, indent=1))
-    written.replace(path)
+    with exclusive(env.home, lambda _line: None, lock="registered.lock"):
+        replace(env.home / "registered.json", json.dumps({**_remembered(env), what: mark}, indent=1))

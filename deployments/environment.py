@@ -21,6 +21,7 @@ from dotenv import dotenv_values
 from pydantic import AfterValidator, BaseModel, Field, SecretStr, StringConstraints, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from deployments import state
 from deployments.state import State
 from tasks.errors import MisuseError
 
@@ -33,9 +34,19 @@ NEARLY = 0.85
 
 
 def _database_url(secret: SecretStr) -> SecretStr:
-    if "://" not in secret.get_secret_value():
+    """Return a database address that means the same file in whatever folder a process runs."""
+    url = secret.get_secret_value()
+    if "://" not in url:
         raise ValueError("no scheme")
-    return secret
+    scheme, _, path = url.partition(":///")
+    if not scheme.startswith("sqlite"):
+        return secret
+    if not path or path.startswith(":memory:"):
+        raise ValueError("in memory, so another one in each process")
+    # Of an absolute path the fourth slash is the first of the rest; `file:` addresses are SQLite's own.
+    if path.startswith(("/", "file:")):
+        return secret
+    return SecretStr(f"{scheme}:///{Path.cwd() / path}")
 
 
 HttpUrl = Annotated[str, StringConstraints(pattern=r"^https?://[^\s/]+"), AfterValidator(lambda url: url.rstrip("/"))]
@@ -158,12 +169,21 @@ def load() -> Environment:
         env = Environment(settings_overrides=_overrides(given))
     except ValidationError as error:
         raise MisuseError(_explain(error, Environment, given)) from None
+    env = _without_own(env)
     if env.aws_endpoint_url and "BUCKET" not in given:
         raise MisuseError(
             "AWS_ENDPOINT_URL is set, but BUCKET is not: set BUCKET to the bucket to keep in step with "
             "(only the embedded S3 has one by default)."
         )
     return env
+
+
+def _without_own(env: Environment) -> Environment:
+    """Leave out the addresses of this home's own parts: what `lockstep env` exported configures nothing."""
+    own = state.load(env.home)
+    parts = {"aws_endpoint_url": "s3", "milvus_uri": "milvus", "prefect_api_url": "prefect"}
+    taken = [field for field, part in parts.items() if (url := getattr(env, field)) and url == own.url(part)]
+    return env.model_copy(update=dict.fromkeys(taken))
 
 
 def prefect_environment(env: Environment, state: State) -> dict[str, str]:
@@ -185,6 +205,11 @@ def prefect_environment(env: Environment, state: State) -> dict[str, str]:
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
         "PREFECT_CLI_PROMPT": "false",
         "DO_NOT_TRACK": "1",
+        "SCARF_NO_ANALYTICS": "1",
+        "HF_HUB_DISABLE_TELEMETRY": "1",
+        "RAY_USAGE_STATS_ENABLED": "0",
+        "PREFECT_API_KEY": "",
+        "PREFECT_API_AUTH_STRING": "",
         "LOCKSTEP_HOME": str(env.home),
         "BUCKET": env.bucket,
         "PREFIX": env.prefix,
@@ -194,8 +219,16 @@ def prefect_environment(env: Environment, state: State) -> dict[str, str]:
     }
     if api_url := env.prefect_api_url or state.url("prefect"):
         variables["PREFECT_API_URL"] = api_url
-    secrets = {"PREFECT_API_KEY": env.prefect_api_key, "PREFECT_API_AUTH_STRING": env.prefect_api_auth_string}
+    key = env.prefect_api_key if env.prefect_api_url else None
+    secrets = {"PREFECT_API_KEY": key, "PREFECT_API_AUTH_STRING": prefect_auth(env, state)}
     return variables | {name: secret.get_secret_value() for name, secret in secrets.items() if secret}
+
+
+def prefect_auth(env: Environment, state: State) -> SecretStr | None:
+    """Return user:password of the Prefect in force: the configured one has the person's, the embedded one its own."""
+    if env.prefect_api_url:
+        return env.prefect_api_auth_string
+    return SecretStr(state.prefect_auth) if state.prefect_auth else None
 
 
 def inherit(variables: Mapping[str, str]) -> dict[str, str]:
@@ -206,7 +239,7 @@ def inherit(variables: Mapping[str, str]) -> dict[str, str]:
     """
     own = {name: value for name, value in os.environ.items() if not name.startswith("RCLONE_")}
     path = f"{Path(sys.executable).parent}{os.pathsep}{own.get('PATH', os.defpath)}"
-    return {**own, "PATH": path, **variables}
+    return {name: value for name, value in {**own, "PATH": path, **variables}.items() if _counts(name, value)}
 
 
 def _given() -> dict[str, str]:
@@ -285,4 +318,13 @@ def _no_proxy_for_local() -> dict[str, str]:
 
 def enter(variables: Mapping[str, str]) -> None:
     """Make this process run under ``variables``; call it before Prefect is imported."""
-    os.environ.update(variables)
+    for name, value in variables.items():
+        if _counts(name, value):
+            os.environ[name] = value
+        else:
+            os.environ.pop(name, None)
+
+
+def _counts(name: str, value: str) -> bool:
+    """Tell whether a variable is to be there: Prefect takes empty credentials for credentials."""
+    return bool(value) or name not in ("PREFECT_API_KEY", "PREFECT_API_AUTH_STRING")

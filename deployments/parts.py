@@ -3,7 +3,7 @@
     part      started as                         not started when
     s3        rclone serve s3 HOME/s3            AWS_ENDPOINT_URL is set
     milvus    milvus-lite server HOME/milvus     MILVUS_URI is set
-    prefect   prefect server, data HOME/prefect  PREFECT_API_URL is set
+    prefect   a Prefect server behind a gate, data HOME/prefect  PREFECT_API_URL is set
     worker    prefect worker, pool lockstep      (always started; it needs prefect)
 
 The ledger (a database) and vLLM are only ever used: see ``USED``.
@@ -23,7 +23,8 @@ from pathlib import Path
 from pydantic import SecretStr
 
 from deployments import health
-from deployments.environment import Environment, prefect_environment
+from deployments.environment import Environment, prefect_auth, prefect_environment
+from deployments.prefect_server import opening
 from deployments.state import State
 from tasks.errors import MisuseError
 
@@ -33,7 +34,10 @@ WORKER_MARK = "_LOCKSTEP_WORKER"
 
 @dataclass(frozen=True)
 class Endpoints:
-    """The addresses and credentials in force; an embedded part that never ran has the address ""."""
+    """The addresses and credentials in force; an embedded part that never ran has the address "".
+
+    ``prefect_open_url`` opens the UI without a password to type; with an embedded server it is as secret as that.
+    """
 
     s3_endpoint: str
     s3_access_key: str | None
@@ -51,6 +55,7 @@ class Endpoints:
     llm_model: str | None
     prefect_api_url: str
     prefect_ui_url: str
+    prefect_open_url: str = field(repr=False)
     prefect_api_key: SecretStr | None
     prefect_auth_string: SecretStr | None
     worker_name: str
@@ -122,8 +127,9 @@ def resolve(env: Environment, state: State) -> Endpoints:
         llm_model=env.llm_model,
         prefect_api_url=api_url,
         prefect_ui_url=_ui_url(api_url),
+        prefect_open_url=_open_url(env, state, _ui_url(api_url)),
         prefect_api_key=env.prefect_api_key if env.prefect_api_url else None,
-        prefect_auth_string=env.prefect_api_auth_string,
+        prefect_auth_string=prefect_auth(env, state),
         # The same name after each restart, so that the pool's page does not fill with dead workers;
         # another home on this machine is another worker.
         worker_name=f"{socket.gethostname()}-{zlib.crc32(str(env.home).encode()):08x}",
@@ -136,6 +142,10 @@ def _ui_url(api_url: str) -> str:
     if cloud:
         return "{}app.{}/account/{}/workspace/{}".format(*cloud.groups())
     return api_url.removesuffix("/api")
+
+
+def _open_url(env: Environment, state: State, ui_url: str) -> str:
+    return ui_url if env.prefect_api_url or not state.prefect_auth else opening(ui_url, state.prefect_auth)
 
 
 def _tool(name: str, variable: str) -> str:
@@ -188,13 +198,21 @@ def _prefect(env: Environment, state: State, port: int) -> Command:
     folder = env.home / "prefect"
     url = f"http://127.0.0.1:{port}/api"
     database = f"sqlite+aiosqlite:///{folder / 'prefect.db'}"
-    program = _tool("prefect", "PREFECT_API_URL")
     return Command(
-        argv=(program, "server", "start", "--host", "127.0.0.1", "--port", str(port)),
+        # Not `prefect server start`, which answers under every name that points here: see there.
+        argv=(sys.executable, "-m", "deployments.prefect_server", str(port)),
         url=url,
         variables={
             **prefect_environment(env, state),
             "PREFECT_API_URL": url,
+            # The home folder, where it runs, is no place for Python to look for modules.
+            "PYTHONSAFEPATH": "1",
+            # Without a password every page that a person opens, and every user of the machine, may read all blocks
+            # with their secrets, and have the worker run a command.
+            "PREFECT_SERVER_API_AUTH_STRING": state.prefect_auth,
+            "PREFECT_SERVER_CORS_ALLOWED_ORIGINS": url.removesuffix("/api"),
+            # Under PREFECT_HOME. In memory, where they are by default, a restart ends each run that holds one.
+            "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE": "prefect.server.concurrency.lease_storage.filesystem",
             # Otherwise the page asks the API at port 4200, whatever port the server has.
             "PREFECT_SERVER_UI_API_URL": url,
             # Otherwise the UI is unpacked into site-packages, which may be read-only.

@@ -39,6 +39,8 @@ def spawn(argv: Sequence[str], variables: Mapping[str, str], home: Path, log: Pa
             cwd=home,
             env=inherit(variables),
             start_new_session=True,
+            # What the parts write in the home is nobody else's.
+            umask=0o077,
         )
 
 

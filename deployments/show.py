@@ -27,6 +27,7 @@ from tasks.progress import listener
 from tasks.shown import escaped_json, one_line, visible
 
 if TYPE_CHECKING:
+    from deployments.parts import Endpoints
     from deployments.stack import PartStatus
     from tasks.audit import Findings
     from tasks.models import Answer, Citation, Hit, Swap, SyncReport
@@ -157,6 +158,12 @@ def parts_table(parts: Sequence[PartStatus]) -> None:
         state = f"[{colours.get(part.state, 'dim')}]{part.state:<{states}}[/]"
         row = f"{part.name:<{names}}  {state}  {escape((part.url or '').ljust(urls))}  {escape(part.detail or '')}"
         out.print(row.rstrip())
+
+
+def ui_link(here: Endpoints) -> None:
+    """Print where the Prefect UI is. Of an embedded server the link holds the password: it goes to a terminal, not into
+    JSON, logs or artifacts."""
+    out.print(f"Prefect UI: {escape(here.prefect_open_url)}")
 
 
 def canary_line(canary: dict[str, Any] | None) -> None:

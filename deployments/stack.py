@@ -25,7 +25,20 @@ from typing import Any, Literal
 from deployments import health, processes
 from deployments import state as memory
 from deployments.environment import Environment
-from deployments.parts import SCHEDULE, STOPS, USED, WAVES, WORKER, WORKER_MARK, Check, Endpoints, Part, Used, resolve
+from deployments.parts import (
+    PREFECT,
+    SCHEDULE,
+    STOPS,
+    USED,
+    WAVES,
+    WORKER,
+    WORKER_MARK,
+    Check,
+    Endpoints,
+    Part,
+    Used,
+    resolve,
+)
 from deployments.state import Record, Report, State
 from tasks.errors import LockstepError, MisuseError, PartError
 from tasks.shown import hidden
@@ -34,6 +47,8 @@ LOG_LINES = 15
 POLL_SECONDS = 0.1
 # How long a part that was running before, or that is not ours, may take to answer.
 PATIENCE_SECONDS = 15.0
+# How the names of what Lockstep makes in its home begin.
+MADE = ("state.", "lock", "registered.", "logs", "ledger.db", "prefect", "milvus", "s3", "rclone", "samples")
 
 
 class StartError(LockstepError):
@@ -71,14 +86,19 @@ def up(env: Environment, report: Report) -> Stack:
     began = time.monotonic()
     try:
         env.home.mkdir(mode=0o700, parents=True, exist_ok=True)
-        (env.home / "logs").mkdir(exist_ok=True)
+        _make_private(env.home)
+        for name in ("logs", "prefect", "milvus"):
+            (env.home / name).mkdir(mode=0o700, exist_ok=True)
     except OSError as error:
         raise MisuseError(
             f"LOCKSTEP_HOME {env.home} cannot be used as a folder: {error.strerror}. Set it to another one."
         ) from error
     rows: list[PartStatus] = []
     with memory.exclusive(env.home, report):
-        state = memory.save(env.home, memory.load(env.home).keyed())
+        state = memory.load(env.home)
+        if not state.prefect_auth:
+            _stop_unguarded(env, state, report)
+        state = memory.save(env.home, state.keyed())
         for wave in WAVES:
             state, found = _raise_wave(wave, env, state, report)
             rows += found
@@ -86,6 +106,23 @@ def up(env: Environment, report: Report) -> Stack:
     for row in used:
         report(_line(row))
     return Stack((*rows, *used), resolve(env, state), time.monotonic() - began)
+
+
+def _make_private(home: Path) -> None:
+    """Take from others what an older Lockstep let them read in a home that they may enter."""
+    if home.stat().st_mode & 0o077:
+        for entry in home.iterdir():
+            if entry.name.startswith(MADE) and not entry.is_symlink():
+                entry.chmod(entry.stat().st_mode & 0o700)
+
+
+def _stop_unguarded(env: Environment, state: State, report: Report) -> None:
+    """Stop a Prefect, and its worker, that an older Lockstep started without a password."""
+    found = {part.name: processes.running(state.records.get(part.name)) for part in (WORKER, PREFECT)}
+    if not PREFECT.configured(env) and found[PREFECT.name]:
+        report("prefect: it runs without a password; starting it again with one")
+        processes.stop(filter(None, [found[WORKER.name]]), [])
+        processes.stop(filter(None, [found[PREFECT.name]]), [])
 
 
 def down(env: Environment, report: Report) -> None:
@@ -182,7 +219,7 @@ def _start_if_gone(part: Part, env: Environment, state: State, report: Report) -
     command = part.command(env, state, port or 0)
     try:
         for folder in command.folders:
-            folder.mkdir(parents=True, exist_ok=True)
+            _make_folder(env.home, folder)
         if process and old and old.url == command.url:
             return state
         if process:
@@ -200,6 +237,13 @@ def _start_if_gone(part: Part, env: Environment, state: State, report: Report) -
         started_at=datetime.now(UTC),
     )
     return memory.save(env.home, state.keeping(record))
+
+
+def _make_folder(home: Path, folder: Path) -> None:
+    """Make a folder and those above it; the modes of ``parents=True`` are whatever the umask says."""
+    for step in reversed([folder, *folder.parents]):
+        if step.is_relative_to(home):
+            step.mkdir(mode=0o700, exist_ok=True)
 
 
 def _port(part: Part, old: Record | None, state: State, report: Report) -> int:

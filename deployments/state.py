@@ -1,4 +1,4 @@
-"""What `lockstep up` remembers between two commands: its processes, their ports, the keys of the embedded S3.
+"""What `lockstep up` remembers between two commands: its processes, their ports, the secrets of the embedded parts.
 
 One file, ``state.json`` in the home folder, readable by its owner alone and replaced whole (a reader sees
 the old one or the new one, never half of one). A process is known by its pid *and* the second it was
@@ -37,12 +37,14 @@ class Record(BaseModel):
 
 
 class State(BaseModel):
-    """All that is remembered; ``access_key`` and ``secret_key`` are those of the embedded S3."""
+    """All that is remembered: ``access_key`` and ``secret_key`` are those of the embedded S3, ``prefect_auth`` is the
+    user:password of the embedded Prefect."""
 
     model_config = ConfigDict(frozen=True)
 
     access_key: str = Field(default="", repr=False)
     secret_key: str = Field(default="", repr=False)
+    prefect_auth: str = Field(default="", repr=False)
     records: Mapping[str, Record] = Field(default_factory=dict)
 
     def url(self, name: str) -> str | None:
@@ -60,10 +62,13 @@ class State(BaseModel):
         return self.model_copy(update={"records": {**self.records, record.name: record}})
 
     def keyed(self) -> State:
-        """Return this state with keys for the embedded S3, made up at random the first time."""
-        if self.access_key:
-            return self
-        return self.model_copy(update={"access_key": secrets.token_hex(10), "secret_key": secrets.token_hex(20)})
+        """Return this state with the secrets of the embedded parts, each made up at random the first time."""
+        made = {}
+        if not self.access_key:
+            made = {"access_key": secrets.token_hex(10), "secret_key": secrets.token_hex(20)}
+        if not self.prefect_auth:
+            made["prefect_auth"] = f"lockstep:{secrets.token_urlsafe(24)}"
+        return self.model_copy(update=made)
 
 
 def load(home: Path) -> State:
@@ -85,23 +90,28 @@ def load(home: Path) -> State:
 
 def save(home: Path, state: State) -> State:
     """Write ``state`` to ``home`` with mode 0600, in one step, and return it."""
-    # mkstemp makes the file 0600, so the keys are never readable by others, not even for a moment.
-    handle, name = tempfile.mkstemp(dir=home, prefix="state.", suffix=".tmp")
-    with os.fdopen(handle, "w") as file:
-        file.write(state.model_dump_json(indent=2))
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(name, home / "state.json")
+    replace(home / "state.json", state.model_dump_json(indent=2))
     return state
 
 
+def replace(path: Path, text: str) -> None:
+    """Put ``text`` in the place of a file, with mode 0600 and in one step: readers see the old one or the new one."""
+    # mkstemp makes the file 0600, so secrets are never readable by others, not even for a moment.
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f"{path.stem}.", suffix=".tmp")
+    with os.fdopen(handle, "w") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(name, path)
+
+
 @contextmanager
-def exclusive(home: Path, report: Report) -> Iterator[None]:
+def exclusive(home: Path, report: Report, lock: str = "lock") -> Iterator[None]:
     """Hold ``home`` against other `up` and `down` commands; waits for them and says so.
 
     The lock belongs to the open file, so the system lets go of it however the command ends.
     """
-    with (home / "lock").open("w") as file:
+    with (home / lock).open("w") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

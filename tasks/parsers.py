@@ -215,9 +215,10 @@ def use_plain_tokenizer() -> None:
 
     It asks spaCy for sentences and verbs, with a model that it downloads on first use. Sentence ends by
     rule and every token a verb give its heuristics what they need: paragraphs of one sentence stay text
-    instead of becoming headings.
+    instead of becoming headings. It reports itself and each file to its makers unless it is told not to, before it
+    is loaded; whoever started this process need not have known that.
     """
-    os.environ["UNSTRUCTURED_DISABLE_NOTICE"] = "1"
+    os.environ.update(UNSTRUCTURED_DISABLE_NOTICE="1", DO_NOT_TRACK="1", SCARF_NO_ANALYTICS="1")
     import spacy
     from spacy.language import Language
     from spacy.tokens import Doc

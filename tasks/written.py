@@ -2,7 +2,9 @@
 
 The key is made of everything that the answer follows from: question, settings, chat model, generation, the passages
 found and the state of the ledger. So any change of the index, and any other setting, leads to another key; nobody has
-to throw anything away for an answer to be right. Kept in Prefect's result storage.
+to throw anything away for an answer to be right. Kept in Prefect's result storage, as
+plain JSON and not as Prefect's records: those say themselves how they are to be read, by unpickling for one, so whoever
+may write there could run code here.
 """
 
 from __future__ import annotations
@@ -26,7 +28,6 @@ from tasks.prompt import FORMATS
 
 if TYPE_CHECKING:
     from prefect.filesystems import WritableFileSystem
-    from prefect.results import ResultStore
 
     from blocks.chat_model import ChatModel
     from blocks.pipeline import Pipeline
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
     from tasks.retrieve import Retrieved
 
 FOLDER = "lockstep-answers"
-VERSION = 1
+VERSION = 2
 """Raised when answers are checked or kept in another way: what was kept before is not found any more."""
 
 ASKED_FOR_SECONDS = 2.0
@@ -83,19 +84,20 @@ class Kept:
     def read(self) -> Written | None:
         """Return what was written before, unless its time is over."""
         with suppress(Exception):  # a missing file, an unreachable storage, another version's record: no answer kept
-            record = _store().read(self._key)
-            expires = record.metadata.expiration
-            if expires is None or expires > datetime.now(UTC):
-                return _FORM.validate_python({**record.result, "whole": True})
+            storage: Any = _storage()
+            record = json.loads(storage.read_path(self._key, _sync=True))
+            if datetime.fromisoformat(record["until"]) > datetime.now(UTC):
+                return _FORM.validate_python({**record["answer"], "whole": True})
         return None
 
     def write(self, written: Written) -> None:
         """Keep what was written for as long as the settings say; forget what nobody can ask for any more."""
         with suppress(Exception):  # an answer that cannot be kept is an answer all the same
-            store = _store()
-            until: Any = datetime.now(UTC) + timedelta(seconds=self._seconds)
-            store.write(_FORM.dump_python(written, mode="json"), key=self._key, expiration=until)
-            sweep(getattr(store.result_storage, "basepath", None), self._seconds)
+            storage: Any = _storage()
+            until = datetime.now(UTC) + timedelta(seconds=self._seconds)
+            record = {"until": until.isoformat(), "answer": _FORM.dump_python(written, mode="json")}
+            storage.write_path(self._key, content=json.dumps(record).encode(), _sync=True)
+            sweep(getattr(storage, "basepath", None), self._seconds)
 
 
 def sweep(base: str | None, seconds: float) -> None:
@@ -121,13 +123,6 @@ def kept(pipeline: Pipeline, question: str, settings: Settings, found: Retrieved
     except LockstepError:
         return None
     return Kept(key_of(question, settings, pipeline.chat_model, found, state), settings.cache_seconds)
-
-
-def _store() -> ResultStore:
-    from prefect.results import ResultStore
-    from prefect.serializers import JSONSerializer
-
-    return ResultStore(result_storage=_storage(), serializer=JSONSerializer(), cache_result_in_memory=False)
 
 
 def _storage() -> WritableFileSystem:

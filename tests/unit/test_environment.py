@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 
 import pytest
+from sqlalchemy import create_engine
 
 from blocks.settings import Settings
 from deployments.environment import Environment, inherit, load, prefect_environment
@@ -187,3 +188,27 @@ def test_child_processes_inherit_all_but_the_flags_of_rclone(monkeypatch: pytest
 
 def test_every_field_says_what_it_must_be() -> None:
     assert all(field.description for field in Environment.model_fields.values())
+
+
+@pytest.mark.parametrize("driver", ["sqlite", "sqlite+pysqlite"])
+def test_a_relative_ledger_is_one_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, driver: str) -> None:
+    """The worker runs in another folder than the command."""
+    monkeypatch.setenv("LEDGER_URL", f"{driver}:///data/ledger.db?timeout=5")
+    (tmp_path / "data").mkdir()
+    monkeypatch.chdir(tmp_path)
+    url = load().ledger_url
+    assert url is not None
+    assert url.get_secret_value() == f"{driver}:///{tmp_path}/data/ledger.db?timeout=5"
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    monkeypatch.chdir(elsewhere)
+    with create_engine(url.get_secret_value()).connect() as connection:
+        connection.exec_driver_sql("create table t (x int)")
+    assert (tmp_path / "data" / "ledger.db").exists()
+
+
+@pytest.mark.parametrize("url", ["sqlite://", "sqlite:///:memory:", "sqlite+pysqlite://"])
+def test_a_ledger_in_memory_is_refused(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LEDGER_URL", url)
+    with pytest.raises(MisuseError, match="LEDGER_URL"):
+        load()

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import base64
+import json
 import os
+import pickle
 import time
-from collections.abc import Callable
+import zlib
 from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -14,8 +17,6 @@ from typing import Any
 
 import pytest
 from prefect.filesystems import LocalFileSystem
-from prefect.results import ResultStore
-from prefect.serializers import JSONSerializer
 from prefect.settings import PREFECT_API_URL, PREFECT_LOCAL_STORAGE_PATH, temporary_settings
 from pydantic import SecretStr
 
@@ -102,17 +103,14 @@ def test_nothing_is_kept_where_nobody_asked_for_it(tmp_path: Path) -> None:
 
 
 @pytest.fixture
-def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[], ResultStore]:
-    def make() -> ResultStore:
-        where = LocalFileSystem(basepath=str(tmp_path))
-        return ResultStore(result_storage=where, serializer=JSONSerializer(), cache_result_in_memory=False)
-
-    monkeypatch.setattr(written, "_store", make)
-    return make
+def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> LocalFileSystem:
+    where = LocalFileSystem(basepath=str(tmp_path))
+    monkeypatch.setattr(written, "_storage", lambda: where)
+    return where
 
 
 def test_what_is_kept_is_read_again_until_its_time_is_over(
-    store: Callable[[], ResultStore], monkeypatch: pytest.MonkeyPatch
+    store: LocalFileSystem, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert Kept("k", 60).read() is None
     Kept("k", 60).write(ANSWER)
@@ -123,7 +121,34 @@ def test_what_is_kept_is_read_again_until_its_time_is_over(
     assert Kept("l", 0.05).read() is None
 
 
-def test_a_storage_that_fails_costs_no_answer(tmp_path: Path, store: Callable[[], ResultStore]) -> None:
+class Runs:
+    """What runs when it is unpickled."""
+
+    def __init__(self, file: Path) -> None:
+        self.file = file
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return os.mkdir, (str(self.file),)
+
+
+def test_what_somebody_else_wrote_into_the_storage_runs_nothing(tmp_path: Path, store: LocalFileSystem) -> None:
+    """Prefect's own records name their serializer: one that unpickles, or one that builds a type."""
+    ran = tmp_path / "ran"
+    built = {"__class__": "tests.unit.test_written.Runs", "data": str(ran)}
+    for serializer, result in (
+        ({"type": "pickle"}, base64.b64encode(pickle.dumps(Runs(ran))).decode()),
+        ({"type": "compressed/pickle"}, base64.b64encode(zlib.compress(pickle.dumps(Runs(ran)))).decode()),
+        ({"type": "json"}, json.dumps(built)),
+    ):
+        metadata = {"serializer": serializer, "expiration": None, "prefect_version": "3.8.8", "storage_key": "k"}
+        record = {"metadata": metadata, "result": result, "until": "2999-01-01T00:00:00+00:00", "answer": built}
+        (tmp_path / FOLDER).mkdir(exist_ok=True)
+        (tmp_path / FOLDER / "k").write_text(json.dumps(record))
+        assert Kept("k", 60).read() is None
+        assert not ran.exists()
+
+
+def test_a_storage_that_fails_costs_no_answer(tmp_path: Path, store: LocalFileSystem) -> None:
     Kept("k", 60).write(ANSWER)
     file = tmp_path / FOLDER / "k"
     for damaged in (b"", b"{", file.read_bytes()[:-20], b'{"metadata": {}, "result": 1}'):
@@ -136,7 +161,7 @@ def test_a_storage_that_fails_costs_no_answer(tmp_path: Path, store: Callable[[]
     assert Kept("k", 60).read() is None
 
 
-def test_what_nobody_can_ask_for_any_more_is_deleted(tmp_path: Path, store: Callable[[], ResultStore]) -> None:
+def test_what_nobody_can_ask_for_any_more_is_deleted(tmp_path: Path, store: LocalFileSystem) -> None:
     for name in ("old", "new"):
         Kept(name, 60).write(ANSWER)
     old = tmp_path / FOLDER / "old"

@@ -1,0 +1,42 @@
+"""The parts in force as variables, for the tools of others: what `lockstep env` prints."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Mapping
+
+from pydantic import SecretStr
+
+from deployments.environment import Environment
+from deployments.parts import Endpoints
+
+
+def exports(env: Environment, here: Endpoints) -> dict[str, str]:
+    """Return variable → value of all that a tool needs to reach the parts, secrets included, without what is not set.
+
+    A command of ours that finds the addresses of its own home's parts in them takes those parts for its own still.
+    """
+    found: dict[str, str | SecretStr | None] = {
+        "LOCKSTEP_HOME": str(env.home),
+        "AWS_ENDPOINT_URL": here.s3_endpoint,
+        "AWS_ACCESS_KEY_ID": here.s3_access_key,
+        "AWS_SECRET_ACCESS_KEY": here.s3_secret_key,
+        "AWS_SESSION_TOKEN": here.s3_session_token,
+        "AWS_REGION": here.s3_region,
+        "AWS_DEFAULT_REGION": here.s3_region,
+        "BUCKET": here.bucket,
+        "MILVUS_URI": here.milvus_uri,
+        "MILVUS_TOKEN": here.milvus_token,
+        "MILVUS_DB": here.milvus_db,
+        "LEDGER_URL": here.ledger_url,
+        "PREFECT_API_URL": here.prefect_api_url,
+        "PREFECT_API_KEY": here.prefect_api_key,
+        "PREFECT_API_AUTH_STRING": here.prefect_auth_string,
+    }
+    plain = {name: value.get_secret_value() if isinstance(value, SecretStr) else value for name, value in found.items()}
+    return {name: value for name, value in plain.items() if value}
+
+
+def lines(variables: Mapping[str, str]) -> str:
+    """Return one `export` a line, quoted for any POSIX shell."""
+    return "".join(f"export {name}={shlex.quote(value)}\n" for name, value in variables.items())

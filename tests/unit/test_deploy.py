@@ -1,0 +1,26 @@
+"""What a home remembers of what was registered."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+SCRIPT = """
+import sys
+from deployments import deploy
+from deployments.environment import load
+env = load()
+for n in range(12):
+    deploy._remember(env, f"{sys.argv[1]} {n}", "mark")
+"""
+
+
+def test_processes_that_remember_at_once_lose_nothing(tmp_path: Path) -> None:
+    env = {"LOCKSTEP_HOME": str(tmp_path), "PATH": "/usr/bin:/bin", "HOME": str(tmp_path / "person")}
+    started = [subprocess.Popen([sys.executable, "-c", SCRIPT, str(n)], env=env) for n in range(3)]
+    assert [process.wait(120) for process in started] == [0] * 3
+    kept = json.loads((tmp_path / "registered.json").read_text())
+    assert kept == {f"{n} {m}": "mark" for n in range(3) for m in range(12)}
+    assert {path.name for path in tmp_path.iterdir() if path.is_file()} == {"registered.json", "registered.lock"}
