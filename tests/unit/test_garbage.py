@@ -39,6 +39,13 @@ KNOWN = [generation(4), generation(3, retired=100), generation(2, retired=200), 
         ([generation(5, ready=False), *KNOWN], {}, [2, 1]),
         ([generation(4), generation(3, created=100, ready=False), generation(2, retired=200)], {}, [3]),
         ([generation(4), generation(3, created=1), generation(2, retired=200)], {}, []),
+        # Whose number is lower may have been live later, after a rollback.
+        (
+            [generation(4), generation(3, retired=100), generation(2, retired=50), generation(1, retired=300)],
+            {},
+            [3, 1],
+        ),
+        (KNOWN, {"keep_generations": 1, "keep_hours": 200}, [2, 1]),
     ],
 )
 def test_the_latest_stay_and_those_that_are_newer(
