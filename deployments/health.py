@@ -18,7 +18,9 @@ from urllib.parse import urlsplit
 
 from blocks.pymilvus_import import load_pymilvus
 from deployments.state import State
+from tasks.address import check_address
 from tasks.errors import PartError
+from tasks.shown import hidden
 
 if TYPE_CHECKING:
     import httpx
@@ -70,6 +72,7 @@ def check_s3(endpoints: Endpoints, _state: State) -> str:
 
 def check_milvus(endpoints: Endpoints, _state: State) -> str:
     """List the collections."""
+    check_address(endpoints.milvus_uri, "Milvus", "MILVUS_URI")
     plain = endpoints.milvus_uri.startswith("http://") and not endpoints.milvus_token
     local = plain and not endpoints.milvus_db and _is_local(endpoints.milvus_uri)
     if local and _lists_collections(urlsplit(endpoints.milvus_uri).netloc):
@@ -111,7 +114,7 @@ def _lists_collections(address: str) -> bool:
 def check_prefect(endpoints: Endpoints, _state: State) -> str:
     """Ask the API for its version, with the credentials in force: its health it tells without any."""
     _prefect(endpoints, "GET", "/admin/version")
-    return f"UI at {endpoints.prefect_ui_url}"
+    return f"UI at {hidden(endpoints.prefect_ui_url)}"
 
 
 def check_worker(endpoints: Endpoints, state: State) -> str:
@@ -257,7 +260,11 @@ def _http(method: str, url: str, headers: dict[str, str], body: dict[str, Any] |
             answer.json()
     except httpx.HTTPStatusError as error:
         raise PartError(f"it answers HTTP {error.response.status_code}") from error
-    except (httpx.HTTPError, httpx.InvalidURL, ValueError) as error:
+    except httpx.InvalidURL:
+        raise PartError(
+            "that is no address: in a password '#', '/', '?' and '@' are written %23, %2F, %3F and %40"
+        ) from None
+    except (httpx.HTTPError, ValueError) as error:
         raise PartError(_short(error)) from error
     return answer
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from tenacity import RetryCallState, Retrying, retry_if_exception, stop_after_attempt
 
+from tasks.address import check_address
 from tasks.errors import PartError, TransientError
 from tasks.spoken import Spoken, choice_of, content_of, first_model, said_aloud, short, tokens_of, whole
 
@@ -123,6 +124,7 @@ class Chat:
         import openai
 
         self.block, self.settings = block, settings
+        check_address(block.base_url, "Chat model", "VLLM_BASE_URL")
         with translated(block):
             self.client: OpenAI = block.get_client().with_options(
                 # The pauses of its own retries cannot tell a server that is busy from one that is slow.

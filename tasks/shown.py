@@ -21,12 +21,12 @@ _SECRETS = (
     # The password of an address. One with a slash in it is taken for one unless a port stands there:
     # http://host:9000/folder/a@b has none.
     re.compile(r"(?<=//)([^\s/?#@:]*:)(?:[^\s/?#]*|(?!\d{1,5}[/?#])\S{0,200})(?=@)"),
-    # A web address with a user alone: that is a token.
-    re.compile(r"(?i)((?<=http://)|(?<=https://))[^\s/?#@:]+(?=@)"),
+    # An address of a server with a user alone: that is a token.
+    re.compile(r"(?i)((?<=http://)|(?<=https://)|(?<=tcp://))[^\s/?#@:]+(?=@)"),
     # An address that is part of another one, encoded.
     re.compile(r"(?i)(%3A%2F%2F[^\s/%@]{0,64}%3A)[^\s/&@]{1,256}?(?=%40)"),
     # An address without its scheme: root:geheim@milvus:19530.
-    re.compile(r"(?<![\w.%+~/-])([\w.%+~-]{1,64}:)[^\s/@]{1,256}(?=@[\w.-]{1,255}:\d)"),
+    re.compile(r"(?<![\w.%+~/-])([\w.%+~-]{1,64}:)(?!//)[^\s@]{1,256}(?=@[\w.-]{1,255}:\d)"),
     # password=geheim, in a query (encoded or not), a connection string, a setting.
     re.compile(rf"(?i)({_NAME}[ \t]{{0,4}}(?:=|%3D)[ \t]{{0,4}})(?:(?:{_QUOTED})[^\s&;,()<>]*|[^\s&;,()<>]+)"),
     re.compile(r"(?i)([?&](?:pass|key|auth|sig|code|jwt|sas)=)[^\s&'\"<>]+"),

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any
 
+from tasks.address import check_address
 from tasks.between import between
 from tasks.errors import PartError, TransientError
 from tasks.fingerprint import fingerprint
@@ -48,6 +49,7 @@ class Store:
         self._loaded: set[str] = set()
         self.check_writer: Callable[[], None] = lambda: None
         """Called before each write; raises when another writer has taken over."""
+        check_address(block.uri, "Milvus", "MILVUS_URI")
         with self._call() as options, ExitStack() as if_not:
             self.client: MilvusClient = block.get_client()
             if_not.callback(self.client.close)  # pymilvus keeps what is not closed for ever

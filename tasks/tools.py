@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from prefect import task
 
+from tasks.address import check_address
 from tasks.chunk import Measure, capacity_of
 from tasks.embed import EmbeddingModel, Recent, load_model
 from tasks.fingerprint import as_built
@@ -48,6 +49,7 @@ class Tools:
         self.ledger = Ledger(pipeline.ledger)
         self.store = Store(pipeline.store, pipeline.alias)
         with translated(pipeline.source):
+            check_address(pipeline.source.endpoint_url, "S3", "AWS_ENDPOINT_URL")
             self.s3: S3Client = pipeline.source.get_client()
         self.recent = Recent()
         self.donor: str | None = None

@@ -22,8 +22,8 @@ from tasks.listening import reader
 from tasks.models import Answer, Citation, Claim, Hit, Swap, SyncReport
 
 SAID = (
-    "[red]red[/red] [link=https://elsewhere.example]here[/link] [bold] :warning: \x1b]52;c;eA==\x1b\\ \x1b]0;title\x07 \x1b[2K"
-    "\x1b[1A\x1b[8m \x9b31m \x9d8;;x\x9c \x1bPq \u202egnp.exe \u2066x\u2069 \x08\x7f\r\x0b\x0c\x85\u2028\u2029 end\\"
+    "[red]red[/red] [link=https://elsewhere.example]here[/link] [bold] :warning: \x1b]52;c;eA==\x1b\\ \x1b]0;title\x07 "
+    "\x1b[2K\x1b[1A\x1b[8m \x9b31m \x9d8;;x\x9c \x1bPq \u202egnp.exe \u2066x\u2069 \x08\x7f\r\x0b\x0c\x85\u2028 end\\"
 )
 WORDS = "[red]red[/red] [link=https://elsewhere.example]here[/link] [bold] :warning: ]52;c;eA==\\ ]0;title"
 KEY = f"{SAID}\nlockstep: all is well"
