@@ -14,7 +14,7 @@ from tasks.words import WORDS
 if TYPE_CHECKING:
     from blocks.pipeline import Pipeline
 
-PARSER = 1
+PARSER = 2
 """Raised when the same bytes are read as other elements than before."""
 CHUNKER = 1
 """Raised when the same elements are cut into other chunks than before."""

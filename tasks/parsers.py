@@ -78,7 +78,7 @@ def _read(path: Path, found: Format) -> list[Element]:
     if found == "eml":
         # Each part names its own encoding; only what no mail program writes is decoded as a whole.
         odd = b"\x00" in data or data.startswith(codecs.BOM_UTF8)
-        return _with_headings(_partition_mail(decode(data).encode() if odd else data))
+        return _read_mail(decode(data).encode() if odd else data)
     text = decode(data)
     if found == "json":
         return [Element(_pretty_json(text))]
@@ -147,17 +147,17 @@ def refuse_if_too_deep(html: str) -> None:
         raise PermanentError("the HTML is nested more than 255 levels deep; what lies deeper would be left out")
 
 
-def _partition_mail(data: bytes) -> Iterable[Any]:
-    import email
-    import email.policy
-
+def _read_mail(data: bytes) -> list[Element]:
     from unstructured.documents.elements import Title
-    from unstructured.partition.email import partition_email
 
-    use_plain_tokenizer()
-    subject = str(email.message_from_bytes(data, policy=email.policy.default).get("Subject", "")).strip()
-    body = partition_email(file=io.BytesIO(data), languages=[""])
-    return [Title(subject), *body] if subject else body
+    from tasks.mail import letters
+
+    elements: list[Element] = []
+    for letter in letters(data):
+        body = _partition_text(letter.text, letter.kind) if letter.text.strip() else []
+        own = _with_headings([Title(letter.subject), *body] if letter.subject else body)
+        elements += [replace(one, headings=_present([*letter.within, *one.headings])) for one in own]
+    return elements
 
 
 def _pretty_json(text: str) -> str:
