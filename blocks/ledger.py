@@ -25,7 +25,9 @@ class Ledger(SchemaOnce, Block):
     url: SecretStr = Field(
         description="SQLAlchemy URL, such as sqlite:////var/lib/lockstep/ledger.db or postgresql+psycopg://…"
     )
-    timeout_seconds: float = Field(default=30.0, gt=0, description="Seconds to wait for a connection or a lock.")
+    timeout_seconds: float = Field(
+        default=30.0, gt=0, description="Seconds to wait for a connection, a lock or an answer."
+    )
 
     def get_client(self) -> Engine:
         """Return an engine; it connects when it is first used.
@@ -36,8 +38,11 @@ class Ledger(SchemaOnce, Block):
 
         url = make_url(self.url.get_secret_value())
         if url.get_backend_name() == "postgresql":
-            connect = {"connect_timeout": max(2, int(self.timeout_seconds))}
-            return create_engine(url.set(drivername="postgresql+psycopg"), pool_pre_ping=True, connect_args=connect)
+            from blocks.postgres import connect_in_time
+
+            engine = create_engine(url.set(drivername="postgresql+psycopg"), pool_pre_ping=True)
+            event.listen(engine, "do_connect", connect_in_time(self.timeout_seconds))
+            return engine
         engine = create_engine(url, connect_args={"timeout": self.timeout_seconds})
         event.listen(engine, "connect", _use_wal)
         return engine

@@ -9,7 +9,10 @@ The first sync of a pipeline builds its first generation, which answers from its
 
 from __future__ import annotations
 
+import math
 import time
+from contextlib import ExitStack
+from typing import Any, cast
 
 from prefect import flow, get_run_logger
 from prefect.artifacts import create_markdown_artifact
@@ -17,6 +20,7 @@ from prefect.runtime import flow_run
 
 from blocks.settings import Settings
 from flows.index_wave import Wave, run_wave
+from flows.line import left, stand_in_line, unattended
 from flows.run_names import rename_run
 from flows.without_heartbeat import without_heartbeat
 from tasks.batches import Stage, batched, recorded, waves
@@ -47,16 +51,22 @@ def sync(pipeline: str = "docs", settings: Settings | None = None, into: str | N
 
     ``into`` names another collection, which is written with the settings it was begun with. ``settings`` replaces
     the pipeline's own for this run. Raises ``FingerprintError`` when they are not those that the generation was
-    built with, ``OutageError`` when more objects fail than files can be bad.
+    built with, ``OutageError`` when more objects fail than files can be bad. A run that the deployment's schedule or an
+    event started waits for the writer until it is done; one that comes while another waits so leaves it to that.
     """
     started, say = time.monotonic(), get_run_logger().info
     block = load_pipeline(pipeline)
     block = block.model_copy(update={"settings": settings or block.settings})
-    with connect(block, flow_run.id or "") as tools:
+    described, wait = f"sync of '{pipeline}' ({flow_run.name})", block.settings.wait_for_writer_seconds
+    with connect(block, flow_run.id or "") as tools, ExitStack() as line:
+        if unattended() and settings is None and into is None:
+            if not stand_in_line(line, tools.ledger, block.alias, described):
+                return cast(Any, left(block.alias))
+            wait = math.inf
         collection = generation(tools, block.alias, into, settings is None, say)
         first = into is None and nothing_answers(tools)
-        described = f"sync of '{pipeline}' ({flow_run.name})"
-        with tools.writing(collection, described, block.settings.wait_for_writer_seconds, say):
+        with tools.writing(collection, described, wait, say):
+            line.close()
             todo = plan(tools, collection)
             rename_run(f"sync {collection}: {todo}")
             tools.progress.planned(todo.todo)

@@ -225,10 +225,12 @@ def _tables(ledger: Ledger) -> Iterator[Connection]:
             _TEMPORARY.create_all(connection, checkfirst=False)
         try:
             yield connection
-        finally:
-            connection.rollback()
-            with connection.begin():
-                _TEMPORARY.drop_all(connection, checkfirst=False)
+        except BaseException:
+            connection.invalidate()  # the tables go with it, also when the server is gone
+            raise
+        connection.rollback()
+        with connection.begin():
+            _TEMPORARY.drop_all(connection, checkfirst=False)
 
 
 def _insert(connection: Connection, statement: Any, rows: Sequence[Mapping[str, object]]) -> None:

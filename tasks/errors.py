@@ -2,6 +2,7 @@
 
     LockstepError                 every error with a message meant for people
     ├── TransientError            try again: throttled, timed out, restarting
+    │   └── BusyError             … when another run, which is at work on the same, is done
     ├── PermanentError            quarantine: this object can never be indexed as it is
     │   └── UnsuitableError       … nor was it meant to be: empty, too large, of a type that is not read
     ├── PartError                 fix the part: wrong credentials, no such bucket, a model that does not load
@@ -38,6 +39,10 @@ class LockstepError(Exception):
 
 class TransientError(LockstepError):
     """A part did not answer or asked to wait; the same call may succeed later."""
+
+
+class BusyError(TransientError):
+    """Another run holds the lease that this one needs."""
 
 
 class PermanentError(LockstepError):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 import uuid
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import sqlalchemy as sa
 
-from tasks.errors import LockstepError, TransientError
+from tasks.errors import BusyError, LockstepError, TransientError
 from tasks.ledger_tables import WRITERS
 from tasks.retries import patiently
 
@@ -77,13 +78,18 @@ def next_of(alias: str) -> str:
     return f"the next generation of '{alias}'"
 
 
+def line_of(alias: str) -> str:
+    """Return the name of the lease that the one sync holds which waits for a writer."""
+    return f"the next sync of '{alias}'"
+
+
 @contextmanager
 def writing(
     ledger: Ledger, collection: str, described: str, wait_seconds: float, say: Callable[[str], None]
 ) -> Iterator[Callable[[], None]]:
     """Be the only writer of a collection, from any process or machine.
 
-    Waits for another writer up to ``wait_seconds``, then raises ``TransientError`` naming it. A writer
+    Waits for another writer up to ``wait_seconds``, then raises ``BusyError`` naming it. A writer
     that died frees the way by itself when its lease ends, after 90 s. Yields what to call before each
     write: it raises ``LockstepError`` when the lease was lost, as after a long sleep of the machine, and
     ``TransientError`` while too little of it is left for a write to end in.
@@ -94,11 +100,12 @@ def writing(
     asked = elapsed()
     while other := patiently(take)(ledger, collection, holder, described):
         if elapsed() >= deadline:
-            raise TransientError(
+            raise BusyError(
                 f"{collection} is being written by {other}; waited {wait_seconds:g} s. Try again when it is done."
             )
         if not waiting:
-            say(f"{collection} is being written by {other}; waiting up to {wait_seconds:g} s")
+            patience = "until it is done" if math.isinf(wait_seconds) else f"up to {wait_seconds:g} s"
+            say(f"{collection} is being written by {other}; waiting {patience}")
             waiting = True
         time.sleep(ASKED_EVERY_SECONDS)
         asked = elapsed()

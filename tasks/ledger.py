@@ -43,6 +43,9 @@ ROWS_AT_ONCE = 500
 REASON_LENGTH = 1000
 DISK_FULL = "53100"
 """PostgreSQL's code, whatever language the server speaks."""
+PASSING = ("25006", "25P03")
+"""Codes that psycopg does not call operational, though the same call may succeed on another connection: a server that
+is a standby since a failover, and a transaction that the server has ended because this machine slept."""
 
 
 def now() -> int:
@@ -91,6 +94,8 @@ class Ledger:
         except sa.exc.OperationalError as error:
             raise self._explained(error) from error
         except sa.exc.DBAPIError as error:
+            if getattr(error.orig, "sqlstate", "") in PASSING:
+                raise TransientError(f"Ledger: {self.where} does not answer ({error.orig}).") from error
             raise PartError(f"Ledger: {self.where} refused a statement: {error.orig}.") from error
 
     def _explained(self, error: sa.exc.OperationalError) -> PartError | TransientError:

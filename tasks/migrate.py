@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 
@@ -16,6 +18,8 @@ if TYPE_CHECKING:
 
     from tasks.ledger import Ledger
 
+LONGEST_SECONDS = 3600.0
+"""How long a statement of a migration may take."""
 _migrating = threading.Lock()
 """Alembic keeps what it is working on in module variables."""
 
@@ -33,12 +37,27 @@ def migrate(ledger: Ledger) -> None:
 
     config = Config()
     config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
-    with _migrating, ledger.transaction() as connection:
+    with _migrating, ledger.transaction() as connection, _patience(connection):
         postgres = connection.dialect.name == "postgresql"
         connection.exec_driver_sql("select pg_advisory_xact_lock(706173)" if postgres else "begin immediate")
         if not _is_newest(connection, ledger.where):
             config.attributes["connection"] = connection
             command.upgrade(config, "head")
+
+
+@contextmanager
+def _patience(connection: Connection) -> Iterator[None]:
+    """Let statements take long: a migration of a large ledger does, and who waits for one that goes on."""
+    if connection.dialect.name != "postgresql":
+        yield
+        return
+    driver: Any = connection.connection.driver_connection
+    before, driver.seconds = driver.seconds, LONGEST_SECONDS
+    connection.exec_driver_sql(f"set local statement_timeout = '{LONGEST_SECONDS:g}s'")
+    try:
+        yield
+    finally:
+        driver.seconds = before
 
 
 def _is_newest(connection: Connection, where: str) -> bool:

@@ -64,6 +64,8 @@ def seen_keys(ledger: Ledger) -> Iterator[Seen]:
             LISTED.create(connection, checkfirst=False)
         try:
             yield Seen(connection, ledger)
-        finally:
-            with connection.begin():
-                LISTED.drop(connection)
+        except BaseException:
+            connection.invalidate()  # the table goes with it, also when the server is gone
+            raise
+        with connection.begin():
+            LISTED.drop(connection)

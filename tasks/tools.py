@@ -76,7 +76,7 @@ class Tools:
     def writing(
         self, what: str, described: str, wait_seconds: float, say: Callable[[str], None]
     ) -> Iterator[Callable[[], None]]:
-        """Hold a lease (:func:`tasks.lease.writing`) that everything written meanwhile depends on, beside those held."""
+        """Hold a lease (:func:`tasks.lease.writing`) on which all writes depend meanwhile, as on those held."""
         before = self.check_writer
         with writing(self.ledger, what, described, wait_seconds, say) as mine:
 

@@ -10,7 +10,7 @@ from contextlib import suppress
 from typing import Literal
 from urllib.parse import urlsplit
 
-Trouble = Literal["none", "refuse", "drop", "delay", "reset", "truncate"]
+Trouble = Literal["none", "refuse", "drop", "delay", "reset", "truncate", "silent"]
 
 
 class Proxy:
@@ -18,7 +18,8 @@ class Proxy:
 
     ``trouble`` says what happens to connections from now on: ``refuse`` closes them at once, ``drop`` takes what
     is sent and never answers, ``delay`` lets each piece wait, ``reset`` breaks them off with a RST after ``after``
-    bytes of answer, ``truncate`` ends them in good order there.
+    bytes of answer, ``truncate`` ends them in good order there. ``silent`` takes what is sent on connections that
+    stay open, and passes nothing on, in neither direction.
     """
 
     def __init__(self, url: str) -> None:
@@ -45,6 +46,10 @@ class Proxy:
             for one in list(self._open):
                 _reset(one)
 
+    def swallow(self) -> None:
+        """Fall silent, on open connections too, as a machine whose network cable is pulled, or a server that hangs."""
+        self.trouble, self.times = "silent", -1
+
     def close(self) -> None:
         """Stop listening and break what is open."""
         self._listener.close()
@@ -65,7 +70,7 @@ class Proxy:
         if trouble == "refuse":
             _reset(client)
             return
-        if trouble == "drop":
+        if trouble in ("drop", "silent"):
             self._open.add(client)
             with suppress(OSError):
                 while client.recv(65536):
@@ -81,6 +86,8 @@ class Proxy:
         passed = 0
         try:
             while data := source.recv(65536):
+                if self.trouble == "silent":
+                    continue
                 if trouble == "delay":
                     time.sleep(0.2)
                 if trouble in ("reset", "truncate") and passed + len(data) > self.after:

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 from prefect.client.orchestration import get_client
+from prefect.client.schemas.objects import StateType
+from prefect.flow_engine import run_flow
+from prefect.states import Pending
 
 from blocks.s3_source import S3Source
 from flows.sync import sync
-from tasks import failures
+from tasks import failures, lease
 from tasks.errors import FingerprintError, MisuseError, PartError, TransientError
+from tasks.lease import writing
 from tasks.ledger import Ledger
 from tasks.models import SyncReport
 from tasks.pipelines import load_pipeline
@@ -238,8 +244,6 @@ def test_two_syncs_at_once_do_not_interleave(make_pipeline: Callable[..., str], 
     bucket.put("a.md", GUIDE)
     name = make_pipeline(wait_for_writer_seconds=0.5)
     collection = sync(name).collection
-    from tasks.lease import writing
-
     ledger = Ledger(load_pipeline(name).ledger)
     with (
         writing(ledger, collection, "another sync", 1, print),
@@ -247,6 +251,38 @@ def test_two_syncs_at_once_do_not_interleave(make_pipeline: Callable[..., str], 
     ):
         sync(name)
     assert sync(name).unchanged == 1
+
+
+def test_of_the_runs_of_a_deployment_one_writes_one_waits_and_the_others_leave(
+    make_pipeline: Callable[..., str], bucket: Bucket
+) -> None:
+    bucket.put("a.md", GUIDE)
+    name = make_pipeline(wait_for_writer_seconds=0.5)
+    collection = sync(name).collection
+    ledger, states = Ledger(load_pipeline(name).ledger), {}
+    with get_client(sync_client=True) as client:
+        deployed = client.create_deployment(client.create_flow_from_name("sync"), name)
+
+        def run(which: str) -> None:
+            of_it = client.create_flow_run_from_deployment(deployed, parameters={"pipeline": name}, state=Pending())
+            states[which] = run_flow(sync, of_it, parameters={"pipeline": name}, return_type="state")
+
+        waiting = threading.Thread(target=run, args=["first"])
+        with writing(ledger, collection, "a long sync", 1, print):
+            waiting.start()
+            until = time.monotonic() + 30
+            while lease.take(ledger, lease.line_of(name), "nobody", "a look at the line") is None:
+                lease.release(ledger, lease.line_of(name), "nobody")
+                assert time.monotonic() < until
+                time.sleep(0.05)
+            bucket.put("b.txt", "Something that came while one wrote and another waited.")
+            run("second")
+            assert (states["second"].type, states["second"].name) == (StateType.COMPLETED, "Skipped")
+            time.sleep(1)  # longer than a person waits
+            assert waiting.is_alive()
+        waiting.join(60)
+    assert states["first"].result().new == 1
+    assert keys(name) == {"a.md", "b.txt"}
 
 
 def test_a_restarted_milvus_goes_on_where_it_was(

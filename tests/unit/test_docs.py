@@ -64,7 +64,7 @@ def test_deployments_are_as_promised() -> None:
     deployments = yaml.safe_load((ROOT / "prefect.yaml").read_text())["deployments"]
     sync, ask, audit, *others = deployments
     assert sync["schedules"] == [{"slug": "every-5-minutes", "interval": 300, "active": True}]
-    assert sync["concurrency_limit"] == {"limit": 1, "collision_strategy": "ENQUEUE"}
+    assert not any("concurrency_limit" in one for one in deployments), "the server's restart would kill their runs"
     assert sync["triggers"][0]["expect"] == ["s3.object.*"]
     assert sync["triggers"][0]["within"] == sync["triggers"][0]["schedule_after"]
     assert [one["entrypoint"] for one in (sync, ask, audit)] == [
