@@ -29,6 +29,7 @@ def exports(env: Environment, here: Endpoints) -> dict[str, str]:
         "MILVUS_TOKEN": here.milvus_token,
         "MILVUS_DB": here.milvus_db,
         "LEDGER_URL": here.ledger_url,
+        "DO_NOT_TRACK": "1",
         "PREFECT_API_URL": here.prefect_api_url,
         "PREFECT_API_KEY": here.prefect_api_key,
         "PREFECT_API_AUTH_STRING": here.prefect_auth_string,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 import subprocess
@@ -77,9 +78,11 @@ def bucket(stack: Stack) -> Any:
 
 def api(stack: Stack, method: str, path: str, body: Any = None) -> Any:
     """Call the Prefect API of the stack."""
-    url = next(part["url"] for part in stack.json("status")["parts"] if part["name"] == "prefect")
+    state = json.loads((Path(stack.env["LOCKSTEP_HOME"]) / "state.json").read_text())
+    password = base64.b64encode(state["prefect_auth"].encode()).decode()
     data = None if body is None else json.dumps(body).encode()
-    request = urllib.request.Request(f"{url}{path}", data, {"Content-Type": "application/json"}, method=method)
+    headers = {"Content-Type": "application/json", "Authorization": f"Basic {password}"}
+    request = urllib.request.Request(f"{state['records']['prefect']['url']}{path}", data, headers, method=method)
     with urllib.request.urlopen(request, timeout=10) as answer:
         found = answer.read()
     return json.loads(found) if found else None

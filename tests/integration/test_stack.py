@@ -96,7 +96,13 @@ def env(tmp_path_factory: pytest.TempPathFactory, person: Path, lines: list[str]
 def other(env: Environment, tmp_path: Path) -> Iterator[Environment]:
     """A second home: its Milvus and its Prefect are those of the shared stack, configured."""
     here = stack.endpoints(env)
-    other = environment(tmp_path / "other", MILVUS_URI=here.milvus_uri, PREFECT_API_URL=here.prefect_api_url)
+    assert here.prefect_auth_string
+    other = environment(
+        tmp_path / "other",
+        MILVUS_URI=here.milvus_uri,
+        PREFECT_API_URL=here.prefect_api_url,
+        PREFECT_API_AUTH_STRING=here.prefect_auth_string.get_secret_value(),
+    )
     other.home.mkdir()
     try:
         yield other
