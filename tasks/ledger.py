@@ -226,6 +226,16 @@ class Ledger:
             rows = connection.execute(query).all()
         return {"chunks": sum(int(row[2] or 0) for row in rows), **{row[0]: int(row[1]) for row in rows}}
 
+    def answering(self, collection: str) -> int:
+        """Return how many objects have a version that Milvus confirmed and that is not about to be deleted."""
+        query = sa.select(sa.func.count()).where(
+            OBJECTS.c.collection == collection,
+            OBJECTS.c.indexed_etag.is_not(None),
+            OBJECTS.c.state.not_in(["deleting", "returned"]),
+        )
+        with self.transaction() as connection:
+            return int(connection.execute(query).scalar_one())
+
     def state(self, collection: str) -> str:
         """Return what differs after every sync that changed anything: how many rows, and when one was written last."""
         columns = (sa.func.count(), sa.func.max(OBJECTS.c.updated_at), sa.func.sum(OBJECTS.c.chunks))
