@@ -25,6 +25,7 @@ from tasks.lease import writing
 from tasks.pipelines import load_pipeline
 from tasks.report import audit_markdown, findings
 from tasks.retrieve import resolve
+from tasks.source import check_source
 from tasks.tools import Consent, connect
 
 
@@ -77,6 +78,7 @@ def examine(block: Pipeline, repair: bool, consent: Consent) -> tuple[Findings, 
     say = get_run_logger().info
     with connect(block, flow_run.id or "", consent) as tools:
         collection = resolve(tools.store)
+        check_source(tools, collection)
         found = look(tools, collection, say)
         if found.consistent:
             return found, 0

@@ -13,6 +13,7 @@ from flows.sync import sync
 from tasks.lease import writing
 from tasks.models import Swap
 from tasks.pipelines import load_pipeline
+from tasks.source import check_source
 from tasks.swap import swap, to_go_back_to
 from tasks.tools import Consent, connect
 
@@ -34,6 +35,7 @@ def rollback(
         wait = block.settings.wait_for_writer_seconds
         with writing(tools.ledger, block.alias, f"a rollback ({flow_run.name})", wait, say):
             collection, before = to_go_back_to(tools, to)
+            check_source(tools, collection)
             swap(tools, collection)
             swapped = time.monotonic() - started
     rename_run(f"roll back to {collection}")

@@ -125,6 +125,26 @@ class Ledger:
         with self.transaction() as connection:
             connection.execute(self.insert(GENERATIONS).on_conflict_do_nothing(), {**row, "created_at": now()})
 
+    def source(self, collection: str) -> dict[str, Any] | None:
+        """Return which bucket a generation holds, as :mod:`tasks.source` wrote it; None when that is not known."""
+        with self.transaction() as connection:
+            return connection.execute(
+                sa.select(GENERATIONS.c.source).where(GENERATIONS.c.collection == collection)
+            ).scalar()
+
+    def sources(self, alias: str) -> dict[str, dict[str, Any] | None]:
+        """Return that of each generation of an alias that the ledger knows, by collection."""
+        query = sa.select(GENERATIONS.c.collection, GENERATIONS.c.source).where(GENERATIONS.c.alias == alias)
+        with self.transaction() as connection:
+            return dict(connection.execute(query).tuples().all())
+
+    def record_source(self, collection: str, source: dict[str, Any]) -> None:
+        """Record which bucket a generation holds."""
+        with self.transaction() as connection:
+            connection.execute(
+                sa.update(GENERATIONS).where(GENERATIONS.c.collection == collection).values(source=source)
+            )
+
     def newest_number(self, alias: str) -> int:
         """Return the highest generation number recorded for an alias, 0 when there is none."""
         with self.transaction() as connection:
