@@ -147,6 +147,6 @@ def check_asked(
         foreign = kept.ledger != recorded.ledger and asdict(kept) not in (row or {}).get("before", [])
     if foreign:
         raise SourceError(
-            f"'{pipeline.alias}' points at {collection}, which holds {kept} and is kept by another ledger: questions to "
-            "this pipeline are not answered from it. Use that one's LEDGER_URL, or another COLLECTION_NAME."
+            f"'{pipeline.alias}' points at {collection}, which holds {kept} and is kept by another ledger: questions "
+            "to this pipeline are not answered from it. Use that one's LEDGER_URL, or another COLLECTION_NAME."
         )
