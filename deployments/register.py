@@ -142,7 +142,8 @@ def merged(pipeline: Pipeline, name: str, no_longer_named: Collection[str] = ())
         if isinstance(block, S3Source):
             block = block.model_copy(update={"credentials": _with_kept(block.credentials, name)})
         parts[field] = _with_kept(block, name) if block is not None else None
-    return _with_kept(pipeline.model_copy(update=parts), name)
+    whole: Pipeline = _with_kept(pipeline.model_copy(update=parts), name)
+    return whole
 
 
 def _with_kept(block: Any, name: str) -> Any:

@@ -53,12 +53,12 @@ class Seen:
             # Of what an audit or a lost ledger brought up, nobody knows yet what Milvus holds.
             sa.or_(OBJECTS.c.indexed_etag.is_not(None), OBJECTS.c.etag == ""),
         )
-        gone = (*answers, ~sa.exists().where(LISTED.c.key == OBJECTS.c.key))
+        gone = [*answers, ~sa.exists().where(LISTED.c.key == OBJECTS.c.key)]
         with self._connection.begin():
             held, lost = self._count(OBJECTS, *answers), self._count(OBJECTS, *gone)
             if lost:
                 self._connection.execute(sa.text(f"create index ix_{LISTED.name} on {LISTED.name} (etag)"))
-                gone = (*gone, ~sa.exists().where(LISTED.c.etag == OBJECTS.c.indexed_etag))
+                gone.append(~sa.exists().where(LISTED.c.etag == OBJECTS.c.indexed_etag))
                 lost = self._count(OBJECTS, *gone)
             some = sa.select(OBJECTS.c.key).where(*gone).order_by(OBJECTS.c.key).limit(KEYS_NAMED)
             return Loss(held, lost, self._count(LISTED), tuple(self._connection.execute(some).scalars()))
