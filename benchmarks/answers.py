@@ -48,7 +48,7 @@ def measure(env: Any, questions: Path) -> None:
     """Print a row a way."""
     from deployments.session import open_session
 
-    session = open_session(env)
+    session = open_session(env, saves=True)
     from tasks.answer import answer
     from tasks.errors import LockstepError
     from tasks.golden import parse_golden

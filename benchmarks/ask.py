@@ -45,7 +45,7 @@ def timed(call: Callable[[str], Any], times: int) -> list[tuple[float, float]]:
 def measure(env: Any, times: int) -> None:
     from deployments.session import open_session
 
-    session = open_session(env)
+    session = open_session(env, saves=True)
     from flows.ask import ask
     from flows.without_heartbeat import without_heartbeat
     from tasks.answer import answer

@@ -30,7 +30,7 @@ def ask(log: Path, until: Path) -> None:
     from deployments.questions import Question, search_all
     from deployments.session import open_session
 
-    session = open_session(environment.load())
+    session = open_session(environment.load(), saves=True)
     from tasks.errors import LockstepError
     from tasks.pipelines import load_pipeline
 

@@ -24,7 +24,7 @@ SYNC = """
 import json
 from deployments import environment
 from deployments.session import open_session
-session = open_session(environment.load())
+session = open_session(environment.load(), saves=True)
 from dataclasses import asdict
 from flows.sync import sync
 print(json.dumps(asdict(sync(session.pipeline))))
@@ -53,7 +53,7 @@ def raw_encode() -> tuple[int, float, float]:
     from deployments import environment
     from deployments.session import open_session
 
-    session = open_session(environment.load())
+    session = open_session(environment.load(), saves=True)
     from tasks.chunk import cut_document
     from tasks.listing import pages
     from tasks.parse import parse_batch
@@ -80,7 +80,7 @@ def bare_listing() -> float:
     from deployments.session import open_session
     from tasks.listing import pages
 
-    session = open_session(environment.load())
+    session = open_session(environment.load(), saves=True)
     from tasks.pipelines import load_pipeline
 
     source = load_pipeline(session.pipeline).source

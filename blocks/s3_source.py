@@ -42,6 +42,14 @@ class S3Source(SchemaOnce, Block):
     endpoint_url: str | None = Field(
         default=None, description="Address of an S3-compatible server; empty for AWS itself."
     )
+    server: str = Field(
+        default="",
+        description="What the server is called, where its address may change; empty: its address tells it from others.",
+    )
+    folder: str = Field(
+        default="",
+        description="Folder of this machine that the server serves: a listing counts only if all of it can be opened.",
+    )
     credentials: AwsCredentials | MinIOCredentials = Field(
         default_factory=AwsCredentials,
         description="Keys from prefect-aws; an empty AwsCredentials uses the machine's own AWS configuration.",

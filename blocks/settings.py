@@ -92,6 +92,12 @@ class Settings(BaseModel):
     max_failed_least: int = Field(
         default=5, ge=1, description="Failed objects under which a sync never stops for that."
     )
+    max_deleted_share: float = Field(
+        default=0.2,
+        ge=0.0,
+        le=1.0,
+        description="A sync stops before it deletes a larger share of 100 objects or more; of fewer, more than half.",
+    )
 
     gate_recall: float = Field(
         default=0.98, ge=0.0, le=1.0, description="Least recall@10 of the index against exact search, to be promoted."

@@ -29,7 +29,18 @@ import typer
 from deployments.ask_command import ask
 from deployments.evaluate_command import evaluate
 from deployments.generation_commands import collect_garbage, generations, promote, rebuild, rollback
-from deployments.options import Filter, Json, Mode, PipelineName, Tenant, TopK, Verbose, scope_of
+from deployments.options import (
+    AcceptSource,
+    AllowDeletions,
+    Filter,
+    Json,
+    Mode,
+    PipelineName,
+    Tenant,
+    TopK,
+    Verbose,
+    scope_of,
+)
 from tasks.errors import InconsistentError, LockstepError, MisuseError, PartError
 from tasks.shown import hidden, visible
 
@@ -118,16 +129,22 @@ def _part(part: Any) -> dict[str, Any]:
 
 
 @app.command()
-def sync(pipeline: PipelineName = None, as_json: Json = False, verbose: Verbose = False) -> None:
+def sync(
+    allow_deletions: AllowDeletions = False,
+    accept_source: AcceptSource = False,
+    pipeline: PipelineName = None,
+    as_json: Json = False,
+    verbose: Verbose = False,
+) -> None:
     """Bring the index in step with the bucket, once."""
     from deployments import environment, show
     from deployments.session import open_session
 
-    session = open_session(environment.load(), pipeline, verbose)
+    session = open_session(environment.load(), pipeline, verbose, saves=True, accept_source=accept_source)
     from flows.sync import sync as run
 
     with show.progress_bar(shown=not as_json and not verbose):
-        report = run(session.pipeline)
+        report = run(session.pipeline, allow_deletions=allow_deletions, accept_source=accept_source)
     show.as_json(show.sync_json(report)) if as_json else show.sync_report(report)
 
 
@@ -173,6 +190,8 @@ def search(  # noqa: PLR0917 - its options
 @app.command()
 def audit(
     repair: Annotated[bool, typer.Option("--repair", help="Mend what is wrong, then audit again.")] = False,
+    allow_deletions: AllowDeletions = False,
+    accept_source: AcceptSource = False,
     pipeline: PipelineName = None,
     as_json: Json = False,
     verbose: Verbose = False,
@@ -185,7 +204,7 @@ def audit(
     from flows.audit import audit as run
 
     try:
-        found = run(session.pipeline, repair)
+        found = run(session.pipeline, repair, allow_deletions=allow_deletions, accept_source=accept_source)
     except InconsistentError as error:
         found = error.found
         if as_json:

@@ -6,6 +6,7 @@ import hashlib
 import json
 import subprocess
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 from prefect.client.orchestration import get_client
@@ -14,31 +15,78 @@ from prefect.exceptions import ObjectNotFound
 from blocks.pipeline import Pipeline
 from deployments.environment import Environment, inherit, prefect_environment
 from deployments.parts import Endpoints
-from deployments.register import describe, register_types, save
+from deployments.register import describe, deviations, merged, register_types, save, saved
 from deployments.state import exclusive, load, replace
-from tasks.errors import PartError
+from tasks.errors import LockstepError, PartError, SourceError
+from tasks.ledger import Ledger
+from tasks.source import Source, from_row, source_of
 
 PREFECT_YAML = Path(__file__).parent.parent / "prefect.yaml"
 FLOWS = ("sync", "ask", "audit", "rebuild", "promote", "rollback", "evaluate", "collect-garbage")
 DEPLOY_SECONDS = 180
 
 
-def ensure_registered(env: Environment, here: Endpoints) -> str:
+def ensure_registered(env: Environment, here: Endpoints, accept_source: bool = False) -> str:
     """Save the pipeline that the environment describes, if it is not what was saved last; returns its name.
 
-    What somebody changed in the Prefect UI stays until the environment changes.
+    What somebody changed in the Prefect UI stays until the environment changes. Raises ``SourceError`` when what is
+    indexed is of another bucket, unless that is accepted.
     """
     pipeline = describe(env, here)
     name = here.pipeline
     mark = _mark(_revealed(pipeline))
     if _remembered(env).get(f"pipeline {name}") != mark or not _has_block(name):
         register_types()
-        named = {*env.settings_overrides, *(["model_name"] if env.names_a_model else [])}
-        before = set(_remembered(env).get(f"named {name}", "").split())
-        save(pipeline, name, no_longer_named=before - named)
+        named = _named(env)
+        before = _no_longer_named(env, name)
+        if not accept_source and (old := saved(name)):
+            check_move(old, merged(pipeline, name, before))
+        save(pipeline, name, no_longer_named=before)
         _remember(env, f"named {name}", " ".join(sorted(named)))
         _remember(env, f"pipeline {name}", mark)
     return name
+
+
+def as_saved(env: Environment, here: Endpoints, say: Callable[[str], None]) -> str:
+    """Return the name of the pipeline that the environment names, as it is saved, and say where they differ."""
+    name, pipeline = here.pipeline, describe(env, here)
+    if _remembered(env).get(f"pipeline {name}") == _mark(_revealed(pipeline)):
+        return name
+    if (old := saved(name)) and (found := deviations(merged(pipeline, name, _no_longer_named(env, name)), old)):
+        say(f"the environment is not what '{name}' was saved with, which is used: {'; '.join(found)}.")
+        say("`lockstep up` saves the environment's.")
+    return name
+
+
+def check_move(old: Pipeline, new: Pipeline) -> None:
+    """Raise ``SourceError`` when generations of a saved pipeline hold another bucket than it is to be saved with.
+
+    A ledger that cannot say is no hindrance: the sync asks again.
+    """
+    mine = source_of(new.source)
+    if mine.place == source_of(old.source).place:
+        return
+    known: list[Source | None] = []
+    with suppress(LockstepError):
+        ledger = Ledger(old.ledger)
+        try:
+            known = [from_row(row) for row in ledger.sources(old.alias).values() if row]
+        finally:
+            ledger.engine.dispose()
+    if known and not any(one and one.place == mine.place for one in known):
+        raise SourceError(
+            f"'{old.alias}' is the index of {source_of(old.source)}; the environment says {mine}. Nothing was saved. "
+            "Set BUCKET, PREFIX and AWS_ENDPOINT_URL back, or COLLECTION_NAME to another name for an index of its own. "
+            "If it was moved or renamed, `lockstep sync --accept-source` goes on with it."
+        )
+
+
+def _named(env: Environment) -> set[str]:
+    return {*env.settings_overrides, *(["model_name"] if env.names_a_model else [])}
+
+
+def _no_longer_named(env: Environment, name: str) -> set[str]:
+    return set(_remembered(env).get(f"named {name}", "").split()) - _named(env)
 
 
 def ensure_deployed(env: Environment, name: str, report: Callable[[str], None]) -> None:

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from deployments.options import Json, PipelineName, Verbose
+from deployments.options import AcceptSource, AllowDeletions, Json, PipelineName, Verbose
 from tasks.errors import MisuseError
 
 
@@ -25,6 +25,8 @@ def rebuild(  # noqa: PLR0913, PLR0917 - they are the options of a command
         Literal["auto", "approve", "manual"],
         typer.Option("--promote", help="When it is ready: promote it, wait for an approval in the UI, or leave it."),
     ] = "auto",
+    allow_deletions: AllowDeletions = False,
+    accept_source: AcceptSource = False,
     pipeline: PipelineName = None,
     as_json: Json = False,
     verbose: Verbose = False,
@@ -39,7 +41,7 @@ def rebuild(  # noqa: PLR0913, PLR0917 - they are the options of a command
         "index_params": index_params,
         "search_params": search_params,
     }
-    session = open_session(environment.load(), pipeline, verbose)
+    session = open_session(environment.load(), pipeline, verbose, saves=True, accept_source=accept_source)
     from deployments.register import changed_settings
     from flows.rebuild import rebuild as run
     from tasks.pipelines import load_pipeline
@@ -48,11 +50,11 @@ def rebuild(  # noqa: PLR0913, PLR0917 - they are the options of a command
     if promote == "approve":
         show.say(f"when it is ready, approve or reject it in the Prefect UI: {session.here.prefect_ui_url}")
     with show.progress_bar(shown=not as_json and not verbose):
-        done = run(session.pipeline, settings, embed_model, promote)
+        done = run(session.pipeline, settings, embed_model, promote, allow_deletions, accept_source)
     show.as_json(show.rebuild_json(done)) if as_json else show.swap_report(done)
 
 
-def promote(  # noqa: PLR0917 - they are the options of a command
+def promote(  # noqa: PLR0913, PLR0917 - they are the options of a command
     generation: Annotated[int | None, typer.Argument(help="Its number; default: the newest that is ready.")] = None,
     force: Annotated[str, typer.Option("--force", help="Promote it though a gate fails, for this reason.")] = "",
     approve: Annotated[bool, typer.Option("--approve", help="Wait for an approval in the Prefect UI.")] = False,
@@ -60,6 +62,8 @@ def promote(  # noqa: PLR0917 - they are the options of a command
         str, typer.Option("--canary", help="Shares of the questions that come to it first, in percent: 10,50,100.")
     ] = "",
     hold: Annotated[str, typer.Option("--hold", help="How long each share is watched: 90s, 15m, 2h.")] = "15m",
+    allow_deletions: AllowDeletions = False,
+    accept_source: AcceptSource = False,
     pipeline: PipelineName = None,
     as_json: Json = False,
     verbose: Verbose = False,
@@ -74,7 +78,18 @@ def promote(  # noqa: PLR0917 - they are the options of a command
 
     if approve:
         show.say(f"when it is ready, approve or reject it in the Prefect UI: {session.here.prefect_ui_url}")
-    done = run(session.pipeline, generation, force, None, approve, steps, hold_seconds, who())
+    done = run(
+        session.pipeline,
+        generation,
+        force,
+        None,
+        approve,
+        steps,
+        hold_seconds,
+        who(),
+        allow_deletions=allow_deletions,
+        accept_source=accept_source,
+    )
     show.as_json(show.swap_json(done)) if as_json else show.swap_report(done)
 
 
@@ -113,6 +128,8 @@ def who() -> str:
 
 def rollback(
     to: Annotated[int | None, typer.Option("--to", help="The generation's number; default: the one before.")] = None,
+    allow_deletions: AllowDeletions = False,
+    accept_source: AcceptSource = False,
     pipeline: PipelineName = None,
     as_json: Json = False,
     verbose: Verbose = False,
@@ -124,7 +141,7 @@ def rollback(
     session = open_session(environment.load(), pipeline, verbose)
     from flows.rollback import rollback as run
 
-    done = run(session.pipeline, to)
+    done = run(session.pipeline, to, allow_deletions, accept_source)
     show.as_json(show.swap_json(done)) if as_json else show.swap_report(done)
 
 

@@ -27,6 +27,15 @@ Filter = Annotated[
 ]
 Tenant = Annotated[str, typer.Option("--tenant", help="Whose objects are asked, where they have tenants.")]
 
+AllowDeletions = Annotated[
+    bool,
+    typer.Option("--allow-deletions", help="Delete what is gone from the bucket, however much that is, this once."),
+]
+AcceptSource = Annotated[
+    bool,
+    typer.Option("--accept-source", help="The bucket, its prefix, its address or the ledger is another one: meant so."),
+]
+
 
 def scope_of(only: str, tenant: str) -> Scope:
     """Return of which objects is asked. A filter that cannot be read is refused before anything is loaded."""

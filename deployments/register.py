@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Collection
 from typing import Any
 
@@ -73,6 +74,7 @@ def describe(env: Environment, here: Endpoints) -> Pipeline:
             bucket=here.bucket,
             prefix=here.prefix,
             endpoint_url=here.s3_endpoint or None,
+            **({} if env.aws_endpoint_url else _embedded(env, here)),
             credentials=AwsCredentials(
                 aws_access_key_id=here.s3_access_key,
                 aws_secret_access_key=here.s3_secret_key,
@@ -88,12 +90,34 @@ def describe(env: Environment, here: Endpoints) -> Pipeline:
     )
 
 
+def _embedded(env: Environment, here: Endpoints) -> dict[str, str]:
+    """Return what tells this home's S3 server from another's: its port may change, its keys were made up once."""
+    mark = hashlib.sha256((here.s3_access_key or "").encode()).hexdigest()[:12]
+    return {"server": f"the S3 server of home {mark}", "folder": str(env.home / "s3" / here.bucket)}
+
+
 def _plain(secret: SecretStr | None) -> str | None:
     return secret.get_secret_value() if secret else None
 
 
 def save(pipeline: Pipeline, name: str, no_longer_named: Collection[str] = ()) -> str:
     """Save a pipeline and the blocks it nests under one name, each as a block of its own; returns the name.
+
+    A worker that loads it in between gets some of the old blocks and some of the new ones: the generation that it
+    would sync says whose it is, in its collection and in its ledger, and the sync is refused (`tasks/source.py`).
+    """
+    pipeline = merged(pipeline, name, no_longer_named)
+    source = pipeline.source.model_copy(update={"credentials": _saved(pipeline.source.credentials, name)})
+    parts: dict[str, Any] = {"source": _saved(source, name)}
+    for field in ("store", "embedder", "ledger", "chat_model"):
+        block = getattr(pipeline, field)
+        parts[field] = _saved(block, name) if block is not None else None
+    _saved(pipeline.model_copy(update=parts), name)
+    return name
+
+
+def merged(pipeline: Pipeline, name: str, no_longer_named: Collection[str] = ()) -> Pipeline:
+    """Return what saving a pipeline under a name comes to.
 
     A field that the environment does not speak of (globs, limits, timeouts, prompts) keeps what somebody
     set in the Prefect UI; a setting that a generation is built with keeps what a rebuild or a rollback gave it. What
@@ -118,20 +142,78 @@ def save(pipeline: Pipeline, name: str, no_longer_named: Collection[str] = ()) -
     for field in ("source", "store", "embedder", "ledger", "chat_model"):
         block = getattr(pipeline, field)
         if isinstance(block, S3Source):
-            block = block.model_copy(update={"credentials": _saved(block.credentials, name)})
-        parts[field] = _saved(block, name) if block is not None else None
-    _saved(pipeline.model_copy(update=parts), name)
-    return name
+            block = block.model_copy(update={"credentials": _with_kept(block.credentials, name)})
+        parts[field] = _with_kept(block, name) if block is not None else None
+    whole: Pipeline = _with_kept(pipeline.model_copy(update=parts), name)
+    return whole
+
+
+def _with_kept(block: Any, name: str) -> Any:
+    """Return a block with what the one saved under that name has in fields that are not given here."""
+    before = _existing(type(block), name)
+    if before is None:
+        return block
+    given = {*block.model_fields_set}
+    if isinstance(block, S3Source) and block.endpoint_url != before.endpoint_url:
+        given |= {"server", "folder"}  # they were those of the other address
+    kept = {field: getattr(before, field) for field in type(block).model_fields if field not in given}
+    return block.model_copy(update=kept)
 
 
 def _saved(block: Any, name: str) -> Any:
-    before = _existing(type(block), name)
-    if before is not None:
-        given = block.model_fields_set
-        kept = {field: getattr(before, field) for field in type(block).model_fields if field not in given}
-        block = block.model_copy(update=kept)
     block.save(name, overwrite=True)
     return block
+
+
+def saved(name: str) -> Pipeline | None:
+    """Return the pipeline that is saved under a name, if there is one."""
+    before: Pipeline | None = _existing(Pipeline, name)
+    return before
+
+
+VARIABLES = {
+    "source": {"bucket": "BUCKET", "prefix": "PREFIX", "endpoint_url": "AWS_ENDPOINT_URL"},
+    "store": {"uri": "MILVUS_URI", "database": "MILVUS_DB"},
+    "embedder": {"model_name": "EMBED_MODEL_NAME"},
+    "chat_model": {"base_url": "VLLM_BASE_URL", "model": "LLM_MODEL"},
+}
+SECRETS = {
+    "source": {"credentials": "AWS_ACCESS_KEY_ID and its secret"},
+    "store": {"token": "MILVUS_TOKEN"},
+    "ledger": {"url": "LEDGER_URL"},
+    "chat_model": {"api_key": "VLLM_API_KEY"},
+}
+
+
+def deviations(now: Pipeline, before: Pipeline) -> list[str]:
+    """Return in which settings a pipeline differs from the one saved: the variable, saved and here; no secrets."""
+    found = []
+    for part in ("source", "store", "embedder", "ledger", "chat_model"):
+        one, other = getattr(now, part), getattr(before, part)
+        for field, variable in VARIABLES.get(part, {}).items():
+            here, kept = getattr(one, field, None), getattr(other, field, None)
+            if here != kept:
+                found.append(f"{variable} (saved: {_shown(kept)}, here: {_shown(here)})")
+        for field, variable in SECRETS.get(part, {}).items():
+            if _revealed(getattr(one, field, None)) != _revealed(getattr(other, field, None)):
+                found.append(f"{variable} (another one is saved)")
+    for field in Settings.model_fields:
+        here, kept = getattr(now.settings, field), getattr(before.settings, field)
+        if here != kept:
+            found.append(f"LOCKSTEP_{field.upper()} (saved: {_shown(kept)}, here: {_shown(here)})")
+    return found
+
+
+def _shown(value: object) -> str:
+    return str(value) if value not in (None, "") else "none"
+
+
+def _revealed(value: Any) -> Any:
+    if isinstance(value, SecretStr):
+        return value.get_secret_value()
+    if isinstance(value, Block):
+        return {field: _revealed(getattr(value, field)) for field in type(value).model_fields}
+    return value
 
 
 def _existing(kind: type[Block], name: str) -> Any:

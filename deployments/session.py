@@ -40,18 +40,28 @@ def enter(env: Environment, verbose: bool = False) -> None:
         logging.getLogger("transformers").setLevel(logging.ERROR)
 
 
-def open_session(env: Environment, pipeline: str | None = None, verbose: bool = False) -> Session:
-    """Return a session for the named pipeline, or for the one that the environment describes, which is
-    saved if it changed.
+def open_session(
+    env: Environment,
+    pipeline: str | None = None,
+    verbose: bool = False,
+    *,
+    saves: bool = False,
+    accept_source: bool = False,
+) -> Session:
+    """Return a session for the named pipeline, or for the one that the environment describes.
 
-    Raises ``MisuseError`` when the parts it needs are neither configured nor running.
+    With ``saves`` that is saved if it changed; else it is used as it is saved, and where it differs is said. Raises
+    ``MisuseError`` when the parts it needs are neither configured nor running.
     """
     here = stack.endpoints(env)
     enter(env, verbose)
     with prefect_answers(here.prefect_api_url):
-        from deployments.deploy import ensure_registered
+        from deployments import show
+        from deployments.deploy import as_saved, ensure_registered
 
-        return Session(env, here, pipeline or ensure_registered(env, here))
+        if saves:
+            return Session(env, here, pipeline or ensure_registered(env, here, accept_source))
+        return Session(env, here, pipeline or as_saved(env, here, show.say))
 
 
 @contextmanager

@@ -10,6 +10,8 @@ object, a sync writes it anew and deletes what does not belong to it.
 
 from __future__ import annotations
 
+from dataclasses import asdict
+
 from prefect import flow, get_run_logger
 from prefect.artifacts import create_markdown_artifact
 from prefect.runtime import flow_run
@@ -22,27 +24,35 @@ from tasks.errors import InconsistentError
 from tasks.pipelines import load_pipeline
 from tasks.report import audit_markdown, findings
 from tasks.retrieve import resolve
-from tasks.tools import connect
+from tasks.source import check_source
+from tasks.tools import Consent, connect
 
 
 @flow(name="audit", flow_run_name="audit {pipeline}")
-def audit(pipeline: str = "docs", repair: bool = False, sync_first: bool = False) -> Findings:
+def audit(
+    pipeline: str = "docs",
+    repair: bool = False,
+    sync_first: bool = False,
+    allow_deletions: bool = False,
+    accept_source: bool = False,
+) -> Findings:
     """Compare bucket, ledger and Milvus chunk by chunk and return what was found.
 
     ``repair`` mends what is wrong and audits again; ``sync_first`` brings the index in step before, so that
-    only what a sync does not see counts as wrong. Raises ``InconsistentError`` when something is (still) wrong.
+    only what a sync does not see counts as wrong; ``allow_deletions`` and ``accept_source`` are those of a sync.
+    Raises ``InconsistentError`` when something is (still) wrong.
     """
-    say = get_run_logger().info
+    say, consent = get_run_logger().info, Consent(allow_deletions, accept_source)
     if sync_first:
-        sync(pipeline)
+        sync(pipeline, **asdict(consent))
     block = load_pipeline(pipeline)
-    found, doubted = examine(block, repair)
+    found, doubted = examine(block, repair, consent)
     repaired = 0
     while doubted:
-        sync(pipeline)
+        sync(pipeline, **asdict(consent))
         repaired += doubted
         before = sum(found.counts.values())
-        found, doubted = examine(block, repair)
+        found, doubted = examine(block, repair, consent)
         if sum(found.counts.values()) >= before:
             break  # a sync does not mend it: the fingerprint, or a bucket that changes all the time
     rename_run(f"audit {found.collection}: {findings(found)}")
@@ -59,14 +69,15 @@ def audit(pipeline: str = "docs", repair: bool = False, sync_first: bool = False
     return found
 
 
-def examine(block: Pipeline, repair: bool) -> tuple[Findings, int]:
+def examine(block: Pipeline, repair: bool, consent: Consent) -> tuple[Findings, int]:
     """Look, and if something seems wrong look again while nobody writes.
 
     Returns what was found and, with ``repair``, how many objects were recorded for the next sync to mend.
     """
     say = get_run_logger().info
-    with connect(block, flow_run.id or "") as tools:
+    with connect(block, flow_run.id or "", consent) as tools:
         collection = resolve(tools.store)
+        check_source(tools, collection)
         found = look(tools, collection, say)
         if found.consistent:
             return found, 0

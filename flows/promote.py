@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import time
 from contextlib import ExitStack
+from dataclasses import asdict
 from functools import partial
 
 from prefect import flow, get_run_logger
@@ -35,7 +36,7 @@ from tasks.pipelines import load_pipeline
 from tasks.quality_report import promotion_markdown
 from tasks.retries import patiently
 from tasks.swap import swap, to_promote
-from tasks.tools import Tools, connect
+from tasks.tools import Consent, Tools, connect
 
 
 @flow(name="promote", flow_run_name="promote {pipeline}")
@@ -49,6 +50,8 @@ def promote(  # noqa: PLR0913, PLR0917 - they are what the run page shows that i
     hold_seconds: float = 900.0,
     by: str = "",
     wait_seconds: float = 0.0,
+    allow_deletions: bool = False,
+    accept_source: bool = False,
 ) -> Swap:
     """Point the pipeline's alias at a generation: the newest that is ready, or that number.
 
@@ -57,11 +60,13 @@ def promote(  # noqa: PLR0913, PLR0917 - they are what the run page shows that i
     in percent, that come to it before all do, each for ``hold_seconds``. Raises ``GateError`` when it does not pass a
     gate or its canary; ``force``, the reason why it should be promoted though a gate fails, is recorded with ``by``,
     who says so. ``wait_seconds`` is how long another run that builds, measures or drops generations is waited for.
+    ``allow_deletions`` and ``accept_source`` are those of a sync; the first lets a generation of fewer objects through.
     Raises ``RejectedError`` when it is not approved, ``MisuseError`` when nothing is ready.
     """
     started, say = time.monotonic(), get_run_logger().info
     block = load_pipeline(pipeline)
-    with connect(block, flow_run.id or "") as tools:
+    consent = Consent(allow_deletions, accept_source)
+    with connect(block, flow_run.id or "", consent) as tools:
         wait, described = block.settings.wait_for_writer_seconds, f"a promotion ({flow_run.name})"
         with (
             tools.writing(next_of(block.alias), described, wait_seconds, say) as still_mine,
@@ -74,7 +79,7 @@ def promote(  # noqa: PLR0913, PLR0917 - they are what the run page shows that i
                 raise MisuseError("a canary needs a live generation beside it: there is none yet.")
             work_as(tools, chosen, settings)
             questions = read_golden(tools.settings.golden, block.source) if tools.settings.golden else []
-            sync(pipeline, settings, into=chosen.collection)  # it may have been ready for days
+            sync(pipeline, settings, chosen.collection, **asdict(consent))  # it may have been ready for days
             report = gates(tools, chosen.collection, live, questions, say)
             shown = show(pipeline, tools, report, force, by)
             refuse(report, force)
@@ -82,7 +87,7 @@ def promote(  # noqa: PLR0913, PLR0917 - they are what the run page shows that i
                 comment = ask_for_approval(chosen.collection, shown, tools.settings.approval_hours)
                 say("%s was approved: %s", chosen.collection, comment or "no comment")
             if approve or step_by_step:
-                sync(pipeline, settings, into=chosen.collection)  # a person may have taken a day
+                sync(pipeline, settings, chosen.collection, **asdict(consent))  # a person may have taken a day
             if step_by_step:
                 hold_canary(tools, step_by_step)  # from here on each sync of the live generation keeps it in step
             # Only now: a sync of the live generation may start while this one is measured.
@@ -94,7 +99,7 @@ def promote(  # noqa: PLR0913, PLR0917 - they are what the run page shows that i
                 swap(tools, chosen.collection)
     rename_run(f"promote {chosen.collection}")
     say("'%s' points at %s now, before at %s", block.alias, chosen.collection, live)
-    sync(pipeline)  # what changed while it was measured
+    sync(pipeline, **asdict(consent))  # what changed while it was measured
     rows = tuple(gate.as_row() for gate in report.gates)
     seconds = round(time.monotonic() - started, 3)
     return Swap(chosen.collection, live, "live", True, gates=rows, seconds=seconds, flow_run_id=flow_run.id or "")

@@ -9,6 +9,7 @@ same settings.
 from __future__ import annotations
 
 import time
+from dataclasses import asdict
 from typing import Literal
 
 from prefect import flow, get_run_logger
@@ -26,7 +27,7 @@ from tasks.lease import next_of
 from tasks.models import Swap
 from tasks.pipelines import load_pipeline
 from tasks.tenants import check_prefix
-from tasks.tools import Tools, connect
+from tasks.tools import Consent, Tools, connect
 
 ROUNDS = 10
 
@@ -37,20 +38,22 @@ def rebuild(
     settings: Settings | None = None,
     embed_model: str | None = None,
     promote: Literal["auto", "approve", "manual"] = "auto",
+    allow_deletions: bool = False,
+    accept_source: bool = False,
 ) -> Swap:
     """Build a generation with other settings or another model, the pipeline's own by default, and promote it.
 
     Texts whose vectors the live generation has are not embedded again. With ``promote`` 'manual' it is left ready,
     with 'approve' it waits for somebody to approve it in the Prefect UI.
     Raises ``MisuseError`` for an index that the server has not, ``TransientError`` while another rebuild runs,
-    ``GateError`` when it does not pass the gates.
+    ``GateError`` when it does not pass the gates. ``allow_deletions`` and ``accept_source`` are those of a sync.
     """
     started, say = time.monotonic(), get_run_logger().info
     block = changed(load_pipeline(pipeline), settings, embed_model)
     check_prefix(block.settings.tenants, block.source.prefix)
     if promote != "manual" and block.settings.golden:
         read_golden(block.settings.golden, block.source)  # a bad line is told now, not after hours of embedding
-    with connect(block, flow_run.id or "") as tools:
+    with connect(block, flow_run.id or "", Consent(allow_deletions, accept_source)) as tools:
         live = tools.store.live()
         with tools.writing(next_of(block.alias), f"a rebuild ({flow_run.name})", 0, say):
             collection = next_generation(tools, block.alias, say)
@@ -66,6 +69,8 @@ def rebuild(
             settings=settings,
             approve=promote == "approve",
             wait_seconds=block.settings.wait_for_writer_seconds,  # garbage may be collected in between
+            allow_deletions=allow_deletions,
+            accept_source=accept_source,
         )
     return Swap(
         collection,
@@ -100,7 +105,7 @@ def fill(tools: Tools, pipeline: str, settings: Settings | None, collection: str
     """
     embedded = reused = 0
     for _ in range(ROUNDS):
-        report = sync(pipeline, settings, into=collection)
+        report = sync(pipeline, settings, collection, **asdict(tools.consent))
         embedded += report.chunks_embedded
         reused += report.chunks_reused
         add_cost(tools.ledger, collection, report.chunks_embedded, report.chunks_reused, report.seconds)

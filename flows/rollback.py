@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import asdict
 
 from prefect import flow, get_run_logger
 from prefect.runtime import flow_run
@@ -11,28 +12,34 @@ from flows.run_names import rename_run
 from flows.sync import sync
 from tasks.models import Swap
 from tasks.pipelines import load_pipeline
+from tasks.source import check_source
 from tasks.swap import swap, to_go_back_to
-from tasks.tools import connect
+from tasks.tools import Consent, connect
 
 
 @flow(name="rollback", flow_run_name="roll {pipeline} back")
-def rollback(pipeline: str = "docs", to: int | None = None) -> Swap:
+def rollback(
+    pipeline: str = "docs", to: int | None = None, allow_deletions: bool = False, accept_source: bool = False
+) -> Swap:
     """Point the pipeline's alias at the generation that was live before, or at that number, and sync it.
 
     The saved pipeline gets the settings that it was built with. While a generation is in canary, the way back is to
-    end that. Raises ``MisuseError`` when there is nothing to go back to.
+    end that. Raises ``MisuseError`` when there is nothing to go back to. ``allow_deletions`` and ``accept_source`` are
+    those of the sync: one that is refused leaves the alias where it was moved, at a generation that is as it was.
     """
     started, say = time.monotonic(), get_run_logger().info
     block = load_pipeline(pipeline)
-    with connect(block, flow_run.id or "") as tools:
+    consent = Consent(allow_deletions, accept_source)
+    with connect(block, flow_run.id or "", consent) as tools:
         wait = block.settings.wait_for_writer_seconds
         with tools.writing(block.alias, f"a rollback ({flow_run.name})", wait, say):
             collection, before = to_go_back_to(tools, to)
+            check_source(tools, collection)
             swap(tools, collection)
             swapped = time.monotonic() - started
     rename_run(f"roll back to {collection}")
     say("'%s' points at %s after %.1f s; syncing what it missed", block.alias, collection, swapped)
-    report = sync(pipeline)
+    report = sync(pipeline, **asdict(consent))
     return Swap(
         collection,
         before,

@@ -12,6 +12,7 @@ from __future__ import annotations
 import math
 import time
 from contextlib import ExitStack
+from dataclasses import asdict
 from typing import Any, cast
 
 from prefect import flow, get_run_logger
@@ -25,7 +26,7 @@ from flows.run_names import rename_run
 from flows.without_heartbeat import without_heartbeat
 from tasks.batches import Stage, batched, recorded, waves
 from tasks.canary import canary_of
-from tasks.errors import OutageError
+from tasks.errors import DeletionError, OutageError
 from tasks.failures import failed
 from tasks.generation import generation
 from tasks.generations import add_cost
@@ -33,12 +34,12 @@ from tasks.judge import judge
 from tasks.models import SyncReport
 from tasks.pipelines import load_pipeline
 from tasks.plan import Plan, plan
-from tasks.report import failures_markdown, sync_markdown
+from tasks.report import deletions_markdown, failures_markdown, sync_markdown
 from tasks.retries import patiently
 from tasks.settle import MANY, settle
 from tasks.swap import nothing_answers, publish
 from tasks.tally import Tally
-from tasks.tools import Tools, connect
+from tasks.tools import Consent, Tools, connect
 from tasks.totals import Totals, totals
 
 FAILURES_SHOWN = 100
@@ -46,19 +47,28 @@ STAGES: tuple[Stage, ...] = ("renamed", "deleted", "written")
 
 
 @flow(name="sync", flow_run_name="sync {pipeline}")
-def sync(pipeline: str = "docs", settings: Settings | None = None, into: str | None = None) -> SyncReport:
+def sync(
+    pipeline: str = "docs",
+    settings: Settings | None = None,
+    into: str | None = None,
+    allow_deletions: bool = False,
+    accept_source: bool = False,
+) -> SyncReport:
     """Bring the pipeline's live generation in step with its bucket and return what was done.
 
     ``into`` names another collection, which is written with the settings it was begun with. ``settings`` replaces
     the pipeline's own for this run. Raises ``FingerprintError`` when they are not those that the generation was
-    built with, ``OutageError`` when more objects fail than files can be bad. A run that the deployment's schedule or an
-    event started waits for the writer until it is done; one that comes while another waits so leaves it to that.
+    built with, ``OutageError`` when more objects fail than files can be bad, ``DeletionError`` when more would be
+    deleted than goes unasked (``allow_deletions`` says yes), ``SourceError`` when the generation holds another bucket
+    or another ledger keeps it (``accept_source`` says that this one is meant). A run that the deployment's schedule or
+    an event started waits for the writer until it is done; one that comes while another waits so leaves it to that.
     """
     started, say = time.monotonic(), get_run_logger().info
     block = load_pipeline(pipeline)
     block = block.model_copy(update={"settings": settings or block.settings})
+    consent = Consent(allow_deletions, accept_source)
     described, wait = f"sync of '{pipeline}' ({flow_run.name})", block.settings.wait_for_writer_seconds
-    with connect(block, flow_run.id or "") as tools, ExitStack() as line:
+    with connect(block, flow_run.id or "", consent) as tools, ExitStack() as line:
         if unattended() and settings is None and into is None:
             if not stand_in_line(line, tools.ledger, block.alias, described):
                 return cast(Any, left(block.alias))
@@ -67,7 +77,7 @@ def sync(pipeline: str = "docs", settings: Settings | None = None, into: str | N
         first = into is None and nothing_answers(tools)
         with tools.writing(collection, described, wait, say):
             line.close()
-            todo = plan(tools, collection)
+            todo = planned(pipeline, tools, collection)
             rename_run(f"sync {collection}: {todo}")
             tools.progress.planned(todo.todo)
             done = Tally(todo.new + todo.changed)
@@ -94,8 +104,21 @@ def sync(pipeline: str = "docs", settings: Settings | None = None, into: str | N
     )
     say("%s is in step with the bucket: %s, %s chunks embedded", collection, todo, f"{report.chunks_embedded:,}")
     if going and going.live == collection != going.collection:
-        sync(pipeline, settings, into=going.collection)  # it answers a share of the questions
+        sync(pipeline, settings, going.collection, **asdict(consent))  # it answers a share of the questions
     return report
+
+
+def planned(pipeline: str, tools: Tools, collection: str) -> Plan:
+    """Record what is to be done; when that is refused, leave the numbers as an artifact for whoever looks why."""
+    try:
+        return plan(tools, collection)
+    except DeletionError as error:
+        create_markdown_artifact(
+            deletions_markdown(collection, str(error), error.loss),
+            key=f"sync-{pipeline}",
+            description=f"Why this sync of {pipeline} stopped",
+        )
+        raise
 
 
 def work_off(tools: Tools, collection: str, stage: Stage, done: Tally) -> None:

@@ -4,6 +4,7 @@ Each is named here, once, and marked in the code where it lies. A test kills a r
 them, runs the sync again and audits; a new effect needs a new name here.
 
     generation   ledger ▸ collection made ▸ indexed
+    source       ledger ▸ collection
     swap         ready ▸ alias ▸ pipeline follows ▸ ledger
     canary       begun ▸ another step
     garbage      collection dropped ▸ ledger
@@ -24,6 +25,7 @@ Place = Literal[
     "generation recorded",
     "collection made",
     "generation created",
+    "source recorded",
     "marked ready",
     "alias moved",
     "pipeline follows",

@@ -160,11 +160,14 @@ class Watch:
     def __init__(self, pipeline: Pipeline) -> None:
         self.alias, self._block = pipeline.alias, pipeline.ledger
         self.canary: Canary | None = None
+        self.sources: dict[str, dict[str, Any] | None] | None = None
+        """Which bucket each generation holds, as far as the ledger knows; None while it does not answer."""
         self._search_params: dict[str, Any] | None = None
         with suppress(LockstepError):
             self._with_ledger(self._look)
 
     def _look(self, ledger: Ledger) -> None:
+        self.sources = ledger.sources(self.alias)
         if found := canary_of(ledger, self.alias):
             known = generation_of(ledger, self.alias, found.collection)
             self._search_params = known.search_params if known else None

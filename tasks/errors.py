@@ -8,11 +8,13 @@
     ├── PartError                 fix the part: wrong credentials, no such bucket, a model that does not load
     │   └── GoneError             … or ask again: the collection was dropped meanwhile
     ├── OutageError               stop: so much of a run failed that the files are not to blame
+    ├── DeletionError             look first, or say yes: so much would be deleted that the listing is to be doubted
     ├── GateError                 a generation did not pass what it has to pass to be promoted
     ├── RejectedError             a person said no to a promotion, or nobody said yes in time
     ├── InconsistentError         an audit found that the index is not what the bucket says
     └── MisuseError               tell the person: an unset, misspelt or contradictory setting
-        └── FingerprintError      the settings are not those that the generation was built with
+        ├── FingerprintError      the settings are not those that the generation was built with
+        └── SourceError           the generation holds another bucket, or another ledger keeps it
 
 Errors of libraries are translated to these where the call is made, with the cause kept. Only
 ``TransientError`` is retried; only ``PermanentError`` sends an object to quarantine. The command exits
@@ -57,6 +59,18 @@ class OutageError(LockstepError):
     """More than the allowed share of a run failed."""
 
 
+class DeletionError(LockstepError):
+    """More would be deleted than goes unasked; ``loss`` holds the :class:`tasks.brake.Loss`."""
+
+    def __init__(self, message: str, loss: Any) -> None:
+        super().__init__(message, loss)
+        self.message, self.loss = message, loss
+
+    def __str__(self) -> str:
+        """Return the message alone."""
+        return self.message
+
+
 class InconsistentError(LockstepError):
     """The index is not what the bucket says; ``found`` holds the :class:`tasks.audit.Findings`."""
 
@@ -99,6 +113,10 @@ class MisuseError(LockstepError):
 
 class FingerprintError(MisuseError):
     """The settings of this run differ from those that the generation was built with."""
+
+
+class SourceError(MisuseError):
+    """The bucket of this run is not the one that the generation holds, or its ledger is not the one that keeps it."""
 
 
 def is_transient(_task: Any, _run: Any, state: Any) -> bool:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from prefect import task
 
+from tasks.brake import unasked
 from tasks.canary import canary_of
 from tasks.chunk import embedded_text, hash_of
 from tasks.errors import MisuseError
@@ -109,7 +110,7 @@ def measure(
         of_live = sample(tools.store, live, tools.settings.gate_samples, chance)
         old = Side(live, [row["embedding"] for row in of_live], as_generation(tools, live).settings)
         new = Side(collection, [row["embedding"] for row in sampled], tools.settings)
-        gates += [latency(tools, old, new), quarantine(tools, collection, live)]
+        gates += [latency(tools, old, new), quarantine(tools, collection, live), size(tools, collection, live)]
     if questions:
         say(f"asking {len(questions)} golden questions of {' and '.join(filter(None, (collection, live)))}")
         evaluations = golden(tools, collection, live, questions)
@@ -202,6 +203,16 @@ def quarantine(tools: Tools, collection: str, live: str) -> Gate:
     """Count the objects that cannot be indexed here though the live generation holds the same version."""
     worse = quarantined_here_alone(tools.ledger, collection, live)
     return at_most("objects newly in quarantine", len(worse), 0, ", ".join(worse[:3]))
+
+
+def size(tools: Tools, collection: str, live: str) -> Gate:
+    """Compare how many objects it answers from with the live one: no fewer than a sync would leave there unasked."""
+    new, old = tools.ledger.answering(collection), tools.ledger.answering(live)
+    fewest = old - unasked(old, tools.settings)
+    enough, said = new >= fewest, f"{new:,} objects, live {old:,}"
+    if not enough and tools.consent.allow_deletions:
+        enough, said = True, f"{said}: allowed"
+    return Gate("objects / live", round(new / (old or 1), 4), f"≥ {fewest / (old or 1):.4g}", enough, said)
 
 
 def golden(tools: Tools, collection: str, live: str | None, questions: Sequence[Golden]) -> tuple[Evaluation, ...]:

@@ -16,6 +16,7 @@ from tasks.indexes import check_index
 from tasks.pipelines import reloaded, save_pipeline
 from tasks.retries import RETRIED
 from tasks.schema import physical
+from tasks.source import check_source, keep_source
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -36,9 +37,11 @@ def open_generation(tools: Tools, say: Callable[[str], None]) -> str:
     live = tools.store.live()
     if live is None:
         return open_next(tools, say)
+    claim = check_source(tools, live)
     tools.store.load(live)
     if tools.ledger.ingredients(live) is None:
         _adopt(tools, live, ingredients(tools.pipeline), say)
+    keep_source(tools, live, claim)
     follow_alias(tools)
     check(live, tools.ledger.ingredients(live) or {}, ingredients(tools.pipeline))
     record_search_params(tools.ledger, live, tools.settings.search_params)
@@ -55,6 +58,8 @@ def open_next(tools: Tools, say: Callable[[str], None]) -> str:
     check_index(settings, store.abilities)
     dimension = tools.model.dimension  # a model that does not load leaves nothing behind
     parts, live = ingredients(tools.pipeline), store.live()
+    if live:
+        check_source(tools, live)
     known = generations(ledger, store.alias)
     newer_than = next((one.number for one in known if one.collection == live), 0)
     begun = [one for one in known if one.state(live) in ("building", "ready") and one.number > newer_than]
@@ -69,8 +74,11 @@ def open_next(tools: Tools, say: Callable[[str], None]) -> str:
     else:  # it was not made yet, or was lost with all that the ledger says it holds
         forget_generation(ledger, collection)
         ledger.record_generation(collection, store.alias, fingerprint(parts), parts)
+    claim = check_source(tools, collection)
     record_search_params(ledger, collection, settings.search_params)
-    store.create(collection, dimension, settings, parts)
+    ledger.record_source(collection, claim.as_row())
+    store.create(collection, dimension, settings, parts, claim.source)
+    keep_source(tools, collection, claim)
     between("generation created")
     search = "dense and BM25" if store.abilities.bm25 else "dense only: this server has no BM25"
     say(f"{collection}: {settings.index_type} on Milvus {store.abilities.version} ({search})")
@@ -86,6 +94,7 @@ def open_named(tools: Tools, collection: str) -> str:
     built, live = tools.ledger.ingredients(collection), tools.store.live()
     if built is None or not tools.store.exists(collection):
         raise MisuseError(f"there is no generation {collection}: `lockstep generations` lists them")
+    keep_source(tools, collection, check_source(tools, collection))
     tools.follow(built)
     check(collection, built, ingredients(tools.pipeline))
     tools.store.load(collection)

@@ -131,6 +131,26 @@ class Ledger:
         with self.transaction() as connection:
             connection.execute(self.insert(GENERATIONS).on_conflict_do_nothing(), {**row, "created_at": now()})
 
+    def source(self, collection: str) -> dict[str, Any] | None:
+        """Return which bucket a generation holds, as :mod:`tasks.source` wrote it; None when that is not known."""
+        with self.transaction() as connection:
+            return connection.execute(
+                sa.select(GENERATIONS.c.source).where(GENERATIONS.c.collection == collection)
+            ).scalar()
+
+    def sources(self, alias: str) -> dict[str, dict[str, Any] | None]:
+        """Return that of each generation of an alias that the ledger knows, by collection."""
+        query = sa.select(GENERATIONS.c.collection, GENERATIONS.c.source).where(GENERATIONS.c.alias == alias)
+        with self.transaction() as connection:
+            return dict(connection.execute(query).tuples().all())
+
+    def record_source(self, collection: str, source: dict[str, Any]) -> None:
+        """Record which bucket a generation holds."""
+        with self.transaction() as connection:
+            connection.execute(
+                sa.update(GENERATIONS).where(GENERATIONS.c.collection == collection).values(source=source)
+            )
+
     def newest_number(self, alias: str) -> int:
         """Return the highest generation number recorded for an alias, 0 when there is none."""
         with self.transaction() as connection:
@@ -231,6 +251,16 @@ class Ledger:
         with self.transaction() as connection:
             rows = connection.execute(query).all()
         return {"chunks": sum(int(row[2] or 0) for row in rows), **{row[0]: int(row[1]) for row in rows}}
+
+    def answering(self, collection: str) -> int:
+        """Return how many objects have a version that Milvus confirmed and that is not about to be deleted."""
+        query = sa.select(sa.func.count()).where(
+            OBJECTS.c.collection == collection,
+            OBJECTS.c.indexed_etag.is_not(None),
+            OBJECTS.c.state.not_in(["deleting", "returned"]),
+        )
+        with self.transaction() as connection:
+            return int(connection.execute(query).scalar_one())
 
     def state(self, collection: str) -> str:
         """Return what differs after every sync that changed anything: how many rows, and when one was written last."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlalchemy as sa
 
 TABLES = sa.MetaData()
-NEWEST = "0003"
+NEWEST = "0004"
 """The migration that these tables are as of."""
 
 BYTEWISE = sa.String(1024).with_variant(sa.String(1024, "C"), "postgresql")
@@ -32,6 +32,8 @@ GENERATIONS = sa.Table(
     sa.Column("search_params", sa.JSON),
     sa.Column("quality", sa.JSON),
     sa.Column("forced", sa.JSON),
+    # Which bucket it holds, as `tasks/source.py` says it.
+    sa.Column("source", sa.JSON),
 )
 
 OBJECTS = sa.Table(

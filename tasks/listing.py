@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import os
+from collections.abc import Iterator, Mapping
 from fnmatch import fnmatchcase
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote
 
 from tasks.errors import PartError, TransientError
 from tasks.models import ObjectRef
@@ -14,6 +17,9 @@ if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
     from blocks.s3_source import S3Source
+
+PAGE = 1000
+WHOLE = "Nothing is taken for deleted that such a listing leaves out; the next sync lists again."
 
 
 def selected(key: str, include: list[str], exclude: list[str]) -> bool:
@@ -38,12 +44,14 @@ def to_ref(listed: Any) -> ObjectRef:
 def pages(client: S3Client, source: S3Source) -> Iterator[list[ObjectRef]]:
     """Yield the bucket's selected objects in pages of up to 1,000, in the server's order.
 
-    Raises ``PartError`` when the bucket or the credentials are wrong, ``TransientError`` when the server
-    does not answer.
+    Comes to its end only when the server says that this was all. Raises ``PartError`` when the bucket or the
+    credentials are wrong, ``TransientError`` when the server does not answer, or its listing breaks off.
     """
     strange = f"S3: {where(source)} does not answer like an S3 server. Check AWS_ENDPOINT_URL and BUCKET."
     try:
+        readable(source)
         yield from _pages(client, source, strange)
+        readable(source)  # what was hidden while it was listed
     except MovedOnError as error:
         raise PartError(strange) from error
 
@@ -51,9 +59,58 @@ def pages(client: S3Client, source: S3Source) -> Iterator[list[ObjectRef]]:
 def _pages(client: S3Client, source: S3Source, strange: str) -> Iterator[list[ObjectRef]]:
     with translated(source):
         paginator = client.get_paginator("list_objects_v2")
+        before: Any = None
         for page in paginator.paginate(Bucket=source.bucket, Prefix=source.prefix):
             if "Name" not in page:
                 # Some web page, or an answer that broke off: as an empty listing it would delete the whole index.
                 raise TransientError(strange)
+            if wrong := wrong_page(page, before, source.prefix):
+                raise TransientError(f"S3: the listing of {where(source)} cannot be trusted: {wrong}. {WHOLE}")
+            before = page
             refs = (to_ref(entry) for entry in page.get("Contents", []))
             yield [ref for ref in refs if selected(ref.key, source.include, source.exclude)]
+        if wrong := not_the_last(before or {}):
+            raise TransientError(f"S3: the listing of {where(source)} broke off: {wrong}. {WHOLE}")
+
+
+def wrong_page(page: Mapping[str, Any], before: Mapping[str, Any] | None, prefix: str) -> str:
+    """Return in words why a page is not the next part of the listing that was asked for; nothing when it is."""
+    keys = [entry["Key"] for entry in page.get("Contents", [])]
+    if page.get("KeyCount", 0) > len(keys) + len(page.get("CommonPrefixes", [])):
+        return f"a page announces {page['KeyCount']:,} keys and has {len(keys):,}"
+    if stranger := next((key for key in keys if not key.startswith(prefix)), None):
+        return f"it has '{stranger}', which does not begin with the prefix '{prefix}'"
+    echoed = page.get("Prefix") or ""
+    if not keys and prefix not in (echoed, unquote(echoed)):
+        return f"it is of the prefix '{echoed}', not of '{prefix}'"
+    if keys and before and keys == [entry["Key"] for entry in before.get("Contents", [])]:
+        return f"the page up to '{keys[-1]}' came twice"
+    return ""
+
+
+def not_the_last(page: Mapping[str, Any]) -> str:
+    """Return in words why there must be a page after this one, the last that came; nothing when there need not be."""
+    if page.get("IsTruncated"):
+        return "the server says that there is more, but not where to go on (it may know only the old listing, V1)"
+    if "IsTruncated" in page:
+        return ""
+    full = len(page.get("Contents", [])) >= (page.get("MaxKeys") or PAGE)
+    return "the server does not say whether that was all" if full or page.get("NextContinuationToken") else ""
+
+
+def readable(source: S3Source) -> None:
+    """Raise ``TransientError`` when a folder that an embedded server serves cannot be opened.
+
+    rclone answers as if it were not there, and says so in its log alone.
+    """
+    if not source.folder:
+        return
+
+    def refuse(error: OSError) -> None:
+        raise TransientError(
+            f"S3: the folder {error.filename} cannot be opened ({error.strerror}), so its objects are not listed. "
+            "Nothing was changed. Mend that; the next sync goes on."
+        ) from error
+
+    for _ in os.walk(Path(source.folder), onerror=refuse):
+        pass

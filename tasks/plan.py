@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 import pandas as pd
 from prefect import task
 
 from tasks.between import between
+from tasks.brake import Loss, stop
 from tasks.listing import pages
 from tasks.models import ObjectRef
 from tasks.retries import RETRIED
@@ -71,10 +73,12 @@ def make_plan(
     collection: str,
     flow_run_id: str,
     say: Callable[[int], None] = lambda _listed: None,
+    brake: Callable[[Loss], None] = lambda _loss: None,
 ) -> Plan:
     """Record in the ledger what has to be written and deleted, a page at a time; returns the numbers.
 
-    What is gone is only known, and recorded, when the whole listing has come through.
+    What is gone is only known, and recorded, when the whole listing has come through; ``brake`` is told before how much
+    that is, and may raise.
     """
     counts = {"new": 0, "changed": 0, "unchanged": 0}
     deleted = 0
@@ -86,8 +90,9 @@ def make_plan(
             todo = set(compared.loc[compared["action"] != "unchanged", "key"])
             ledger.intend(collection, [ref for ref in refs if ref.key in todo], flow_run_id)
             between("wanted recorded")
-            seen.add([ref.key for ref in refs])
+            seen.add(refs)
             say(sum(counts.values()))
+        brake(seen.loss(collection))
         for keys in seen.missing(collection):
             ledger.intend_deletion(collection, keys, flow_run_id)
             between("deletions recorded")
@@ -97,6 +102,16 @@ def make_plan(
 
 @task(task_run_name="plan {collection}", **RETRIED)
 def plan(tools: Tools, collection: str) -> Plan:
-    """List the bucket, compare it with the ledger, record the work. Returns the numbers."""
-    listing = pages(tools.s3, tools.source)
-    return make_plan(listing, tools.ledger, collection, tools.flow_run_id, tools.progress.listed)
+    """List the bucket, compare it with the ledger, record the work. Returns the numbers.
+
+    Raises ``DeletionError`` when more would be deleted than goes unasked, before any of that is recorded.
+    """
+    brake = partial(stop, collection, source=tools.source, settings=tools.settings)
+    return make_plan(
+        pages(tools.s3, tools.source),
+        tools.ledger,
+        collection,
+        tools.flow_run_id,
+        tools.progress.listed,
+        *([] if tools.consent.allow_deletions else [brake]),
+    )

@@ -11,6 +11,7 @@ from tasks.shown import one_line, unlinked, visible
 if TYPE_CHECKING:
     from blocks.settings import Settings
     from tasks.audit import Findings
+    from tasks.brake import Loss
     from tasks.models import Answer, SyncReport
 
 AUDIT_SHOWN = 200
@@ -126,6 +127,19 @@ def failures_markdown(collection: str, failed: Sequence[dict[str, Any]]) -> str:
             "So many objects could not be indexed that something is down rather than so many files bad. They are not "
             "in quarantine: the next sync tries them again.",
             table(["key", "reason"], rows),
+        ]
+    )
+
+
+def deletions_markdown(collection: str, message: str, loss: Loss) -> str:
+    """Return why a sync deleted nothing: the numbers, and the first of the objects that would have gone."""
+    numbers = [("held", loss.held), ("would be deleted", loss.lost), ("listed in the bucket", loss.listed)]
+    return "\n\n".join(
+        [
+            f"# {collection}: stopped, too much would be deleted",
+            plain(message),
+            table(["objects", "number"], [[name, f"{number:,}"] for name, number in numbers]),
+            table(["would be deleted"], [[key] for key in loss.keys]),
         ]
     )
 

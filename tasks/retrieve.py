@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from prefect import task
 
@@ -15,6 +15,7 @@ from tasks.passages import without_copies
 from tasks.rerank import load_reranker, reranked
 from tasks.retries import RETRIED
 from tasks.searches import FUSED
+from tasks.source import check_asked
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -83,13 +84,18 @@ def on_live(
     """
     live = resolve(store)
     collection = watch.collection(live, asker)
+
+    def ask(collection: str, search_params: dict[str, Any] | None) -> Result:
+        check_asked(pipeline, collection, store.source_of(collection), watch.sources)
+        return query(collection, as_built(pipeline, store.built_with(collection), search_params))
+
     try:
-        return query(collection, as_built(pipeline, store.built_with(collection), watch.search_params(collection)))
+        return ask(collection, watch.search_params(collection))
     except GoneError:
         again = resolve(store)
         if again == collection:
             raise
-        return query(again, as_built(pipeline, store.built_with(again)))
+        return ask(again, None)
     except MisuseError:  # the question's fault, not the generation's
         raise
     except LockstepError:

@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from tasks.address import check_address
@@ -19,6 +20,7 @@ from tasks.milvus_errors import translated
 from tasks.models import Hit
 from tasks.schema import Abilities, abilities, fields, generation_number, indexes
 from tasks.searches import OUTPUT, SEARCHES, Query
+from tasks.source import Source, from_row
 
 if TYPE_CHECKING:
     import numpy as np
@@ -34,7 +36,7 @@ HASHES_AT_ONCE = 512
 KEYS_AT_ONCE = 64
 READ_AT_ONCE = 4096
 CONFIRMATIONS = 5
-FINGERPRINT, INGREDIENTS = "lockstep.fingerprint", "lockstep.built_with"
+FINGERPRINT, INGREDIENTS, SOURCE = "lockstep.fingerprint", "lockstep.built_with", "lockstep.source"
 """The collection properties that say what a generation was built with: queries and a lost ledger need it."""
 
 
@@ -89,17 +91,26 @@ class Store:
             names = self.client.list_collections(**options)
         return max((generation_number(self.alias, name) or 0 for name in names), default=0)
 
-    def create(self, collection: str, dimension: int, settings: Settings, built: Mapping[str, Any]) -> None:
+    def create(
+        self,
+        collection: str,
+        dimension: int,
+        settings: Settings,
+        built: Mapping[str, Any],
+        source: Source | None = None,
+    ) -> None:
         """Create a generation, indexed and loaded, or finish one half made. The alias is left as it is.
 
-        ``built`` is kept with the collection: what it is built with, and what queries of it have to use.
+        ``built`` is kept with the collection: what it is built with, and what queries of it have to use; and so is
+        which bucket it is of.
         """
+        of_source = {SOURCE: json.dumps(asdict(source))} if source else {}
         with self._call() as options:
             if not self.client.has_collection(collection, **options):
                 self.client.create_collection(
                     collection,
                     schema=fields(self.client, dimension, self.abilities, settings.tenants),
-                    properties={FINGERPRINT: fingerprint(dict(built)), INGREDIENTS: json.dumps(built)},
+                    properties={FINGERPRINT: fingerprint(dict(built)), INGREDIENTS: json.dumps(built), **of_source},
                     consistency_level="Bounded",
                     **options,
                 )
@@ -122,6 +133,17 @@ class Store:
         """Return what a generation was built with, if the server kept it."""
         value = self._properties(collection).get(INGREDIENTS)
         return dict(json.loads(value)) if value else None
+
+    def source_of(self, collection: str) -> Source | None:
+        """Return which bucket a generation says it holds, if the server kept it."""
+        value = self._properties(collection).get(SOURCE)
+        return from_row(json.loads(value)) if value else None
+
+    def keep_source(self, collection: str, source: Source) -> None:
+        """Write which bucket a generation holds. Milvus 2.3 forgets such a change when it restarts."""
+        with self._call() as options:
+            said = {SOURCE: json.dumps(asdict(source))}
+            self.client.alter_collection_properties(collection, properties=said, **options)
 
     def _properties(self, collection: str) -> dict[str, str]:
         with self._call() as options:

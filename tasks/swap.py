@@ -13,6 +13,7 @@ from tasks.fingerprint import check, ingredients
 from tasks.generation import finish_swap, follow_alias
 from tasks.generations import Generation, generations, mark_ready
 from tasks.retries import RETRIED, patiently
+from tasks.source import check_source
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -27,6 +28,8 @@ def to_promote(tools: Tools, number: int | None = None) -> tuple[Generation, str
     Raises ``MisuseError`` when there is none, or when it is not ready.
     """
     live = tools.store.live()
+    if live:
+        check_source(tools, live)
     known = generations(tools.ledger, tools.store.alias)
     if number is None:
         newer_than = next((one.number for one in known if one.collection == live), 0)
@@ -53,6 +56,8 @@ def to_go_back_to(tools: Tools, number: int | None = None) -> tuple[str, str | N
     Raises ``MisuseError`` when there is none.
     """
     live = follow_alias(tools)
+    if live:
+        check_source(tools, live)
     going = canary_of(tools.ledger, tools.store.alias)
     if going and going.live == live and number is None:
         return going.live, going.collection
@@ -102,6 +107,7 @@ def publish(tools: Tools, collection: str, say: Callable[[str], None]) -> None:
             mark_ready(tools.ledger, collection)
             move_alias(tools, collection)
         elif live != collection:
+            check_source(tools, live)
             check(live, tools.ledger.ingredients(live) or {}, ingredients(tools.pipeline))
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -33,6 +34,14 @@ if TYPE_CHECKING:
     from blocks.settings import Settings
 
 
+@dataclass(frozen=True, slots=True)
+class Consent:
+    """What a person said yes to, for this run alone: many deletions, and another bucket than the generation holds."""
+
+    allow_deletions: bool = False
+    accept_source: bool = False
+
+
 class Tools:
     """The clients, the model and the parsing processes of one sync; a context manager.
 
@@ -52,6 +61,7 @@ class Tools:
             check_address(pipeline.source.endpoint_url, "S3", "AWS_ENDPOINT_URL")
             self.s3: S3Client = pipeline.source.get_client()
         self.recent = Recent()
+        self.consent = Consent()
         self.donor: str | None = None
         """Another generation whose vectors of the same texts are the same."""
         self.check_writer: Callable[[], None] = lambda: None
@@ -131,6 +141,8 @@ class Tools:
 
 
 @task(task_run_name="connect", **RETRIED)
-def connect(pipeline: Pipeline, flow_run_id: str) -> Tools:
+def connect(pipeline: Pipeline, flow_run_id: str, consent: Consent | None = None) -> Tools:
     """Connect to the bucket, Milvus and the ledger; a part that is just restarting is waited for."""
-    return Tools(pipeline, pipeline.settings, flow_run_id)
+    tools = Tools(pipeline, pipeline.settings, flow_run_id)
+    tools.consent = consent or tools.consent
+    return tools

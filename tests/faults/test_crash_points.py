@@ -26,7 +26,7 @@ from tests.faults.conftest import Victim
 
 FIRST: tuple[Place, ...] = ("generation recorded", "collection made", "generation created")
 """Places that only a first sync, or a rebuild, comes to."""
-ADOPTION: tuple[Place, ...] = ("found keys doubted",)
+ADOPTION: tuple[Place, ...] = ("found keys doubted", "source recorded")
 """Places that only a sync comes to whose ledger was lost."""
 REPAIR: tuple[Place, ...] = ("doubts recorded",)
 """Places of an audit's repair."""
@@ -130,8 +130,9 @@ def test_a_repair_that_dies_is_finished_by_the_next_sync(
     assert audit(name).consistent
 
 
+@pytest.mark.parametrize("place", ADOPTION)
 def test_a_sync_that_dies_while_it_adopts_a_generation_is_finished(
-    make_pipeline: Callable[..., str], bucket: Bucket, victim: Victim
+    make_pipeline: Callable[..., str], bucket: Bucket, victim: Victim, place: Place
 ) -> None:
     put(bucket, {"a.md": 1, "gone.md": 1})
     name = make_pipeline()
@@ -140,7 +141,6 @@ def test_a_sync_that_dies_while_it_adopts_a_generation_is_finished(
         for table in (OBJECTS, GENERATIONS):
             connection.execute(sa.delete(table))
     bucket.delete("gone.md")
-    (place,) = ADOPTION
     assert victim.sync(name, place=place) == -signal.SIGKILL
     assert sync(name).chunks_embedded == 0
     assert held(name) == expected({"a.md": 1})

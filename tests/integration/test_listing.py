@@ -1,25 +1,38 @@
-"""What does not answer like a bucket is not taken for an empty one."""
+"""What does not answer like a bucket is not taken for an empty one, nor half a listing for the whole."""
 
 from __future__ import annotations
 
+import os
 import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
 
 import pytest
 from prefect_aws import AwsCredentials
+from pydantic import SecretStr
 
 from blocks.s3_source import S3Source
 from tasks.errors import PartError, TransientError
 from tasks.listing import pages
 
-
-@pytest.mark.parametrize(
-    ("status", "body", "expected"),
-    [(200, b"<html></html>", TransientError), (200, b"", TransientError), (404, b"not here", PartError)],
+CREDENTIALS = AwsCredentials(
+    aws_access_key_id="some", aws_secret_access_key=SecretStr("secret"), region_name="us-east-1"
 )
-def test_a_web_page_is_refused(status: int, body: bytes, expected: type[Exception]) -> None:
+NAMESPACE = "http://s3.amazonaws.com/doc/2006-03-01/"
+
+
+@contextmanager
+def serving(answer: Callable[[dict[str, str]], tuple[int, bytes]]) -> Iterator[str]:
+    """A server that answers each request with what ``answer`` makes of its query; yields its address."""
+
     class Page(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
+            query = {name: values[0] for name, values in parse_qs(urlsplit(self.path).query).items()}
+            status, body = answer(query)
             self.send_response(status)
             self.send_header("Content-Length", str(len(body)))
             self.end_headers()
@@ -30,11 +43,146 @@ def test_a_web_page_is_refused(status: int, body: bytes, expected: type[Exceptio
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Page)
     threading.Thread(target=server.serve_forever, daemon=True).start()
-    credentials = AwsCredentials(aws_access_key_id="some", aws_secret_access_key="secret", region_name="us-east-1")
-    source = S3Source(bucket="b", endpoint_url=f"http://127.0.0.1:{server.server_port}", credentials=credentials)
     try:
-        with pytest.raises(expected, match="AWS_ENDPOINT_URL"):
-            list(pages(source.get_client(), source))
+        yield f"http://127.0.0.1:{server.server_port}"
     finally:
         server.shutdown()
         server.server_close()
+
+
+def listed(url: str, prefix: str = "") -> list[str]:
+    source = S3Source(bucket="b", prefix=prefix, endpoint_url=url, credentials=CREDENTIALS)
+    return [ref.key for page in pages(source.get_client(), source) for ref in page]
+
+
+def xml(keys: list[str], *said: str, prefix: str = "") -> bytes:
+    """A page of a listing; ``said`` are the elements that say what comes after it."""
+    entries = "".join(
+        f"<Contents><Key>{key}</Key><LastModified>2026-01-01T00:00:00.000Z</LastModified><ETag>&quot;e&quot;</ETag>"
+        "<Size>5</Size></Contents>"
+        for key in keys
+    )
+    head = f"<Name>b</Name><Prefix>{prefix}</Prefix><MaxKeys>3</MaxKeys>"
+    return f'<ListBucketResult xmlns="{NAMESPACE}">{head}{"".join(said)}{entries}</ListBucketResult>'.encode()
+
+
+LAST = "<IsTruncated>false</IsTruncated>"
+MORE = "<IsTruncated>true</IsTruncated>"
+FIRST = ["a1", "a2", "a3"]
+
+
+def token(value: str) -> str:
+    return f"<NextContinuationToken>{value}</NextContinuationToken>"
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "expected"),
+    [(200, b"<html></html>", TransientError), (200, b"", TransientError), (404, b"not here", PartError)],
+)
+def test_a_web_page_is_refused(status: int, body: bytes, expected: type[Exception]) -> None:
+    with serving(lambda _query: (status, body)) as url, pytest.raises(expected, match="AWS_ENDPOINT_URL"):
+        listed(url)
+
+
+def test_a_listing_of_two_pages_comes_through() -> None:
+    def answer(query: dict[str, str]) -> tuple[int, bytes]:
+        if query.get("continuation-token") == "2":
+            return 200, xml(["a4"], LAST, "<KeyCount>1</KeyCount>")
+        return 200, xml(FIRST, MORE, token("2"), "<KeyCount>3</KeyCount>")
+
+    with serving(answer) as url:
+        assert listed(url) == [*FIRST, "a4"]
+        assert listed(url, "a") == [*FIRST, "a4"]
+
+
+@pytest.mark.parametrize("said", [[LAST], []])
+def test_a_server_that_says_less_than_it_should_is_believed_where_nothing_can_be_missing(said: list[str]) -> None:
+    with serving(lambda _query: (200, xml(["a1"], *said))) as url:
+        assert listed(url) == ["a1"]
+    with serving(lambda _query: (200, xml([], *said))) as url:
+        assert listed(url) == []
+
+
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [
+        (xml(FIRST, MORE), "broke off"),
+        (xml(FIRST, MORE, "<NextMarker>a3</NextMarker>"), "broke off.*V1"),
+        (xml([], MORE), "broke off"),
+        (xml(FIRST), "does not say whether that was all"),
+        (xml(["a1"], token("2")), "does not say whether that was all"),
+        (xml(["a1"], LAST, "<KeyCount>3</KeyCount>"), "announces 3 keys and has 1"),
+        (xml([], LAST, "<KeyCount>2</KeyCount>"), "announces 2 keys"),
+        (xml(FIRST, MORE, token("same")), "same next token|came twice|does not answer"),
+        (b"<Error><Code>InternalError</Code><Message>no</Message></Error>", "InternalError|does not answer"),
+        (xml(FIRST, LAST)[:-40], "answered .500."),
+    ],
+)
+def test_a_listing_that_breaks_off_is_not_the_whole(body: bytes, said: str) -> None:
+    with serving(lambda _query: (200, body)) as url, pytest.raises(TransientError, match=said):
+        listed(url)
+
+
+def test_a_server_that_gives_the_same_page_again_and_again_is_left() -> None:
+    asked: list[Any] = []
+
+    def answer(query: dict[str, str]) -> tuple[int, bytes]:
+        asked.append(query)
+        return 200, xml(FIRST, MORE, token(str(len(asked))))
+
+    with serving(answer) as url, pytest.raises(TransientError, match="came twice"):
+        listed(url)
+
+
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [
+        (xml(FIRST, LAST), "does not begin with the prefix 'guides/'"),
+        (xml([], LAST, prefix="gudies/"), "of the prefix 'gudies/'"),
+        (xml([], LAST), "of the prefix ''"),
+    ],
+)
+def test_the_listing_of_another_prefix_is_refused(body: bytes, said: str) -> None:
+    with serving(lambda _query: (200, body)) as url, pytest.raises(TransientError, match=said):
+        listed(url, "guides/")
+
+
+def test_a_prefix_of_any_letters_is_known_again() -> None:
+    encoded = xml([], LAST, "<EncodingType>url</EncodingType>", prefix="a%20%C3%BC%2B/")
+    with serving(lambda _query: (200, encoded)) as url:
+        assert listed(url, "a ü+/") == []
+    with serving(lambda _query: (200, xml([], LAST, prefix="a ü+/"))) as url:
+        assert listed(url, "a ü+/") == []
+
+
+@pytest.fixture
+def as_anybody() -> Iterator[None]:
+    """Root may open every folder: be somebody else for a while."""
+    if os.geteuid():
+        yield
+        return
+    os.seteuid(65534)
+    yield
+    os.seteuid(0)
+
+
+def test_a_folder_that_cannot_be_opened_is_not_taken_for_deleted(tmp_path: Path, as_anybody: None) -> None:
+    root = Path(os.path.realpath("/tmp")) / f"lockstep-{os.getpid()}-folder"
+    hidden = root / "nas" / "deep"
+    hidden.mkdir(parents=True)
+    try:
+        with serving(lambda _query: (200, xml(["a1"], LAST))) as url:
+            source = S3Source(bucket="b", endpoint_url=url, credentials=CREDENTIALS, folder=str(root))
+            assert [len(page) for page in pages(source.get_client(), source)] == [1]
+            hidden.chmod(0o000)
+            with pytest.raises(TransientError, match="deep cannot be opened"):
+                list(pages(source.get_client(), source))
+            hidden.chmod(0o700)
+            root.rename(gone := root.with_name(f"{root.name}-gone"))
+            with pytest.raises(TransientError, match="cannot be opened"):
+                list(pages(source.get_client(), source))
+            gone.rename(root)
+    finally:
+        hidden.chmod(0o700)
+        for folder in (hidden, hidden.parent, root):
+            folder.rmdir()

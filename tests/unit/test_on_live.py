@@ -24,9 +24,14 @@ class Store:
     def built_with(self, _collection: str) -> None:
         return None
 
+    def source_of(self, _collection: str) -> None:
+        return None
+
 
 class NoCanary:
     """Nothing is in canary."""
+
+    sources = None
 
     def collection(self, live: str, _asker: str) -> str:
         return live
