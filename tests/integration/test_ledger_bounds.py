@@ -20,8 +20,9 @@ from tasks.canary import Canary, Fared, Watch, begin_canary, canary_of, end_cana
 from tasks.errors import LockstepError
 from tasks.generations import add_cost, forget_generation, generation_of, generations, mark_ready, settle
 from tasks.ledger import Ledger
-from tasks.ledger_tables import GENERATIONS, OBJECTS
+from tasks.ledger_tables import GENERATIONS, OBJECTS, WRITERS
 from tasks.models import Failure, ObjectRef
+from tasks.plan import make_plan
 from tasks.seen import seen_keys
 
 ON, OTHER = "docs_g0001", "docs_g0002"
@@ -66,6 +67,14 @@ def test_all_that_a_listing_had_not_is_missing_however_many_pieces_it_takes(
     assert max(map(len, pieces)) == 3
 
 
+def test_every_piece_of_what_is_gone_is_recorded_for_deletion(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tasks.seen.KEYS_AT_ONCE", 1)
+    indexed(ledger, ON, *(ref(f"k{n}") for n in range(12)))
+    plan = make_plan([[ref(f"k{n}") for n in range(9)]], ledger, ON, "run")
+    assert plan.deleted == 3
+    assert sorted(one.key for one in recorded(ledger, ON, "deleted")) == ["k10", "k11", "k9"]
+
+
 def test_what_another_generation_holds_is_not_missing_in_this_one(ledger: Ledger) -> None:
     indexed(ledger, ON, ref("here"), ref("both"))
     indexed(ledger, OTHER, ref("there"), ref("both"))
@@ -105,8 +114,24 @@ def test_nobody_but_its_holder_extends_or_releases_a_lease(ledger: Ledger) -> No
 def test_a_lease_is_one_collections(ledger: Ledger) -> None:
     for collection in (ON, OTHER):
         assert lease.take(ledger, collection, "holder", f"of {collection}") is None
+    for collection in (ON, OTHER):
+        assert lease.take(ledger, collection, "another", "the next") == f"of {collection}"
     lease.release(ledger, ON, "holder")
     assert lease.take(ledger, OTHER, "another", "the next") == f"of {OTHER}"
+
+
+def test_a_writer_knows_with_its_next_renewal_that_another_has_its_lease(
+    ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However long it would have lasted."""
+    monkeypatch.setattr(lease, "RENEWED_EVERY_SECONDS", 0.05)
+    with lease.writing(ledger, ON, "the first", 1, print) as check:
+        check()
+        with ledger.transaction() as connection:
+            connection.execute(sa.update(WRITERS).values(holder="another", described="the next"))
+        time.sleep(1.0)  # twenty renewals
+        with pytest.raises(LockstepError, match="no longer the writer"):
+            check()
 
 
 def test_a_lease_is_counted_from_when_it_was_asked_for(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -142,6 +167,23 @@ def test_what_was_in_quarantine_before_is_no_sign_of_an_outage(ledger: Ledger) -
     failures.retry(ledger, ON)
     assert failures.known_bad(ledger, ON, ["bad", "unknown"]) == {"bad"}
     assert failures.known_bad(ledger, OTHER, ["bad"]) == set()
+
+
+def test_what_was_indexed_since_begins_with_a_clean_sheet(ledger: Ledger) -> None:
+    """Then a failure may be the sign of an outage again."""
+    failed(ledger, ref("bad"), "run")
+    failures.send_to_quarantine(ledger, ON, "run")
+    indexed(ledger, ON, ref("bad"))
+    failed(ledger, ref("bad"), "next")
+    assert failures.known_bad(ledger, ON, ["bad"]) == set()
+
+
+def test_what_is_to_be_tried_again_is_no_failure_of_the_run_before(ledger: Ledger) -> None:
+    failed(ledger, ref("bad"), "run")
+    failures.send_to_quarantine(ledger, ON, "run")
+    assert failures.retry(ledger, ON) == ["bad"]
+    assert failures.failed(ledger, ON, "run", 9) == []
+    assert failures.send_to_quarantine(ledger, ON, "run") == 0
 
 
 def test_an_older_version_is_outdated_from_the_first_failure_on(ledger: Ledger) -> None:
@@ -225,7 +267,9 @@ def test_work_on_one_generation_leaves_another_as_it_is(ledger: Ledger, work: An
 
 
 def test_what_is_read_of_one_generation_is_of_no_other(ledger: Ledger) -> None:
+    state = ledger.state(ON)
     filled(ledger, OTHER)
+    assert ledger.state(ON) == state
     assert ledger.rows(ON, KEYS).empty
     assert ledger.confirmed(ON, KEYS) == {}
     assert ledger.totals(ON) == {"chunks": 0}
@@ -260,6 +304,14 @@ def test_what_returns_after_it_was_deleted_is_as_new(ledger: Ledger) -> None:
     assert ledger.totals(ON)["chunks"] == 3
 
 
+def test_a_generation_that_is_forgotten_leaves_nothing(ledger: Ledger) -> None:
+    filled(ledger, ON)
+    lease.take(ledger, ON, "holder", "the writer")
+    forget_generation(ledger, ON)
+    assert all_rows(ledger, ON) == []
+    assert lease.take(ledger, ON, "another", "the next") is None
+
+
 def test_an_object_is_newly_bad_when_the_other_generation_answers_with_its_version(ledger: Ledger) -> None:
     for key in ("a", "b", "c", "d"):
         failed(ledger, ref(key, "e2"), "run")
@@ -281,6 +333,8 @@ def test_what_is_settled_is_one_aliass_and_keeps_its_times(ledger: Ledger, monke
     first = generation_of(ledger, "docs", ON)
     settle(ledger, "docs", ON)
     assert generation_of(ledger, "docs", ON) == first, "said once, it is not said again"
+    moved = {one.number: one.state(OTHER) for one in generations(ledger, "docs")}
+    assert moved == {2: "live", 1: "retired"}, "the alias was moved, and the ledger does not say so yet"
     settle(ledger, "docs", OTHER)
     states = {one.number: (one.state(OTHER), one.settled) for one in generations(ledger, "docs")}
     assert states == {2: ("live", True), 1: ("retired", False)}
