@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from tasks.retrieve import Retrieved
 
 FOLDER = "lockstep-answers"
-VERSION = 1
+VERSION = 2
 """Raised when answers are checked or kept in another way: what was kept before is not found any more."""
 
 ASKED_FOR_SECONDS = 2.0
