@@ -148,7 +148,7 @@ def test_two_stages_without_schemas_assign_by_lines(asked: Callable[..., Reply],
 def test_two_stages_need_no_second_one_for_an_answer_that_states_nothing(
     asked: Callable[..., Reply], chat: StubChat
 ) -> None:
-    assert text_of(asked("1.\n2.", stages=2)) == "1.\n2."
+    assert text_of(asked("So:\n---", stages=2)) == "So:\n---"
     assert len(chat.requests) == 1
 
 
