@@ -76,7 +76,7 @@ class InconsistentError(LockstepError):
 
     def __init__(self, message: str, found: Any) -> None:
         super().__init__(message, found)
-        self.message, self.found = self.args
+        self.message, self.found = str(self.args[0]), found
 
     def __str__(self) -> str:
         """Return the message alone."""
@@ -92,7 +92,7 @@ class GateError(LockstepError):
 
     def __init__(self, message: str, report: Any) -> None:
         super().__init__(message, report)
-        self.message, self.report = self.args
+        self.message, self.report = str(self.args[0]), report
 
     def __str__(self) -> str:
         """Return the message alone."""

@@ -26,7 +26,7 @@ from tests.stub_chat import Say, StubChat, claims
 HITS = tuple(
     Hit(f"c{n}", f"{n}.md", 1 - n / 10, f"Passage {n} says {n * 11}." + "x" * 400, "", None) for n in range(1, 7)
 )
-GOOD = claims(("It is eleven.", [(1, "says 11")]), ("It is 22.", [(2, "passage 2 SAYS 22")]))
+GOOD = claims(("It is eleven.", [(1, "passage 1 says 11")]), ("It is 22.", [(2, "passage 2 SAYS 22")]))
 REFUSED = (400, {"error": {"message": "response_format json_schema is not supported", "code": 400}})
 
 
@@ -127,7 +127,7 @@ def test_an_answer_cut_off_before_its_first_claim_is_an_error(asked: Callable[..
 
 
 def test_two_stages_write_first_and_cite_then(asked: Callable[..., Reply], chat: StubChat) -> None:
-    second = '{"sentences": [{"sentence": 2, "citations": [{"passage": 2, "quote": "Says  22"}]}]}'
+    second = '{"sentences": [{"sentence": 2, "citations": [{"passage": 2, "quote": "passage 2  Says  22"}]}]}'
     reply = asked("So [1]:\nIt is big. It is 22 [3].", second, stages=2)
     assert text_of(reply) == "So:\nIt is big. [?] It is 22. [2]"
     assert reply.tokens == {"prompt": 22, "completion": 14}
@@ -148,7 +148,7 @@ def test_two_stages_without_schemas_assign_by_lines(asked: Callable[..., Reply],
 def test_two_stages_need_no_second_one_for_an_answer_that_states_nothing(
     asked: Callable[..., Reply], chat: StubChat
 ) -> None:
-    assert text_of(asked("1.\n2.", stages=2)) == "1.\n2."
+    assert text_of(asked("So:\n---", stages=2)) == "So:\n---"
     assert len(chat.requests) == 1
 
 
