@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from tasks.marks import MARK
 from tasks.models import Hit
 
-STANDS_FOR = {"‹": "<", "⁅": "["}
+STANDS_FOR = {"‹": "<", "⁅": "[", "⁆": "]"}
 """What neutralised text has in place of a character; a quote of it is read back the same way."""
 _INSTEAD = {plain: shown for shown, plain in STANDS_FOR.items()}
 _HIDDEN = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\u202a-\u202e\u2066-\u2069\U000e0000-\U000e007f]")
@@ -18,8 +18,10 @@ _CONTROL = re.compile(
     # The turns and roles of chat templates: ChatML and Llama 3, DeepSeek, Gemma, Llama 2 and Mistral, reasoning, tools.
     r"<(?=\s*+[|｜])"
     r"|<(?=\s*+/?\s*+(?:s|bos|eos|pad|unk|mask|(?:start|end)_of_turn|think|tool_(?:call|response|use)s?|tools|"
-    r"system|assistant|user|im_(?:start|end)|unused\d++|extra_id_\d++|reserved\w*+|0x[0-9a-f]{2})\s*+>)"
+    r"system|assistant|user|sop|eop|gmask|end_of_utterance|im_(?:start|end)|unused\d++|extra_id_\d++|reserved\w*+|0x[0-9a-f]{2})\s*+>)"
     r"|<(?=<\s*+/?\s*+SYS\s*+>>)|(?<=‹)<(?=\s*+/?\s*+SYS\s*+>>)"
+    r"|<(?=\s*+/?\s*+(?:seed|minimax):\w++(?:\s*+>|:))"
+    r"|\](?=~[!b]?\w*+[\[\]])|\[(?=e~\[)|\[(?=\s*+g?MASK\s*+\])|\[(?=\s*+[se]op\s*+\])"
     r"|\[(?=\s*+/?\s*+(?:INST|SYSTEM_PROMPT|AVAILABLE_TOOLS|TOOL_CALLS|TOOL_RESULTS|TOOL_CONTENT|CALL_ID|ARGS)\s*+\])",
     re.IGNORECASE,
 )

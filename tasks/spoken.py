@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 SHOWN = 300
-_THOUGHT = re.compile(r"\s*<think>(?:.*?</think>|.*\Z)", re.DOTALL)
+_THOUGHT = re.compile(r"\A\s*+<think>(?:.*?</think>|.*\Z)", re.DOTALL)
 
 
 @dataclass(frozen=True, slots=True)

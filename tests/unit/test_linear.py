@@ -128,7 +128,6 @@ def said(text: str) -> Spoken:
     return Spoken(text, False)
 
 
-MANY = '{"claims": [' + '{"text": "ab"},' * LENGTH
 FUNCTIONS: dict[str, Callable[[str], object]] = {
     "neutral": lambda text: neutral(text, marks=True),
     "a quote": lambda text: locate(text[: len(text) // 2], text),
@@ -140,7 +139,6 @@ FUNCTIONS: dict[str, Callable[[str], object]] = {
     "an answer in JSON": lambda text: generate.structured(said(text)),
     "an answer in JSON, so far": lambda text: generate.so_far(text, "structured"),
     "claims": lambda text: claims.complete(claims.Claimed, "claims", '{"claims": [' + text),
-    "many claims": lambda text: claims.complete(claims.Claimed, "claims", MANY[: 12 + 14 * len(text)]),
     "thoughts": lambda text: said_aloud("<think>" + text),
     "words": words.words,
     "copies": lambda text: passages.without_copies([hit(text), hit(text)], 0.9),
