@@ -41,10 +41,12 @@ def store(proxy: Proxy, milvus_lite: Server) -> Iterator[Store]:
     direct.close()
 
 
-def row(text: str) -> dict[str, object]:
+def row(store: Store, text: str) -> dict[str, object]:
+    words = {"words": text} if store.abilities.bm25 else {}
     return {
         "id": text, "key": "a.md", "etag": "e", "text": text, "text_hash": text, "heading": "", "page": 0,
-        "chunk_index": 0, "metadata": {}, "embedding": np.ones(4, np.float32) / 2, "last_modified": 0,
+        "chunk_index": 0, "metadata": {}, "embedding": np.ones(4, np.float32) / 2, "last_modified": 0, "indexed_at": 0,
+        "flow_run_id": "", **words,
     }  # fmt: skip
 
 
@@ -58,14 +60,14 @@ def test_a_write_that_is_not_answered_ends_within_half_a_lease(
     ledger = Ledger(LedgerBlock(url=SecretStr(sqlite_url(tmp_path))))
     with lease.writing(ledger, ON, "a sync", 0, print) as check:
         store.check_writer = check
-        store.upsert(ON, [row("one")])
+        store.upsert(ON, [row(store, "one")])
         if trouble == "silent":
             proxy.swallow()
         else:
             proxy.make("refuse")
         began = time.monotonic()
         with pytest.raises(TransientError, match="does not answer"):
-            store.upsert(ON, [row("two")])
+            store.upsert(ON, [row(store, "two")])
         assert time.monotonic() - began < lease.LASTS_MS / 2000
     ledger.engine.dispose()
 
@@ -73,7 +75,7 @@ def test_a_write_that_is_not_answered_ends_within_half_a_lease(
 def test_neither_alias_nor_collection_is_touched_without_the_lease(store: Store) -> None:
     store.check_writer = refuse
     for write in (
-        lambda: store.upsert(ON, [row("one")]),
+        lambda: store.upsert(ON, [row(store, "one")]),
         lambda: store.delete(ON, ["one"]),
         lambda: store.point_alias(ON),
         lambda: store.drop(ON),
