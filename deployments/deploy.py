@@ -103,15 +103,20 @@ def ensure_deployed(env: Environment, name: str, report: Callable[[str], None]) 
     if _remembered(env).get(f"deployments {name}") == mark and _has_deployments(name):
         report("deployments: unchanged")
         return
-    done = subprocess.run(
-        ["prefect", "--no-prompt", "deploy", "--all", "--prefect-file", str(PREFECT_YAML)],
-        env=inherit(variables),
-        cwd=PREFECT_YAML.parent,
-        capture_output=True,
-        text=True,
-        timeout=DEPLOY_SECONDS,
-        check=False,
-    )
+    try:
+        done = subprocess.run(
+            ["prefect", "--no-prompt", "deploy", "--all", "--prefect-file", str(PREFECT_YAML)],
+            env=inherit(variables),
+            cwd=PREFECT_YAML.parent,
+            capture_output=True,
+            text=True,
+            timeout=DEPLOY_SECONDS,
+            check=False,
+        )
+    except subprocess.TimeoutExpired as error:
+        raise PartError(
+            f"Prefect: deploying {PREFECT_YAML} took longer than {DEPLOY_SECONDS} s. Is the server well? Run it again."
+        ) from error
     if done.returncode:
         last = "\n".join((done.stdout + done.stderr).strip().splitlines()[-15:])
         raise PartError(f"Prefect: deploying {PREFECT_YAML} failed. Its last lines:\n{last}")

@@ -226,7 +226,7 @@ def _ledger(endpoints: Endpoints) -> Iterator[Connection | None]:
     """Connect to the ledger's database; None for a SQLite file that is not there, for a look makes none."""
     from pathlib import Path
 
-    from sqlalchemy import create_engine, make_url
+    from sqlalchemy import create_engine, event, make_url
     from sqlalchemy.exc import SQLAlchemyError
 
     try:
@@ -234,8 +234,12 @@ def _ledger(endpoints: Endpoints) -> Iterator[Connection | None]:
         if url.get_backend_name() == "sqlite" and not Path(url.database or "").exists():
             yield None
             return
-        timeout = {"connect_timeout": int(SECONDS)} if url.get_backend_name() == "postgresql" else {}
-        with create_engine(url, connect_args=timeout).connect() as connection:
+        engine = create_engine(url)
+        if url.get_backend_name() == "postgresql":
+            from blocks.postgres import connect_in_time
+
+            event.listen(engine, "do_connect", connect_in_time(SECONDS))
+        with engine.connect() as connection:
             yield connection
     except (SQLAlchemyError, ImportError) as error:
         raise PartError(_short(error)) from error

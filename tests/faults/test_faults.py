@@ -21,7 +21,7 @@ from tasks.errors import PartError, TransientError
 from tasks.ledger import Ledger
 from tasks.pipelines import load_pipeline
 from tasks.store import Store
-from tests.conftest import ROOT, Bucket, Server, milvus_2_3_server, milvus_lite_server, pipeline_maker
+from tests.conftest import ROOT, Bucket, Server, milvus_2_3_server, milvus_lite_server, pipeline_maker, sqlite_url
 from tests.faults.conftest import LITE, SERVER
 from tests.faults.proxy import Proxy, Trouble
 
@@ -240,3 +240,19 @@ def test_the_prefect_api_may_restart_while_a_flow_runs(
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-3000:]
     assert done.stdout.splitlines()[-2:] == ["the API was restarted", "12 new, Completed"]
+
+
+@pytest.mark.timeout(300)
+def test_a_run_of_the_deployment_outlives_a_restart_of_the_prefect_server(
+    bucket: Bucket, s3_server: Server, milvus_lite: Server, tmp_path: Path
+) -> None:
+    """A limit of the deployment's would be a lease in the server's memory, and end the run that cannot renew it."""
+    for key, text in TEXTS.items():
+        bucket.put(key, text)
+    ledger = sqlite_url(tmp_path)
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.faults.server_restart", bucket.name, s3_server.url, milvus_lite.url, ledger],
+        cwd=ROOT, env={**os.environ, "PREFECT_HOME": str(tmp_path / "prefect")}, capture_output=True, text=True,
+        timeout=280, check=False,
+    )  # fmt: skip
+    assert done.stdout.splitlines()[-1:] == ["3 batches, Completed"], done.stdout + done.stderr[-3000:]
