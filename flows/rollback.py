@@ -11,7 +11,7 @@ from flows.run_names import rename_run
 from flows.sync import sync
 from tasks.lease import writing
 from tasks.models import Swap
-from tasks.pipelines import load_pipeline
+from tasks.pipelines import load_pipeline, still_saved
 from tasks.swap import swap, to_go_back_to
 from tasks.tools import connect
 
@@ -28,6 +28,7 @@ def rollback(pipeline: str = "docs", to: int | None = None) -> Swap:
     with connect(block, flow_run.id or "") as tools:
         wait = block.settings.wait_for_writer_seconds
         with writing(tools.ledger, block.alias, f"a rollback ({flow_run.name})", wait, say):
+            still_saved(tools.pipeline)
             collection, before = to_go_back_to(tools, to)
             swap(tools, collection)
             swapped = time.monotonic() - started

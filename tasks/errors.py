@@ -3,10 +3,12 @@
     LockstepError                 every error with a message meant for people
     ├── TransientError            try again: throttled, timed out, restarting
     ├── PermanentError            quarantine: this object can never be indexed as it is
-    │   └── UnsuitableError       … nor was it meant to be: empty, too large, of a type that is not read
+    │   ├── UnsuitableError       … nor was it meant to be: empty, too large, of a type that is not read
+    │   └── WithheldError         … or not now: the bucket does not hand it out, which may pass
     ├── PartError                 fix the part: wrong credentials, no such bucket, a model that does not load
     │   └── GoneError             … or ask again: the collection was dropped meanwhile
     ├── OutageError               stop: so much of a run failed that the files are not to blame
+    ├── ChangedError              begin anew: the pipeline names another bucket, index or ledger by now
     ├── GateError                 a generation did not pass what it has to pass to be promoted
     ├── RejectedError             a person said no to a promotion, or nobody said yes in time
     ├── InconsistentError         an audit found that the index is not what the bucket says
@@ -37,6 +39,14 @@ class PermanentError(LockstepError):
 
 class UnsuitableError(PermanentError):
     """An object that says nothing about the health of the parts: empty, too large, of a type that is not read."""
+
+
+class WithheldError(PermanentError):
+    """An object that the bucket does not hand out: nothing of its own is wrong, so it is tried again by itself."""
+
+
+class ChangedError(LockstepError):
+    """The pipeline was changed while a run waited: what the run is connected to is not the pipeline's any more."""
 
 
 class OutageError(LockstepError):

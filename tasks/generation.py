@@ -10,11 +10,11 @@ from prefect import task
 from tasks.between import between
 from tasks.canary import end_canary
 from tasks.errors import FingerprintError, MisuseError
-from tasks.fingerprint import FOLLOWING, as_built, check, fingerprint, ingredients, same_vectors
+from tasks.fingerprint import as_built, check, fingerprint, ingredients, same_vectors
 from tasks.generations import forget_generation, generation_of, generations, record_search_params, settle
 from tasks.indexes import check_index
 from tasks.lease import writing
-from tasks.pipelines import reloaded, save_pipeline
+from tasks.pipelines import moved, reloaded, save_pipeline, still_saved
 from tasks.retries import RETRIED
 from tasks.schema import physical
 
@@ -115,12 +115,12 @@ def as_generation(tools: Tools, collection: str) -> Pipeline:
 def finish_swap(tools: Tools, live: str) -> None:
     """Let saved pipeline and ledger follow the alias: the pipeline gets the settings that ``live`` was built with."""
     known = generation_of(tools.ledger, tools.store.alias, live)
-    tools.follow(known.ingredients if known else {}, known.search_params if known else None)
-    kept = {name: getattr(tools.pipeline.settings, name) for name in FOLLOWING}
+    built, search_params = (known.ingredients, known.search_params) if known else ({}, None)
+    tools.follow(built, search_params)
     saved = reloaded(tools.pipeline)  # somebody may have changed it while the generation was measured
-    settings = saved.settings.model_copy(update=kept)
-    if settings != saved.settings or ingredients(tools.pipeline) != ingredients(saved):
-        save_pipeline(saved.model_copy(update={"settings": settings}), tools.pipeline.embedder)
+    following = as_built(saved, built, search_params)
+    if following is not saved and not moved(tools.pipeline, saved):  # else it is of another index by now
+        save_pipeline(following, None if following.embedder is saved.embedder else following.embedder)
     between("pipeline follows")
     end_canary(tools.ledger, tools.store.alias)
     settle(tools.ledger, tools.store.alias, live)
@@ -152,10 +152,12 @@ def generation(tools: Tools, alias: str, collection: str | None, as_saved: bool,
     """Return the collection to write to: the named one, else the live one; two first syncs at once create one.
 
     With ``as_saved`` the pipeline is taken as it is saved now: it may have followed a swap that was waited for.
+    Raises ``ChangedError`` when it is of another bucket, index or ledger by now.
     """
     with writing(tools.ledger, alias, "a sync that is starting", tools.settings.wait_for_writer_seconds, say):
+        saved = still_saved(tools.pipeline)
         if as_saved:
-            tools.work_as(reloaded(tools.pipeline))
+            tools.work_as(saved)
         return open_named(tools, collection) if collection else open_generation(tools, say)
 
 
