@@ -92,6 +92,11 @@ class Settings(BaseModel):
     max_failed_least: int = Field(
         default=5, ge=1, description="Failed objects under which a sync never stops for that."
     )
+    withheld_hours: float = Field(
+        default=6.0,
+        ge=0.0,
+        description="Hours for which many objects that the bucket does not hand out are an outage, not quarantined.",
+    )
 
     gate_recall: float = Field(
         default=0.98, ge=0.0, le=1.0, description="Least recall@10 of the index against exact search, to be promoted."

@@ -10,6 +10,8 @@ import pandas as pd
 from prefect import task
 
 from tasks.between import between
+from tasks.failures import retry_withheld
+from tasks.ledger import now
 from tasks.listing import pages
 from tasks.models import ObjectRef
 from tasks.retries import RETRIED
@@ -98,5 +100,6 @@ def make_plan(
 @task(task_run_name="plan {collection}", **RETRIED)
 def plan(tools: Tools, collection: str) -> Plan:
     """List the bucket, compare it with the ledger, record the work. Returns the numbers."""
+    retry_withheld(tools.ledger, collection, now())
     listing = pages(tools.s3, tools.source)
     return make_plan(listing, tools.ledger, collection, tools.flow_run_id, tools.progress.listed)

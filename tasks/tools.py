@@ -56,7 +56,7 @@ class Tools:
         self._isolated: Isolated | None = None
 
     def work_as(self, pipeline: Pipeline) -> None:
-        """Work from now on with this pipeline's settings and model; bucket, index and ledger stay the connected ones."""
+        """Work from now on with this pipeline's settings and model; bucket, index and ledger stay those connected."""
         connected = {part: getattr(self.pipeline, part) for part in ("alias", "source", "store", "ledger")}
         self.pipeline = pipeline.model_copy(update=connected)
         self.settings = pipeline.settings
