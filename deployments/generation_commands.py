@@ -113,6 +113,9 @@ def who() -> str:
 
 def rollback(
     to: Annotated[int | None, typer.Option("--to", help="The generation's number; default: the one before.")] = None,
+    force: Annotated[
+        bool, typer.Option("--force", help="Also to one that another version of Lockstep built: it only loses objects.")
+    ] = False,
     pipeline: PipelineName = None,
     as_json: Json = False,
     verbose: Verbose = False,
@@ -124,7 +127,7 @@ def rollback(
     session = open_session(environment.load(), pipeline, verbose)
     from flows.rollback import rollback as run
 
-    done = run(session.pipeline, to)
+    done = run(session.pipeline, to, force=force)
     show.as_json(show.swap_json(done)) if as_json else show.swap_report(done)
 
 

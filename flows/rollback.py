@@ -9,19 +9,21 @@ from prefect.runtime import flow_run
 
 from flows.run_names import rename_run
 from flows.sync import sync
+from tasks.errors import FingerprintError
 from tasks.lease import writing
-from tasks.models import Swap
+from tasks.models import Swap, SyncReport
 from tasks.pipelines import load_pipeline, still_saved
 from tasks.swap import swap, to_go_back_to
 from tasks.tools import connect
 
 
 @flow(name="rollback", flow_run_name="roll {pipeline} back")
-def rollback(pipeline: str = "docs", to: int | None = None) -> Swap:
+def rollback(pipeline: str = "docs", to: int | None = None, force: bool = False) -> Swap:
     """Point the pipeline's alias at the generation that was live before, or at that number, and sync it.
 
     The saved pipeline gets the settings that it was built with. While a generation is in canary, the way back is to
-    end that. Raises ``MisuseError`` when there is nothing to go back to.
+    end that. Raises ``MisuseError`` when there is nothing to go back to, ``FingerprintError`` when this Lockstep cannot
+    keep it in step; with ``force`` it goes back all the same, and only deletions reach it from then on.
     """
     started, say = time.monotonic(), get_run_logger().info
     block = load_pipeline(pipeline)
@@ -29,12 +31,18 @@ def rollback(pipeline: str = "docs", to: int | None = None) -> Swap:
         wait = block.settings.wait_for_writer_seconds
         with writing(tools.ledger, block.alias, f"a rollback ({flow_run.name})", wait, say):
             still_saved(tools.pipeline)
-            collection, before = to_go_back_to(tools, to)
+            collection, before = to_go_back_to(tools, to, force)
             swap(tools, collection)
             swapped = time.monotonic() - started
     rename_run(f"roll back to {collection}")
     say("'%s' points at %s after %.1f s; syncing what it missed", block.alias, collection, swapped)
-    report = sync(pipeline)
+    try:
+        report = sync(pipeline)
+    except FingerprintError as error:
+        if not force:
+            raise
+        get_run_logger().warning("%s answers as it was, but for what was deleted: %s", collection, error)
+        report = SyncReport(collection)
     return Swap(
         collection,
         before,

@@ -21,15 +21,15 @@ from flows.run_names import rename_run
 from flows.without_heartbeat import without_heartbeat
 from tasks.batches import Stage, batched, recorded, waves
 from tasks.canary import canary_of
-from tasks.errors import OutageError
+from tasks.errors import FingerprintError, LockstepError, OutageError
 from tasks.failures import failed
 from tasks.generation import generation
 from tasks.generations import add_cost
 from tasks.judge import judge
-from tasks.lease import writing
 from tasks.models import SyncReport
 from tasks.pipelines import load_pipeline
 from tasks.plan import Plan, plan
+from tasks.progress import Silent
 from tasks.report import failures_markdown, sync_markdown
 from tasks.retries import patiently
 from tasks.settle import MANY, settle
@@ -39,7 +39,6 @@ from tasks.tools import Tools, connect
 from tasks.totals import Totals, totals
 
 FAILURES_SHOWN = 100
-STAGES: tuple[Stage, ...] = ("renamed", "deleted", "written")
 
 
 @flow(name="sync", flow_run_name="sync {pipeline}")
@@ -48,24 +47,27 @@ def sync(pipeline: str = "docs", settings: Settings | None = None, into: str | N
 
     ``into`` names another collection, which is written with the settings it was begun with. ``settings`` replaces
     the pipeline's own for this run. Raises ``FingerprintError`` when they are not those that the generation was
-    built with, ``OutageError`` when more objects fail than files can be bad.
+    built with, when what is gone from the bucket is deleted and nothing else done; ``OutageError`` when more objects
+    fail than files can be bad.
     """
     started, say = time.monotonic(), get_run_logger().info
     block = load_pipeline(pipeline)
     block = block.model_copy(update={"settings": settings or block.settings})
     with connect(block, flow_run.id or "") as tools:
-        collection = generation(tools, block.alias, into, settings is None, say)
-        first = into is None and nothing_answers(tools)
         described = f"sync of '{pipeline}' ({flow_run.name})"
-        with writing(tools.ledger, collection, described, block.settings.wait_for_writer_seconds, say) as check:
-            tools.check_writer = tools.store.check_writer = check
+        try:
+            collection = generation(tools, block.alias, into, settings is None, say)
+        except FingerprintError as error:
+            delete_all_the_same(tools, error.collection, described, alone=into is not None)
+            raise
+        first = into is None and nothing_answers(tools)
+        with tools.writing(collection, described, block.settings.wait_for_writer_seconds, say):
             todo = plan(tools, collection)
             rename_run(f"sync {collection}: {todo}")
             tools.progress.planned(todo.todo)
             done = Tally(todo.new + todo.changed)
             try:
-                for stage in STAGES:
-                    work_off(tools, collection, stage, done)
+                catch_up(tools, collection, done, described, alone=into is not None)
             except OutageError:
                 show_failures(pipeline, tools, collection)
                 raise
@@ -88,6 +90,64 @@ def sync(pipeline: str = "docs", settings: Settings | None = None, into: str | N
     if going and going.live == collection != going.collection:
         sync(pipeline, settings, into=going.collection)  # it answers a share of the questions
     return report
+
+
+def catch_up(tools: Tools, collection: str, done: Tally, described: str, *, alone: bool) -> None:
+    """Do what is recorded. What is gone goes before the rest is written, also when what was renamed cannot be read.
+
+    From the generation in canary too, unless this one is written ``alone``.
+    """
+
+    def delete() -> None:
+        work_off(tools, collection, "deleted", done)
+        if not alone:
+            delete_in_canary(tools, collection, described)
+
+    try:
+        work_off(tools, collection, "renamed", done)
+    except Exception:
+        delete()
+        raise
+    delete()
+    work_off(tools, collection, "written", done)
+
+
+def delete_in_canary(tools: Tools, live: str, described: str) -> None:
+    """Delete what is gone from the generation in canary, which answers a share of the questions.
+
+    What is in the way of that stops nothing: its own sync, after that of the live one, meets it again and says so.
+    """
+    logger = get_run_logger()
+    try:
+        going = patiently(canary_of)(tools.ledger, tools.store.alias)
+        if going and going.live == live != going.collection:
+            with tools.writing(going.collection, described, 0, logger.info):
+                delete_gone(tools, going.collection)
+    except LockstepError as error:
+        logger.warning("what is gone may still be in the generation in canary: %s", error)
+
+
+def delete_all_the_same(tools: Tools, collection: str, described: str, *, alone: bool) -> None:
+    """Delete what is gone from a generation that is refused to this sync otherwise: a deletion needs no settings."""
+    if not collection:
+        return
+    say = get_run_logger().info
+    with tools.writing(collection, described, tools.settings.wait_for_writer_seconds, say):
+        gone = delete_gone(tools, collection)
+        rename_run(f"sync {collection}: refused, but for {gone} deletions")
+        if not alone:
+            delete_in_canary(tools, collection, described)
+
+
+def delete_gone(tools: Tools, collection: str) -> int:
+    """Delete from a generation what the bucket no longer has, and do nothing else; returns how many objects."""
+    shown, tools.progress = tools.progress, Silent()
+    try:
+        todo = plan(tools, collection)
+        work_off(tools, collection, "deleted", Tally())
+    finally:
+        tools.progress = shown
+    return todo.deleted
 
 
 def work_off(tools: Tools, collection: str, stage: Stage, done: Tally) -> None:

@@ -94,7 +94,18 @@ class MisuseError(LockstepError):
 
 
 class FingerprintError(MisuseError):
-    """The settings of this run differ from those that the generation was built with."""
+    """The settings of this run differ from those that the generation was built with.
+
+    ``collection`` is that generation, when the ledger knows what it holds.
+    """
+
+    def __init__(self, message: str, collection: str = "") -> None:
+        super().__init__(message, collection)
+        self.message, self.collection = message, collection
+
+    def __str__(self) -> str:
+        """Return the message alone."""
+        return self.message
 
 
 def is_transient(_task: Any, _run: Any, state: Any) -> bool:

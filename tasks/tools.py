@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +15,7 @@ from tasks.embed import EmbeddingModel, Recent, load_model
 from tasks.fingerprint import as_built
 from tasks.golden import without_golden
 from tasks.isolate import Isolated
+from tasks.lease import writing
 from tasks.ledger import Ledger
 from tasks.progress import Listener, listener
 from tasks.retries import RETRIED
@@ -20,7 +23,6 @@ from tasks.s3_errors import translated
 from tasks.store import Store
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from types import TracebackType
 
     from mypy_boto3_s3 import S3Client
@@ -68,6 +70,24 @@ class Tools:
     def follow(self, built: dict[str, Any], search_params: dict[str, Any] | None = None) -> None:
         """Work from now on with the settings and the model that a generation was built with."""
         self.work_as(as_built(self.pipeline, built, search_params))
+
+    @contextmanager
+    def writing(
+        self, what: str, described: str, wait_seconds: float, say: Callable[[str], None]
+    ) -> Iterator[Callable[[], None]]:
+        """Hold a lease (:func:`tasks.lease.writing`) that what is written meanwhile depends on, beside those held."""
+        before = self.check_writer
+        with writing(self.ledger, what, described, wait_seconds, say) as mine:
+
+            def check() -> None:
+                before()
+                mine()
+
+            self.check_writer = self.store.check_writer = check
+            try:
+                yield mine
+            finally:
+                self.check_writer = self.store.check_writer = before
 
     def __enter__(self) -> Tools:
         """Return the tools."""
