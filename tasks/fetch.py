@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import uuid
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from tasks.errors import TransientError, WithheldError
 from tasks.listing import etag_of
@@ -28,7 +28,7 @@ def fetch(client: S3Client, source: S3Source, ref: ObjectRef, spool: Path) -> Fe
     The ETag of the answer is compared as well, since not every server honours If-Match; a weak one matches nothing
     there, so it is compared alone.
     """
-    strong = {} if ref.etag.startswith(WEAK) else {"IfMatch": f'"{ref.etag}"'}
+    strong: Any = {} if ref.etag.startswith(WEAK) else {"IfMatch": f'"{ref.etag}"'}
     with translated(source, one_object=True):
         answer = client.get_object(Bucket=source.bucket, Key=ref.key, **strong)
         # What compresses or forwards answers may weaken an ETag on its way: it still names the version.

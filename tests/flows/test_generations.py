@@ -87,7 +87,7 @@ def test_a_sync_with_other_settings_deletes_what_is_gone_and_writes_nothing(
     with pytest.raises(FingerprintError, match="embed_heading: True → False"):
         sync(name)
     assert held(name, 1) == KEYS - {"pumps/0.md"}
-    make_pipeline()
+    make_pipeline(embed_heading=True)
     assert sync(name).new == 1
     assert audit(name).consistent
 
