@@ -98,6 +98,11 @@ class Settings(BaseModel):
         le=1.0,
         description="A sync stops before it deletes a larger share of 100 objects or more; of fewer, more than half.",
     )
+    withheld_hours: float = Field(
+        default=6.0,
+        ge=0.0,
+        description="Hours for which many objects that the bucket does not hand out are an outage, not quarantined.",
+    )
 
     gate_recall: float = Field(
         default=0.98, ge=0.0, le=1.0, description="Least recall@10 of the index against exact search, to be promoted."

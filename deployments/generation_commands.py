@@ -130,6 +130,9 @@ def rollback(
     to: Annotated[int | None, typer.Option("--to", help="The generation's number; default: the one before.")] = None,
     allow_deletions: AllowDeletions = False,
     accept_source: AcceptSource = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="Also to one that another version of Lockstep built: it only loses objects.")
+    ] = False,
     pipeline: PipelineName = None,
     as_json: Json = False,
     verbose: Verbose = False,
@@ -141,7 +144,7 @@ def rollback(
     session = open_session(environment.load(), pipeline, verbose)
     from flows.rollback import rollback as run
 
-    done = run(session.pipeline, to, allow_deletions, accept_source)
+    done = run(session.pipeline, to, allow_deletions, accept_source, force)
     show.as_json(show.swap_json(done)) if as_json else show.swap_report(done)
 
 

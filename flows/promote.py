@@ -25,14 +25,14 @@ from flows.canary import planned
 from flows.run_names import rename_run
 from flows.sync import sync
 from tasks.canary import Canary, canary_of, end_canary
-from tasks.errors import GateError, MisuseError, RejectedError
+from tasks.errors import ChangedError, GateError, MisuseError, RejectedError
 from tasks.gates import GateReport, gates
 from tasks.generations import Generation, record_force, record_search_params
 from tasks.golden import read_golden
 from tasks.lease import next_of
 from tasks.models import Swap
 from tasks.overview import side_by_side
-from tasks.pipelines import load_pipeline
+from tasks.pipelines import load_pipeline, still_saved
 from tasks.quality_report import promotion_markdown
 from tasks.retries import patiently
 from tasks.swap import swap, to_promote
@@ -93,6 +93,7 @@ def promote(  # noqa: PLR0913, PLR0917 - they are what the run page shows that i
             # Only now: a sync of the live generation may start while this one is measured.
             with tools.writing(block.alias, described, wait, say):
                 still_mine()
+                still_saved(tools.pipeline)  # a person may have taken a day
                 still_beside(tools, chosen.collection, live, step_by_step)
                 record_force(tools.ledger, chosen.collection, forced(report, force, by))
                 record_search_params(tools.ledger, chosen.collection, tools.settings.search_params)
@@ -122,7 +123,7 @@ def forced(report: GateReport, force: str, by: str) -> dict[str, str] | None:
 
 def take_back(tools: Tools, collection: str, kind: type[BaseException] | None, *_: object) -> None:
     """Let the live generation answer all questions again when a promotion was refused, should this be in canary."""
-    if kind and issubclass(kind, (GateError, RejectedError, MisuseError)):
+    if kind and issubclass(kind, (GateError, RejectedError, MisuseError, ChangedError)):
         going = patiently(canary_of)(tools.ledger, tools.store.alias)
         if going and going.collection == collection:
             end_canary(tools.ledger, tools.store.alias)

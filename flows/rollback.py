@@ -10,8 +10,9 @@ from prefect.runtime import flow_run
 
 from flows.run_names import rename_run
 from flows.sync import sync
-from tasks.models import Swap
-from tasks.pipelines import load_pipeline
+from tasks.errors import FingerprintError
+from tasks.models import Swap, SyncReport
+from tasks.pipelines import load_pipeline, still_saved
 from tasks.source import check_source
 from tasks.swap import swap, to_go_back_to
 from tasks.tools import Consent, connect
@@ -19,13 +20,19 @@ from tasks.tools import Consent, connect
 
 @flow(name="rollback", flow_run_name="roll {pipeline} back")
 def rollback(
-    pipeline: str = "docs", to: int | None = None, allow_deletions: bool = False, accept_source: bool = False
+    pipeline: str = "docs",
+    to: int | None = None,
+    allow_deletions: bool = False,
+    accept_source: bool = False,
+    force: bool = False,
 ) -> Swap:
     """Point the pipeline's alias at the generation that was live before, or at that number, and sync it.
 
     The saved pipeline gets the settings that it was built with. While a generation is in canary, the way back is to
-    end that. Raises ``MisuseError`` when there is nothing to go back to. ``allow_deletions`` and ``accept_source`` are
-    those of the sync: one that is refused leaves the alias where it was moved, at a generation that is as it was.
+    end that. Raises ``MisuseError`` when there is nothing to go back to, ``FingerprintError`` when this Lockstep cannot
+    keep it in step; with ``force`` it goes back all the same, and only deletions reach it from then on.
+    ``allow_deletions`` and ``accept_source`` are those of the sync: one that is refused leaves the alias where it was
+    moved, at a generation that is as it was.
     """
     started, say = time.monotonic(), get_run_logger().info
     block = load_pipeline(pipeline)
@@ -33,13 +40,20 @@ def rollback(
     with connect(block, flow_run.id or "", consent) as tools:
         wait = block.settings.wait_for_writer_seconds
         with tools.writing(block.alias, f"a rollback ({flow_run.name})", wait, say):
-            collection, before = to_go_back_to(tools, to)
+            still_saved(tools.pipeline)
+            collection, before = to_go_back_to(tools, to, force)
             check_source(tools, collection)
             swap(tools, collection)
             swapped = time.monotonic() - started
     rename_run(f"roll back to {collection}")
     say("'%s' points at %s after %.1f s; syncing what it missed", block.alias, collection, swapped)
-    report = sync(pipeline, **asdict(consent))
+    try:
+        report = sync(pipeline, **asdict(consent))
+    except FingerprintError as error:
+        if not force:
+            raise
+        get_run_logger().warning("%s answers as it was, but for what was deleted: %s", collection, error)
+        report = SyncReport(collection)
     return Swap(
         collection,
         before,

@@ -13,7 +13,7 @@ import math
 import time
 from contextlib import ExitStack
 from dataclasses import asdict
-from typing import Any, cast
+from typing import cast
 
 from prefect import flow, get_run_logger
 from prefect.artifacts import create_markdown_artifact
@@ -26,7 +26,7 @@ from flows.run_names import rename_run
 from flows.without_heartbeat import without_heartbeat
 from tasks.batches import Stage, batched, recorded, waves
 from tasks.canary import canary_of
-from tasks.errors import DeletionError, OutageError
+from tasks.errors import DeletionError, FingerprintError, LockstepError, OutageError
 from tasks.failures import failed
 from tasks.generation import generation
 from tasks.generations import add_cost
@@ -34,16 +34,17 @@ from tasks.judge import judge
 from tasks.models import SyncReport
 from tasks.pipelines import load_pipeline
 from tasks.plan import Plan, plan
+from tasks.progress import Silent
 from tasks.report import deletions_markdown, failures_markdown, sync_markdown
 from tasks.retries import patiently
 from tasks.settle import MANY, settle
+from tasks.source import check_source
 from tasks.swap import nothing_answers, publish
 from tasks.tally import Tally
 from tasks.tools import Consent, Tools, connect
 from tasks.totals import Totals, totals
 
 FAILURES_SHOWN = 100
-STAGES: tuple[Stage, ...] = ("renamed", "deleted", "written")
 
 
 @flow(name="sync", flow_run_name="sync {pipeline}")
@@ -58,10 +59,11 @@ def sync(
 
     ``into`` names another collection, which is written with the settings it was begun with. ``settings`` replaces
     the pipeline's own for this run. Raises ``FingerprintError`` when they are not those that the generation was
-    built with, ``OutageError`` when more objects fail than files can be bad, ``DeletionError`` when more would be
-    deleted than goes unasked (``allow_deletions`` says yes), ``SourceError`` when the generation holds another bucket
-    or another ledger keeps it (``accept_source`` says that this one is meant). A run that the deployment's schedule or
-    an event started waits for the writer until it is done; one that comes while another waits so leaves it to that.
+    built with, when what is gone from the bucket is deleted and nothing else done; ``OutageError`` when more objects
+    fail than files can be bad, ``DeletionError`` when more would be deleted than goes unasked (``allow_deletions``
+    says yes), ``SourceError`` when the generation holds another bucket or another ledger keeps it (``accept_source``
+    says that this one is meant). A run that the deployment's schedule or an event started waits for the writer until
+    it is done; one that comes while another waits so leaves it to that.
     """
     started, say = time.monotonic(), get_run_logger().info
     block = load_pipeline(pipeline)
@@ -71,9 +73,13 @@ def sync(
     with connect(block, flow_run.id or "", consent) as tools, ExitStack() as line:
         if unattended() and settings is None and into is None:
             if not stand_in_line(line, tools.ledger, block.alias, described):
-                return cast(Any, left(block.alias))
+                return cast(SyncReport, left(block.alias))
             wait = math.inf
-        collection = generation(tools, block.alias, into, settings is None, say)
+        try:
+            collection = generation(tools, block.alias, into, settings is None, say)
+        except FingerprintError as error:
+            delete_all_the_same(tools, error.collection, described, alone=into is not None)
+            raise
         first = into is None and nothing_answers(tools)
         with tools.writing(collection, described, wait, say):
             line.close()
@@ -82,8 +88,7 @@ def sync(
             tools.progress.planned(todo.todo)
             done = Tally(todo.new + todo.changed)
             try:
-                for stage in STAGES:
-                    work_off(tools, collection, stage, done)
+                catch_up(tools, collection, done, described, alone=into is not None)
             except OutageError:
                 show_failures(pipeline, tools, collection)
                 raise
@@ -119,6 +124,65 @@ def planned(pipeline: str, tools: Tools, collection: str) -> Plan:
             description=f"Why this sync of {pipeline} stopped",
         )
         raise
+
+
+def catch_up(tools: Tools, collection: str, done: Tally, described: str, *, alone: bool) -> None:
+    """Do what is recorded. What is gone goes before the rest is written, also when what was renamed cannot be read.
+
+    From the generation in canary too, unless this one is written ``alone``.
+    """
+
+    def delete() -> None:
+        work_off(tools, collection, "deleted", done)
+        if not alone:
+            delete_in_canary(tools, collection, described)
+
+    try:
+        work_off(tools, collection, "renamed", done)
+    except Exception:
+        delete()
+        raise
+    delete()
+    work_off(tools, collection, "written", done)
+
+
+def delete_in_canary(tools: Tools, live: str, described: str) -> None:
+    """Delete what is gone from the generation in canary, which answers a share of the questions.
+
+    What is in the way of that stops nothing: its own sync, after that of the live one, meets it again and says so.
+    """
+    logger = get_run_logger()
+    try:
+        going = patiently(canary_of)(tools.ledger, tools.store.alias)
+        if going and going.live == live != going.collection:
+            with tools.writing(going.collection, described, 0, logger.info):
+                check_source(tools, going.collection)
+                delete_gone(tools, going.collection)
+    except LockstepError as error:
+        logger.warning("what is gone may still be in the generation in canary: %s", error)
+
+
+def delete_all_the_same(tools: Tools, collection: str, described: str, *, alone: bool) -> None:
+    """Delete what is gone from a generation that is refused to this sync otherwise: a deletion needs no settings."""
+    if not collection:
+        return
+    say = get_run_logger().info
+    with tools.writing(collection, described, tools.settings.wait_for_writer_seconds, say):
+        gone = delete_gone(tools, collection)
+        rename_run(f"sync {collection}: refused, but for {gone} deletions")
+        if not alone:
+            delete_in_canary(tools, collection, described)
+
+
+def delete_gone(tools: Tools, collection: str) -> int:
+    """Delete from a generation what the bucket no longer has, and do nothing else; returns how many objects."""
+    shown, tools.progress = tools.progress, Silent()
+    try:
+        todo = plan(tools, collection)
+        work_off(tools, collection, "deleted", Tally())
+    finally:
+        tools.progress = shown
+    return todo.deleted
 
 
 def work_off(tools: Tools, collection: str, stage: Stage, done: Tally) -> None:

@@ -4,11 +4,13 @@
     ├── TransientError            try again: throttled, timed out, restarting
     │   └── BusyError             … when another run, which is at work on the same, is done
     ├── PermanentError            quarantine: this object can never be indexed as it is
-    │   └── UnsuitableError       … nor was it meant to be: empty, too large, of a type that is not read
+    │   ├── UnsuitableError       … nor was it meant to be: empty, too large, of a type that is not read
+    │   └── WithheldError         … or not now: the bucket does not hand it out, which may pass
     ├── PartError                 fix the part: wrong credentials, no such bucket, a model that does not load
     │   └── GoneError             … or ask again: the collection was dropped meanwhile
     ├── OutageError               stop: so much of a run failed that the files are not to blame
     ├── DeletionError             look first, or say yes: so much would be deleted that the listing is to be doubted
+    ├── ChangedError              begin anew: the pipeline names another bucket, index or ledger by now
     ├── GateError                 a generation did not pass what it has to pass to be promoted
     ├── RejectedError             a person said no to a promotion, or nobody said yes in time
     ├── InconsistentError         an audit found that the index is not what the bucket says
@@ -53,6 +55,14 @@ class PermanentError(LockstepError):
 
 class UnsuitableError(PermanentError):
     """An object that says nothing about the health of the parts: empty, too large, of a type that is not read."""
+
+
+class WithheldError(PermanentError):
+    """An object that the bucket does not hand out: nothing of its own is wrong, so it is tried again by itself."""
+
+
+class ChangedError(LockstepError):
+    """The pipeline was changed while a run waited: what the run is connected to is not the pipeline's any more."""
 
 
 class OutageError(LockstepError):
@@ -112,7 +122,18 @@ class MisuseError(LockstepError):
 
 
 class FingerprintError(MisuseError):
-    """The settings of this run differ from those that the generation was built with."""
+    """The settings of this run differ from those that the generation was built with.
+
+    ``collection`` is that generation, when the ledger knows what it holds.
+    """
+
+    def __init__(self, message: str, collection: str = "") -> None:
+        super().__init__(message, collection)
+        self.message, self.collection = message, collection
+
+    def __str__(self) -> str:
+        """Return the message alone."""
+        return self.message
 
 
 class SourceError(MisuseError):

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 KEYS_AT_ONCE = 1000
 RUNS_OF_DOUBT = 2
 """An object that failed in so many runs that were stopped is no sign of an outage in the next."""
+QUARTER_HOUR_MS, DAY_MS, DAILY_FROM = 900_000, 86_400_000, 10
 
 
 def failed(ledger: Ledger, collection: str, flow_run_id: str, limit: int) -> list[dict[str, Any]]:
@@ -37,10 +38,15 @@ def failed_keys(ledger: Ledger, collection: str, flow_run_id: str) -> Iterator[l
         last = keys[-1]
 
 
-def known_bad(ledger: Ledger, collection: str, keys: Sequence[str]) -> set[str]:
-    """Return those keys whose version was in quarantine before, or has failed in two runs already."""
-    bad = sa.or_(OBJECTS.c.since.is_not(None), OBJECTS.c.attempts >= RUNS_OF_DOUBT)
-    return _keys(ledger, collection, keys, bad)
+def known_bad(ledger: Ledger, collection: str, keys: Sequence[str], failing_since: int | None = None) -> set[str]:
+    """Return those keys whose version was in quarantine before, or has failed in two runs already.
+
+    With ``failing_since``, ms since 1970, not those that failed first after it: three runs may take a minute.
+    """
+    doubted = OBJECTS.c.attempts >= RUNS_OF_DOUBT
+    if failing_since is not None:
+        doubted = sa.and_(doubted, OBJECTS.c.failed_at <= failing_since)
+    return _keys(ledger, collection, keys, sa.or_(OBJECTS.c.since.is_not(None), doubted))
 
 
 def send_to_quarantine(ledger: Ledger, collection: str, flow_run_id: str) -> int:
@@ -67,6 +73,24 @@ def retry(ledger: Ledger, collection: str, keys: Sequence[str] | None = None) ->
         found = list(connection.execute(sa.select(OBJECTS.c.key).where(*chosen).order_by(OBJECTS.c.key)).scalars())
         connection.execute(sa.update(OBJECTS).where(*chosen).values(state="pending", reason=None, updated_at=now()))
     return found
+
+
+def retry_withheld(ledger: Ledger, collection: str, at: int) -> int:
+    """Take out of quarantine what the bucket did not hand out, to be tried again; returns how many objects.
+
+    A quarter of an hour after the first attempt, an hour after the second, and so on, in the end once a day.
+    """
+    often = OBJECTS.c.attempts
+    wait = sa.case((often >= DAILY_FROM, DAY_MS), else_=often * often * QUARTER_HOUR_MS)
+    chosen = (
+        OBJECTS.c.collection == collection,
+        OBJECTS.c.state == "quarantined",
+        OBJECTS.c.withheld.is_(True),
+        OBJECTS.c.updated_at + wait <= at,
+    )
+    with ledger.transaction() as connection:
+        done = connection.execute(sa.update(OBJECTS).where(*chosen).values(state="pending", reason=None))
+        return int(done.rowcount)
 
 
 def outdated(ledger: Ledger, collection: str, keys: Sequence[str]) -> set[str]:

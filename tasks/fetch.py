@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import uuid
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from tasks.errors import TransientError
+from tasks.errors import TransientError, WithheldError
+from tasks.listing import etag_of
 from tasks.models import Fetched, ObjectRef
 from tasks.s3_errors import MovedOnError, translated
 
@@ -16,25 +17,32 @@ if TYPE_CHECKING:
     from blocks.s3_source import S3Source
 
 PIECE_BYTES = 1 << 20
+WEAK = "W/"
 
 
 def fetch(client: S3Client, source: S3Source, ref: ObjectRef, spool: Path) -> Fetched:
     """Write the object to a file under ``spool`` and return where.
 
-    Raises ``MovedOnError`` when the bucket no longer has the version of ``ref``, ``TransientError`` when
-    the server does not answer or the bytes break off. The ETag of the answer is compared as well, since
-    not every server honours If-Match.
+    Raises ``MovedOnError`` when the bucket no longer has the version of ``ref``, ``WithheldError`` when it hands out
+    another number of bytes than it lists, ``TransientError`` when the server does not answer or the bytes break off.
+    The ETag of the answer is compared as well, since not every server honours If-Match; a weak one matches nothing
+    there, so it is compared alone.
     """
+    strong: Any = {} if ref.etag.startswith(WEAK) else {"IfMatch": f'"{ref.etag}"'}
     with translated(source, one_object=True):
-        answer = client.get_object(Bucket=source.bucket, Key=ref.key, IfMatch=f'"{ref.etag}"')
-        if answer["ETag"].strip('"') != ref.etag:
+        answer = client.get_object(Bucket=source.bucket, Key=ref.key, **strong)
+        # What compresses or forwards answers may weaken an ETag on its way: it still names the version.
+        if etag_of(answer["ETag"]).removeprefix(WEAK) != ref.etag.removeprefix(WEAK):
             raise MovedOnError(f"'{ref.key}' changed while it was being read")
         path = spool / uuid.uuid4().hex
         with path.open("wb") as file:
             for piece in answer["Body"].iter_chunks(PIECE_BYTES):
                 file.write(piece)
-        if path.stat().st_size != ref.size:
-            raise TransientError(f"S3: '{ref.key}' broke off at {path.stat().st_size} of {ref.size} bytes.")
+        read = path.stat().st_size
+        if read != ref.size and answer.get("ContentLength") == ref.size:
+            raise TransientError(f"S3: '{ref.key}' broke off at {read} of {ref.size} bytes.")
+        if read != ref.size:
+            raise WithheldError(f"the bucket lists {ref.size:,} bytes of this version and hands out {read:,}")
     return Fetched(
         ref=ref,
         path=path,

@@ -99,6 +99,7 @@ def check(collection: str, built: dict[str, Any], asked: dict[str, Any]) -> None
     """Raise ``FingerprintError`` if a generation was built with other settings than those asked for."""
     if changed := differences(built, asked):
         raise FingerprintError(
-            f"{collection} was built with other settings ({'; '.join(changed)}). Nothing was changed. "
-            "Set them back to go on with it, or run `lockstep rebuild`: it builds a generation with the new ones."
+            f"{collection} was built with other settings ({'; '.join(changed)}). Nothing was written. "
+            "Set them back to go on with it, or run `lockstep rebuild`: it builds a generation with the new ones.",
+            collection,
         )

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import itertools
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from prefect import task
 
 from tasks.between import between
 from tasks.canary import end_canary
 from tasks.errors import FingerprintError, MisuseError
-from tasks.fingerprint import FOLLOWING, as_built, check, fingerprint, ingredients, same_vectors
+from tasks.fingerprint import as_built, check, fingerprint, ingredients, same_vectors
 from tasks.generations import forget_generation, generation_of, generations, record_search_params, settle
 from tasks.indexes import check_index
-from tasks.pipelines import reloaded, save_pipeline
+from tasks.pipelines import moved, reloaded, save_pipeline, still_saved
 from tasks.retries import RETRIED
 from tasks.schema import physical
 from tasks.source import check_source, keep_source
@@ -34,7 +34,7 @@ def open_generation(tools: Tools, say: Callable[[str], None]) -> str:
     alias' name.
     """
     tools.store.check_alias_is_free()
-    live = tools.store.live()
+    live = tools.store.live() or set_back(tools, say)
     if live is None:
         return open_next(tools, say)
     claim = check_source(tools, live)
@@ -47,6 +47,27 @@ def open_generation(tools: Tools, say: Callable[[str], None]) -> str:
     record_search_params(tools.ledger, live, tools.settings.search_params)
     settle(tools.ledger, tools.store.alias, live)
     return live
+
+
+def set_back(tools: Tools, say: Callable[[str], None]) -> str | None:
+    """Point an alias that is gone at the generation that was live, if that is whole; returns the collection, or None.
+
+    Half a generation, as of an older copy of Milvus, must not answer, nor one with other settings than are asked for:
+    then the next one is built, with the vectors that this one has.
+    """
+    store, known = tools.store, generations(tools.ledger, tools.store.alias)
+    last = next((one for one in known if one.settled and store.exists(one.collection)), None)
+    if last is None:
+        return None
+    held, recorded = store.count(last.collection), tools.ledger.totals(last.collection)["chunks"]
+    if held != recorded or last.ingredients != ingredients(tools.pipeline):
+        why = "has other settings" if held == recorded else f"has {held:,} chunks where the ledger says {recorded:,}"
+        say(f"the alias '{store.alias}' is gone; {last.collection} {why}, so another one is built")
+        return None
+    store.point_alias(last.collection)
+    between("alias moved")
+    say(f"the alias '{store.alias}' was gone: it points at {last.collection} again, which is whole")
+    return last.collection
 
 
 def open_next(tools: Tools, say: Callable[[str], None]) -> str:
@@ -80,6 +101,7 @@ def open_next(tools: Tools, say: Callable[[str], None]) -> str:
     store.create(collection, dimension, settings, parts, claim.source)
     keep_source(tools, collection, claim)
     between("generation created")
+    tools.donor = donor(tools, collection, parts)
     search = "dense and BM25" if store.abilities.bm25 else "dense only: this server has no BM25"
     say(f"{collection}: {settings.index_type} on Milvus {store.abilities.version} ({search})")
     return collection
@@ -88,21 +110,30 @@ def open_next(tools: Tools, say: Callable[[str], None]) -> str:
 def open_named(tools: Tools, collection: str) -> str:
     """Return a collection by name, ready to be written to with the settings that it was begun with.
 
-    It takes vectors from the live one where they are the same. Raises ``MisuseError`` when there is none such,
+    It takes vectors from another one where they are the same. Raises ``MisuseError`` when there is none such,
     ``FingerprintError`` when another version of Lockstep began it, which reads or cuts files differently.
     """
-    built, live = tools.ledger.ingredients(collection), tools.store.live()
+    built = tools.ledger.ingredients(collection)
     if built is None or not tools.store.exists(collection):
         raise MisuseError(f"there is no generation {collection}: `lockstep generations` lists them")
     keep_source(tools, collection, check_source(tools, collection))
     tools.follow(built)
     check(collection, built, ingredients(tools.pipeline))
     tools.store.load(collection)
-    of_live = tools.ledger.ingredients(live) if live and live != collection else None
-    if live and of_live and same_vectors(of_live, built):
-        tools.store.load(live)
-        tools.donor = live
+    tools.donor = donor(tools, collection, built)
     return collection
+
+
+def donor(tools: Tools, collection: str, built: dict[str, Any]) -> str | None:
+    """Return a generation, loaded, that has the vectors of the same texts: live, or while none is, the newest kept."""
+    store, live = tools.store, tools.store.live()
+    for one in generations(tools.ledger, store.alias):
+        may_be = one.collection == live if live else one.promoted_at is not None
+        same = may_be and one.collection != collection and same_vectors(one.ingredients, built)
+        if same and store.exists(one.collection):
+            store.load(one.collection)
+            return one.collection
+    return None
 
 
 def follow_alias(tools: Tools) -> str | None:
@@ -123,12 +154,12 @@ def as_generation(tools: Tools, collection: str) -> Pipeline:
 def finish_swap(tools: Tools, live: str) -> None:
     """Let saved pipeline and ledger follow the alias: the pipeline gets the settings that ``live`` was built with."""
     known = generation_of(tools.ledger, tools.store.alias, live)
-    tools.follow(known.ingredients if known else {}, known.search_params if known else None)
-    kept = {name: getattr(tools.pipeline.settings, name) for name in FOLLOWING}
+    built, search_params = (known.ingredients, known.search_params) if known else ({}, None)
+    tools.follow(built, search_params)
     saved = reloaded(tools.pipeline)  # somebody may have changed it while the generation was measured
-    settings = saved.settings.model_copy(update=kept)
-    if settings != saved.settings or ingredients(tools.pipeline) != ingredients(saved):
-        save_pipeline(saved.model_copy(update={"settings": settings}), tools.pipeline.embedder)
+    following = as_built(saved, built, search_params)
+    if following is not saved and not moved(tools.pipeline, saved):  # else it is of another index by now
+        save_pipeline(following, None if following.embedder is saved.embedder else following.embedder)
     between("pipeline follows")
     end_canary(tools.ledger, tools.store.alias)
     settle(tools.ledger, tools.store.alias, live)
@@ -160,10 +191,12 @@ def generation(tools: Tools, alias: str, collection: str | None, as_saved: bool,
     """Return the collection to write to: the named one, else the live one; two first syncs at once create one.
 
     With ``as_saved`` the pipeline is taken as it is saved now: it may have followed a swap that was waited for.
+    Raises ``ChangedError`` when it is of another bucket, index or ledger by now.
     """
     with tools.writing(alias, "a sync that is starting", tools.settings.wait_for_writer_seconds, say):
+        saved = still_saved(tools.pipeline)
         if as_saved:
-            tools.work_as(reloaded(tools.pipeline))
+            tools.work_as(saved)
         return open_named(tools, collection) if collection else open_generation(tools, say)
 
 

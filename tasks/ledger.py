@@ -184,6 +184,7 @@ class Ledger:
             "reason": None,
             "attempts": sa.case((same, OBJECTS.c.attempts), else_=0),
             "since": sa.case((same, OBJECTS.c.since), else_=None),
+            "failed_at": sa.case((same, OBJECTS.c.failed_at), else_=None),
         }
         statement = insert.on_conflict_do_update(index_elements=["collection", "key"], set_=updated)
         with self.transaction() as connection:
@@ -220,18 +221,25 @@ class Ledger:
         chunks: Mapping[ObjectRef, Sequence[str]],
         failures: Sequence[Failure],
         flow_run_id: str,
+        moved_on: Sequence[ObjectRef] = (),
     ) -> None:
-        """Record, in one transaction, the ids that Milvus now holds of a batch, and why others are not indexed."""
+        """Record, in one transaction, the ids that Milvus now holds of a batch, and why others are not indexed.
+
+        What ``moved_on`` is counted, since a version that always does will never be read.
+        """
         stamp = {"updated_at": now(), "flow_run_id": flow_run_id}
+        failing = {"attempts": OBJECTS.c.attempts + 1, "failed_at": sa.func.coalesce(OBJECTS.c.failed_at, now())}
         with self.transaction() as connection:
             for ref, ids in chunks.items():
                 done = {"state": "indexed", "indexed_etag": ref.etag, "chunks": len(ids), "digest": digest(ids)}
-                settled = {"reason": None, "attempts": 0, "since": None}
+                settled = {"reason": None, "attempts": 0, "since": None, "failed_at": None, "withheld": None}
                 connection.execute(self._of(collection, ref), {**done, **settled, **stamp})
             for failure in failures:
                 reason = failure.reason.encode("utf-8", "replace").decode().replace("\x00", "")[:REASON_LENGTH]
-                update = self._of(collection, failure.ref).values(attempts=OBJECTS.c.attempts + 1)
-                connection.execute(update, {"reason": reason, **stamp})
+                update = self._of(collection, failure.ref).values(failing)
+                connection.execute(update, {"reason": reason, "withheld": failure.withheld, **stamp})
+            for ref in moved_on:
+                connection.execute(self._of(collection, ref).values(failing))
 
     def forget(self, collection: str, keys: Sequence[str]) -> None:
         """Remove the rows of objects whose chunks are deleted; what has returned meanwhile is pending, as if new."""

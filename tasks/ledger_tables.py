@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlalchemy as sa
 
 TABLES = sa.MetaData()
-NEWEST = "0004"
+NEWEST = "0005"
 """The migration that these tables are as of."""
 
 BYTEWISE = sa.String(1024).with_variant(sa.String(1024, "C"), "postgresql")
@@ -54,6 +54,9 @@ OBJECTS = sa.Table(
     sa.Column("reason", sa.Text),
     sa.Column("attempts", sa.Integer, nullable=False),
     sa.Column("since", sa.BigInteger),
+    # When this version failed first, and whether it last did because the bucket does not hand it out.
+    sa.Column("failed_at", sa.BigInteger),
+    sa.Column("withheld", sa.Boolean),
     sa.Column("updated_at", sa.BigInteger, nullable=False),
     sa.Column("flow_run_id", sa.String(64), nullable=False),
     sa.Index("ix_lockstep_objects_state", "collection", "state", "key"),

@@ -31,11 +31,17 @@ def selected(key: str, include: list[str], exclude: list[str]) -> bool:
     return not any(fnmatchcase(key, glob) for glob in exclude)
 
 
+def etag_of(said: str) -> str:
+    """Return an ETag without its quotes; a weak one keeps its mark, as in ``W/e``."""
+    weak = "W/" * said.startswith('W/"')
+    return weak + said.removeprefix(weak).strip('"')
+
+
 def to_ref(listed: Any) -> ObjectRef:
     """Return the reference of one entry of a listing; servers differ in whether they quote ETags."""
     return ObjectRef(
         key=listed["Key"],
-        etag=listed["ETag"].strip('"'),
+        etag=etag_of(listed["ETag"]),
         size=listed["Size"],
         last_modified=int(listed["LastModified"].timestamp() * 1000),
     )

@@ -87,12 +87,14 @@ class CutDocument:
 class Failure:
     """An object that cannot be indexed as it is, and why, in a sentence for people.
 
-    ``unsuitable`` objects (empty, too large, of a type that is not read) are no sign of an outage.
+    ``unsuitable`` objects (empty, too large, of a type that is not read) are no sign of an outage. ``withheld``
+    ones the bucket does not hand out: that may pass, so they are tried again by themselves.
     """
 
     ref: ObjectRef
     reason: str
     unsuitable: bool = False
+    withheld: bool = False
 
 
 @dataclass(frozen=True, slots=True)

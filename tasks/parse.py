@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from prefect import task
 
-from tasks.errors import PermanentError, UnsuitableError
+from tasks.errors import PermanentError, UnsuitableError, WithheldError
 from tasks.fetch import fetch
 from tasks.isolate import Isolated
 from tasks.models import Document, Element, Failure, Fetched, ObjectRef, Parsed
@@ -49,7 +49,7 @@ def parse_batch(refs: Sequence[ObjectRef], client: S3Client, source: S3Source, i
         except MovedOnError:
             moved_on.append(ref)
         except PermanentError as error:
-            failures.append(Failure(ref, str(error)))
+            failures.append(Failure(ref, str(error), withheld=isinstance(error, WithheldError)))
         return None
 
     with TemporaryDirectory(prefix="lockstep-") as spool, ThreadPoolExecutor(DOWNLOADS_AT_ONCE) as downloads:

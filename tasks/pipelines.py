@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from operator import attrgetter
 from typing import cast
 
 from blocks.embedder import Embedder
 from blocks.pipeline import Pipeline
-from tasks.errors import MisuseError
+from tasks.errors import ChangedError, MisuseError
 from tasks.logs import clean_logs
 from tasks.tenants import check_prefix
+
+PLACE = {"source": ("bucket", "prefix", "endpoint_url"), "store": ("uri", "database"), "ledger": ("url",)}
+"""What says which bucket, which index and which ledger belong together."""
 
 
 def load_pipeline(name: str) -> Pipeline:
@@ -34,8 +38,32 @@ def reloaded(pipeline: Pipeline) -> Pipeline:
     return load_pipeline(name) if name else pipeline
 
 
-def save_pipeline(pipeline: Pipeline, embedder: Embedder) -> None:
-    """Save a loaded pipeline with another embedder, which becomes a block of the pipeline's own name."""
+def moved(before: Pipeline, now: Pipeline) -> list[str]:
+    """Return what says of two pipelines that they are not of the same bucket, index and ledger; none if they are."""
+    fields = [f"{part}.{name}" for part, names in PLACE.items() for name in names]
+    found = [one for one in fields if attrgetter(one)(before) != attrgetter(one)(now)]
+    return found if before.alias == now.alias else ["alias", *found]
+
+
+def still_saved(pipeline: Pipeline) -> Pipeline:
+    """Return a loaded pipeline as it is saved now.
+
+    Raises ``ChangedError`` when that is of another bucket, index or ledger: a run that would go on would write what
+    the one bucket holds into the index of another.
+    """
+    now = reloaded(pipeline)
+    if changed := moved(pipeline, now):
+        raise ChangedError(
+            f"the pipeline '{pipeline._block_document_name}' was changed while this run waited ({', '.join(changed)}). "
+            "Nothing was changed; the next run works with what is saved now."
+        )
+    return now
+
+
+def save_pipeline(pipeline: Pipeline, embedder: Embedder | None = None) -> None:
+    """Save a loaded pipeline; with another embedder, which becomes a block of the pipeline's own name."""
     name = pipeline._block_document_name
-    embedder.save(name, overwrite=True)
-    pipeline.model_copy(update={"embedder": embedder}).save(name, overwrite=True)
+    if embedder:
+        embedder.save(name, overwrite=True)
+        pipeline = pipeline.model_copy(update={"embedder": embedder})
+    pipeline.save(name, overwrite=True)

@@ -12,6 +12,8 @@ from prefect import task
 
 from tasks.between import between
 from tasks.brake import Loss, stop
+from tasks.failures import retry_withheld
+from tasks.ledger import now
 from tasks.listing import pages
 from tasks.models import ObjectRef
 from tasks.retries import RETRIED
@@ -106,6 +108,7 @@ def plan(tools: Tools, collection: str) -> Plan:
 
     Raises ``DeletionError`` when more would be deleted than goes unasked, before any of that is recorded.
     """
+    retry_withheld(tools.ledger, collection, now())
     brake = partial(stop, collection, source=tools.source, settings=tools.settings)
     return make_plan(
         pages(tools.s3, tools.source),

@@ -10,13 +10,17 @@ from prefect import task
 
 from tasks.between import between
 from tasks.failures import known_bad
-from tasks.ledger import digest
-from tasks.models import Embedded, Failure, ObjectRef
+from tasks.ledger import digest, now
+from tasks.models import Cut, Embedded, Failure, ObjectRef
 from tasks.retries import RETRIED
 from tasks.store import KEYS_AT_ONCE
 
 if TYPE_CHECKING:
     from tasks.tools import Tools
+
+
+MS_AN_HOUR = 3_600_000
+NEVER_READ = "the bucket lists this version, but each time it is read says that it changed or is gone"
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,9 +96,8 @@ def record(batch: Embedded, deleted: int, tools: Tools, collection: str, number:
     """Record in the ledger what Milvus confirmed; returns the batch in numbers."""
     tools.check_writer()
     chunks = {document.ref: [chunk.id for chunk in document.chunks] for document in batch.cut.documents}
-    failures = batch.cut.failures
-    bad = known_bad(tools.ledger, collection, [failure.ref.key for failure in failures]) if failures else set()
-    tools.ledger.confirm(collection, chunks, failures, tools.flow_run_id)
+    failures, moved_on, bad = judged(batch.cut, tools, collection)
+    tools.ledger.confirm(collection, chunks, failures, tools.flow_run_id, moved_on)
     between("batch recorded")
     tools.progress.advanced(len(chunks) + len(failures) + len(batch.cut.moved_on))
     return Outcome(
@@ -104,8 +107,25 @@ def record(batch: Embedded, deleted: int, tools: Tools, collection: str, number:
         chunks_deleted=deleted,
         failures=failures,
         suspicious=tuple(one for one in failures if not one.unsuitable and one.ref.key not in bad),
-        moved_on=len(batch.cut.moved_on),
+        moved_on=len(moved_on),
     )
+
+
+def judged(cut: Cut, tools: Tools, collection: str) -> tuple[tuple[Failure, ...], tuple[ObjectRef, ...], set[str]]:
+    """Return what failed, what moved on, and the keys of which it was known that they would fail.
+
+    A version that is listed for hours and always moves on when it is read has failed.
+    """
+    if not cut.failures and not cut.moved_on:
+        return (), (), set()
+    keys = {failure.ref.key for failure in cut.failures}
+    withheld = {failure.ref.key for failure in cut.failures if failure.withheld} | {ref.key for ref in cut.moved_on}
+    long_ago = now() - int(tools.settings.withheld_hours * MS_AN_HOUR)
+    bad = known_bad(tools.ledger, collection, sorted(keys - withheld))
+    bad |= known_bad(tools.ledger, collection, sorted(withheld), failing_since=long_ago)
+    never_read = [Failure(ref, NEVER_READ, withheld=True) for ref in cut.moved_on if ref.key in bad]
+    moved_on = tuple(ref for ref in cut.moved_on if ref.key not in bad)
+    return (*cut.failures, *never_read), moved_on, bad
 
 
 @task(task_run_name="delete batch {number}", **RETRIED)

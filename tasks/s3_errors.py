@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from botocore import exceptions as boto
 from botocore.parsers import ResponseParserError
 
-from tasks.errors import LockstepError, PartError, PermanentError, TransientError
+from tasks.errors import LockstepError, PartError, TransientError, WithheldError
 
 if TYPE_CHECKING:
     from blocks.s3_source import S3Source
@@ -44,7 +44,7 @@ def explain(error: boto.ClientError, source: S3Source, one_object: bool = False)
     if code in MISSING | CHANGED:
         return MovedOnError(str(error))
     if code in WITHHELD or code.startswith("KMS.") or (one_object and code in WITHHELD_ALONE):
-        return PermanentError(f"the bucket will not hand it out ({code}): an archive to restore, or a key to allow")
+        return WithheldError(f"the bucket will not hand it out ({code}): an archive to restore, or a key to allow")
     if code == "NoSuchBucket":
         return PartError(f"S3: there is no {where(source)}. Create it, or set BUCKET to one that exists.")
     if code in DENIED:

@@ -8,8 +8,8 @@ from prefect import task
 
 from tasks.between import between
 from tasks.canary import canary_of
-from tasks.errors import MisuseError
-from tasks.fingerprint import check, ingredients
+from tasks.errors import FingerprintError, MisuseError
+from tasks.fingerprint import as_built, check, differences, ingredients
 from tasks.generation import finish_swap, follow_alias
 from tasks.generations import Generation, generations, mark_ready
 from tasks.retries import RETRIED, patiently
@@ -49,11 +49,11 @@ def to_promote(tools: Tools, number: int | None = None) -> tuple[Generation, str
 
 
 @task(name="choose generation", task_run_name="choose the generation to go back to", **RETRIED)
-def to_go_back_to(tools: Tools, number: int | None = None) -> tuple[str, str | None]:
+def to_go_back_to(tools: Tools, number: int | None = None, force: bool = False) -> tuple[str, str | None]:
     """Return the collection to go back to, and the one to leave.
 
     From a canary to the live generation, which is live already; else to that number, or the one that was live before.
-    Raises ``MisuseError`` when there is none.
+    Raises ``MisuseError`` when there is none, ``FingerprintError``, unless ``force``, when no sync could write to it.
     """
     live = follow_alias(tools)
     if live:
@@ -67,10 +67,25 @@ def to_go_back_to(tools: Tools, number: int | None = None) -> tuple[str, str | N
         chosen = numbered(tools, number)
         if chosen not in retired:
             raise MisuseError(f"{chosen.collection} is {chosen.state(live)}, not one to go back to.")
-        return chosen.collection, live
-    if not retired:
+    elif not retired:
         raise MisuseError(f"'{tools.store.alias}' has nothing to go back to: no earlier generation is kept.")
-    return max(retired, key=lambda one: (one.retired_at or 0, one.number)).collection, live
+    else:
+        chosen = max(retired, key=lambda one: (one.retired_at or 0, one.number))
+    if not force:
+        check_can_be_kept(tools, chosen)
+    return chosen.collection, live
+
+
+def check_can_be_kept(tools: Tools, chosen: Generation) -> None:
+    """Raise ``FingerprintError`` when another version of Lockstep built a generation: no sync would write to it."""
+    now = ingredients(as_built(tools.pipeline, chosen.ingredients))
+    if changed := differences(chosen.ingredients, now):
+        raise FingerprintError(
+            f"{chosen.collection} was built by another version of Lockstep ({'; '.join(changed)}): this one could only "
+            "delete from it, so that it would grow old. Nothing was changed. `lockstep rebuild` builds a new one with "
+            "the settings that you choose; --force goes back all the same.",
+            chosen.collection,
+        )
 
 
 def numbered(tools: Tools, number: int) -> Generation:

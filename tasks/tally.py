@@ -48,5 +48,6 @@ class Tally:
                 f"{self.failed} of {self.wanted} objects could not be indexed, more than the allowed share of "
                 f"{settings.max_failed_share:.0%}: something is down rather than so many files bad. The first was "
                 f"{self.reason}. None was put into quarantine, the next syncs try them again; what fails in a third "
-                "one is. If it is the files, LOCKSTEP_MAX_FAILED_SHARE=1 puts them there now."
+                f"one is, and what the bucket does not hand out for {settings.withheld_hours:g} hours. If it is the "
+                "files, LOCKSTEP_MAX_FAILED_SHARE=1 puts them there now."
             )

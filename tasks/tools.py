@@ -70,8 +70,9 @@ class Tools:
         self._isolated: Isolated | None = None
 
     def work_as(self, pipeline: Pipeline) -> None:
-        """Work from now on with this pipeline's settings and model; the connections stay."""
-        self.pipeline = pipeline
+        """Work from now on with this pipeline's settings and model; bucket, index and ledger stay those connected."""
+        connected = {part: getattr(self.pipeline, part) for part in ("alias", "source", "store", "ledger")}
+        self.pipeline = pipeline.model_copy(update=connected)
         self.settings = pipeline.settings
 
     def work_with(self, settings: Settings) -> None:

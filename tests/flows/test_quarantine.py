@@ -3,15 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
+import sqlalchemy as sa
+from botocore.exceptions import ClientError
 
 from deployments.questions import Question, search_all
 from flows.ask import ask
+from flows.audit import audit
 from flows.sync import sync
-from tasks.errors import MisuseError
+from tasks.errors import MisuseError, OutageError
+from tasks.fetch import fetch
+from tasks.ledger import Ledger
+from tasks.ledger_tables import OBJECTS
 from tasks.pipelines import load_pipeline
 from tasks.quarantine import contents, release
+from tasks.s3_errors import translated
 from tests.conftest import Bucket
 
 GOOD = "The last good version says: turn the valve to the left."
@@ -75,3 +83,93 @@ def test_an_object_that_was_deleted_in_between_has_no_older_version(pipeline: st
     sync(pipeline)
     assert contents(pipeline)[0]["older_version_answers"] is False
     assert not any(citation.key == "valve.txt" for citation in ask("Turn the valve?", pipeline).citations)
+
+
+class Refusing:
+    """Lets the bucket refuse to hand out some keys, with the error that S3 says it with."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, keys: set[str], code: str, status: int) -> None:
+        self.keys = keys
+
+        def fetched(client: Any, source: Any, ref: Any, spool: Any) -> Any:
+            with translated(source, one_object=True):
+                if ref.key in self.keys:
+                    said = {"Error": {"Code": code}, "ResponseMetadata": {"HTTPStatusCode": status}}
+                    raise ClientError(said, "GetObject")  # type: ignore[arg-type]
+            return fetch(client, source, ref, spool)
+
+        monkeypatch.setattr("tasks.parse.fetch", fetched)
+
+
+def later(name: str, hours: float) -> None:
+    """Let everything that the ledger has recorded be so much longer ago."""
+    ms = int(hours * 3_600_000)
+    with Ledger(load_pipeline(name).ledger).transaction() as connection:
+        connection.execute(
+            sa.update(OBJECTS).values(updated_at=OBJECTS.c.updated_at - ms, failed_at=OBJECTS.c.failed_at - ms)
+        )
+
+
+def test_a_bucket_that_refuses_everything_is_an_outage_however_many_syncs_it_lasts(
+    make_pipeline: Callable[..., str], bucket: Bucket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keys = {f"{number}.txt" for number in range(8)}
+    for key in keys:
+        bucket.put(key, f"This is the text of {key}, which may be read by those who are let.")
+    name = make_pipeline()
+    refusing = Refusing(monkeypatch, keys, "AccessDenied", 403)
+    for _ in range(3):  # with events, three syncs take less than a minute
+        with pytest.raises(OutageError, match="AccessDenied"):
+            sync(name)
+    refusing.keys = set()
+    report = sync(name)
+    assert (report.new, report.quarantined) == (8, 0)
+    assert audit(name).objects == 8
+
+    bucket.put("0.txt", "Another text, which is refused for longer than an outage lasts.")
+    for key in keys:
+        bucket.put(key, f"This is another text of {key}.")
+    refusing.keys = keys
+    for _ in range(2):
+        with pytest.raises(OutageError):
+            sync(name)
+    later(name, hours=6)
+    assert sync(name).quarantined == 8
+
+
+def test_what_the_bucket_refuses_is_tried_again_by_itself(
+    make_pipeline: Callable[..., str], bucket: Bucket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bucket.put("key.txt", "This object is encrypted with a key of its own.")
+    bucket.put("damaged.pdf", b"%PDF-1.4 and nothing more")
+    bucket.put("good.txt", "This object can be read by everybody.")
+    name = make_pipeline()
+    refusing = Refusing(monkeypatch, {"key.txt"}, "KMS.DisabledException", 400)
+    assert sync(name).quarantined == 2
+    assert sync(name).unchanged == 3  # not at once
+    later(name, hours=0.25)
+    report = sync(name)
+    assert (report.new, report.unchanged, report.quarantined) == (1, 2, 2)
+    assert {row["key"]: row["attempts"] for row in contents(name)} == {"key.txt": 2, "damaged.pdf": 1}
+    refusing.keys = set()
+    later(name, hours=24)
+    assert audit(name, sync_first=True).consistent
+    assert [row["key"] for row in contents(name)] == ["damaged.pdf"]
+
+
+@pytest.mark.parametrize(("code", "status"), [("PreconditionFailed", 412), ("NoSuchKey", 404)])
+def test_what_is_listed_but_always_moves_on_when_it_is_read_comes_to_light(
+    make_pipeline: Callable[..., str], bucket: Bucket, monkeypatch: pytest.MonkeyPatch, code: str, status: int
+) -> None:
+    bucket.put("odd.txt", "This object is listed, but nobody can read it.")
+    bucket.put("good.txt", "This object can be read by everybody.")
+    name = make_pipeline()
+    Refusing(monkeypatch, {"odd.txt"}, code, status)
+    for _ in range(3):
+        assert sync(name).moved_on == 1
+    later(name, hours=6)
+    report = sync(name)
+    assert (report.moved_on, report.quarantined) == (0, 1)
+    (row,) = contents(name)
+    assert (row["key"], row["attempts"]) == ("odd.txt", 4)
+    assert "lists this version" in row["reason"]

@@ -17,8 +17,8 @@ from blocks.settings import Settings
 from tasks import failures, lease
 from tasks.batches import batched, recorded
 from tasks.errors import LockstepError, PartError, TransientError
-from tasks.ledger import Ledger
-from tasks.ledger_tables import NEWEST, TABLES
+from tasks.ledger import Ledger, now
+from tasks.ledger_tables import NEWEST, OBJECTS, TABLES
 from tasks.models import Failure, ObjectRef
 from tasks.plan import make_plan
 
@@ -208,6 +208,42 @@ def test_what_fails_in_a_third_run_is_no_sign_of_an_outage(ledger: Ledger) -> No
         ledger.confirm(ON, {}, [Failure(ref("bad"), "damaged")], run)
     make_plan([[ref("bad", "e2")]], ledger, ON, "four")
     assert failures.known_bad(ledger, ON, ["bad"]) == set()
+
+
+def test_what_the_bucket_withholds_is_an_outage_for_hours_however_often_it_was_tried(ledger: Ledger) -> None:
+    began = now()
+    for run in ("one", "two", "three"):
+        make_plan([[ref("held")]], ledger, ON, run)
+        ledger.confirm(ON, {}, [Failure(ref("held"), "AccessDenied", withheld=True)], run)
+    assert failures.known_bad(ledger, ON, ["held"]) == {"held"}
+    assert failures.known_bad(ledger, ON, ["held"], failing_since=began - 1) == set()
+    assert failures.known_bad(ledger, ON, ["held"], failing_since=now()) == {"held"}
+    make_plan([[ref("held", "e2")]], ledger, ON, "four")  # another version: its time begins anew
+    for run in ("five", "six"):
+        time.sleep(0.005)
+        began = now()
+        ledger.confirm(ON, {}, [], run, [ref("held", "e2")])
+    assert failures.known_bad(ledger, ON, ["held"], failing_since=began - 1) == {"held"}
+    assert ledger.totals(ON) == {"chunks": 0, "pending": 1}
+
+
+@pytest.mark.parametrize(("attempts", "minutes"), [(1, 15), (2, 60), (3, 135), (9, 1215), (10, 1440), (60_000, 1440)])
+def test_what_the_bucket_withheld_is_tried_again_ever_more_seldom(ledger: Ledger, attempts: int, minutes: int) -> None:
+    make_plan([[ref("held"), ref("bad")]], ledger, ON, "run")
+    said = [Failure(ref("held"), "AccessDenied", withheld=True), Failure(ref("bad"), "damaged")]
+    ledger.confirm(ON, {}, said, "run")
+    failures.send_to_quarantine(ledger, ON, "run")
+    with ledger.transaction() as connection:
+        connection.execute(sa.update(OBJECTS).values(attempts=attempts, updated_at=1_000))
+    due = 1_000 + minutes * 60_000
+    assert failures.retry_withheld(ledger, ON, due - 1) == 0
+    assert failures.retry_withheld(ledger, "another_g0001", due) == 0
+    assert failures.retry_withheld(ledger, ON, due) == 1
+    assert make_plan([[ref("held"), ref("bad")]], ledger, ON, "next").unchanged == 1
+    assert [one.key for one in recorded(ledger, ON, "written")] == ["held"]
+    # Once it was read, the time for the next failure of this version begins anew.
+    ledger.confirm(ON, {ref("held"): ["i1"]}, [], "next")
+    assert failures.known_bad(ledger, ON, ["held"]) == set()
 
 
 def test_a_retried_object_leaves_the_quarantine_for_the_next_plan(ledger: Ledger) -> None:

@@ -31,7 +31,7 @@ SETTINGS_OUT = {
     "gate_latency": 7.0, "gate_samples": 7, "golden": "golden.jsonl", "gate_golden": 0.7, "approval_hours": 7.0,
     "canary_questions": 7, "canary_errors": 0.7, "canary_latency": 7.0, "canary_abstention": 0.7, "canary_score": 0.7,
     "keep_generations": 7, "keep_hours": 7.0,
-    "max_failed_share": 0.7, "max_failed_least": 7, "mode": "hybrid", "fusion": "ranks",
+    "max_failed_share": 0.7, "max_failed_least": 7, "withheld_hours": 1.0, "mode": "hybrid", "fusion": "ranks",
     "dense_share": 0.1, "top_k": 7, "min_score": 0.7,
     "answers": "marked", "stages": 2, "strict": True, "fallback": "extractive", "cache_seconds": 7.0,
     "system_prompt": "Be kind.", "top_p": 0.7, "seed": 7,

@@ -1,0 +1,135 @@
+"""A pipeline that is changed in the Prefect UI while a run waits: nothing is mixed, and no change is lost."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from blocks.embedder import Embedder
+from blocks.pipeline import Pipeline
+from blocks.settings import Settings
+from flows.rebuild import rebuild
+from flows.rollback import rollback
+from flows.sync import sync
+from tasks.errors import ChangedError
+from tasks.generation import finish_swap
+from tasks.lease import writing
+from tasks.ledger import Ledger
+from tasks.pipelines import load_pipeline, moved
+from tasks.store import Store
+from tasks.tools import Tools
+from tests.conftest import Bucket, Server, new_bucket, pipeline_maker, sqlite_url
+
+TEXT = "# Pumps\n\nThe filter of the pump is replaced every 400 hours.\n"
+
+
+def indexed(block: Pipeline) -> set[str]:
+    store = Store(block.store, block.alias)
+    live = store.live()
+    assert live is not None
+    found = {row["key"] for row in store.rows(live, ["key"])}
+    store.client.close()
+    return found
+
+
+@contextmanager
+def waiting(block: Pipeline, run: Callable[[], Any]) -> Iterator[list[Any]]:
+    """Let a run wait for the writer of the alias while the body is done; yields what it returned or raised."""
+    came_of_it: list[Any] = []
+
+    def attempt() -> None:
+        try:
+            came_of_it.append(run())
+        except Exception as error:
+            came_of_it.append(error)
+
+    waits = threading.Event()
+    with writing(Ledger(block.ledger), block.alias, "a promotion", 0, print), pytest.MonkeyPatch.context() as patch:
+        patch.setattr("tasks.lease.time.sleep", lambda seconds, sleep=time.sleep: (waits.set(), sleep(seconds)))
+        thread = threading.Thread(target=attempt)
+        thread.start()
+        assert waits.wait(60)
+        yield came_of_it
+    thread.join(120)
+
+
+@pytest.mark.parametrize("run", [sync, rollback])
+@pytest.mark.parametrize("part", ["source", "store", "ledger"])
+def test_a_run_that_waited_writes_nothing_of_another_bucket_into_the_index_it_is_connected_to(
+    make_pipeline: Callable[..., str], bucket: Bucket, s3_server: Server, milvus_lite: Server, tmp_path: Path,
+    run: Callable[[str], Any], part: str,
+) -> None:  # fmt: skip
+    for number in range(3):
+        bucket.put(f"alpha-{number}.md", f"{TEXT}{number}")
+    name = make_pipeline()
+    sync(name)
+    before = load_pipeline(name)
+    other = new_bucket(s3_server)
+    other.put("beta.md", TEXT)
+    (tmp_path / "other").mkdir()
+    ledger = sqlite_url(tmp_path / "other" if part == "ledger" else tmp_path)
+    milvus = milvus_lite.url + ("/" if part == "store" else "")
+    change = pipeline_maker(other if part == "source" else bucket, s3_server.url, milvus, ledger)
+    with waiting(before, lambda: run(name)) as came_of_it:
+        change(alias=name, name=name)
+    (error,) = came_of_it
+    assert isinstance(error, ChangedError), error
+    assert f"'{name}' was changed while this run waited ({part}." in str(error)
+    assert indexed(before) == {"alpha-0.md", "alpha-1.md", "alpha-2.md"}
+    assert Ledger(before.ledger).totals(f"{name}_g0001")["indexed"] == 3
+
+
+def test_a_sync_that_waited_takes_other_settings_and_keeps_its_connections(
+    make_pipeline: Callable[..., str], bucket: Bucket
+) -> None:
+    bucket.put("a.md", TEXT)
+    name = make_pipeline()
+    block = load_pipeline(name)
+    with Tools(block, block.settings) as tools:
+        make_pipeline(source={"max_bytes": 10}, top_k=3)
+        tools.work_as(load_pipeline(name))
+        assert tools.settings.top_k == 3
+        assert tools.pipeline.source is block.source
+        assert moved(block, tools.pipeline) == []
+
+
+def test_what_was_set_while_a_generation_was_promoted_is_not_undone(
+    make_pipeline: Callable[..., str], bucket: Bucket
+) -> None:
+    """Its batch size, say: of the model, the pipeline takes what the generation was built with, and nothing else."""
+    bucket.put("a.md", TEXT)
+    name = make_pipeline(embedder={"document_prompt": "first: "})
+    sync(name)
+    make_pipeline(embedder={"document_prompt": "second: "})
+    rebuild(name, Settings(embed_heading=False))
+    block = load_pipeline(name)
+    store = Store(block.store, block.alias)
+    with Tools(block, block.settings) as tools:  # as a run that has waited for a day was opened
+        embedder = Embedder.load(name)
+        embedder.batch_size, embedder.device = 7, "cpu"
+        embedder.save(name, overwrite=True)
+        store.point_alias(f"{name}_g0001")
+        finish_swap(tools, f"{name}_g0001")
+    saved = load_pipeline(name)
+    assert (saved.embedder.document_prompt, saved.settings.embed_heading) == ("first: ", True)
+    assert (saved.embedder.batch_size, saved.embedder.device) == (7, "cpu")
+
+
+def test_a_model_that_pipelines_share_stays_shared_when_only_settings_follow(
+    make_pipeline: Callable[..., str], bucket: Bucket
+) -> None:
+    bucket.put("a.md", TEXT)
+    name = make_pipeline()
+    Embedder().save(f"{name}-shared", overwrite=True)
+    block = load_pipeline(name)
+    block.embedder = Embedder.load(f"{name}-shared")
+    block.save(name, overwrite=True)
+    sync(name)
+    rebuild(name, Settings(embed_heading=False))
+    assert load_pipeline(name).embedder._block_document_name == f"{name}-shared"

@@ -1,0 +1,70 @@
+"""The version that is listed is the one that is read, whatever ETags a server gives and however many bytes."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+from prefect_aws import AwsCredentials
+from pydantic import SecretStr
+
+from blocks.s3_source import S3Source
+from tasks.errors import WithheldError
+from tasks.fetch import fetch
+from tasks.listing import etag_of
+from tasks.models import ObjectRef
+from tasks.s3_errors import MovedOnError
+
+BODY = b"hello"
+
+
+class Answering(BaseHTTPRequestHandler):
+    """Answers with the ETag that the key names, and keeps to RFC 9110: a weak one never matches If-Match."""
+
+    def do_GET(self) -> None:
+        said = {"strong": '"e"', "weak": 'W/"e"', "other": 'W/"another"'}[self.path.rsplit("/", 1)[1].split("?")[0]]
+        asked = self.headers.get("If-Match")
+        refused = asked is not None and (asked != said or said.startswith("W/"))
+        self.send_response(412 if refused else 200)
+        self.send_header("ETag", said)
+        self.send_header("Content-Length", str(0 if refused else len(BODY)))
+        self.end_headers()
+        self.wfile.write(b"" if refused else BODY)
+
+    def log_message(self, *_: object) -> None:
+        """Say nothing."""
+
+
+@pytest.fixture(scope="module")
+def source() -> Iterator[S3Source]:
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Answering)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    keys = AwsCredentials(aws_access_key_id="a", aws_secret_access_key=SecretStr("b"), region_name="us-east-1")
+    yield S3Source(bucket="b", endpoint_url=f"http://127.0.0.1:{server.server_port}", credentials=keys)
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+def read(source: S3Source, key: str, listed: str, spool: Path, size: int = len(BODY)) -> bytes:
+    return fetch(source.get_client(), source, ObjectRef(key, etag_of(listed), size, 0), spool).path.read_bytes()
+
+
+@pytest.mark.parametrize(("key", "listed"), [("strong", '"e"'), ("strong", "e"), ("weak", 'W/"e"')])
+def test_the_listed_version_is_read(source: S3Source, tmp_path: Path, key: str, listed: str) -> None:
+    assert read(source, key, listed, tmp_path) == BODY
+
+
+@pytest.mark.parametrize(("key", "listed"), [("strong", '"e1"'), ("other", 'W/"e"'), ("strong", 'W/"e1"')])
+def test_another_version_is_not(source: S3Source, tmp_path: Path, key: str, listed: str) -> None:
+    with pytest.raises(MovedOnError):
+        read(source, key, listed, tmp_path)
+
+
+def test_other_bytes_than_are_listed_are_not_the_object_and_no_outage(source: S3Source, tmp_path: Path) -> None:
+    with pytest.raises(WithheldError, match="lists 1,234 bytes of this version and hands out 5"):
+        read(source, "strong", '"e"', tmp_path, size=1234)
