@@ -179,7 +179,10 @@ def test_foreign_hosts_and_origins_are_refused_by_every_server(here: Endpoints) 
         for method in ("GET", "POST", "PUT", "OPTIONS"):
             for url in (f"{here.prefect_api_url}/health", here.prefect_ui_url, f"{here.s3_endpoint}/{here.bucket}"):
                 answer = httpx.request(method, url, headers=headers, trust_env=False)
-                assert answer.status_code in (401, 403), (method, url, headers)
+                # rclone answers 400 to a request without a signature, before it looks at anything else.
+                assert answer.status_code in (400, 401, 403), (method, url, headers)
+                assert not url.startswith(here.prefect_ui_url) or answer.status_code == 403
+                assert "<Contents>" not in answer.text
                 assert not [name for name in answer.headers if name.startswith("access-control-")]
             with pytest.raises(httpx.HTTPError):
                 httpx.request(method, here.milvus_uri, headers=headers, trust_env=False)
