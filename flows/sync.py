@@ -12,7 +12,7 @@ from __future__ import annotations
 import math
 import time
 from contextlib import ExitStack
-from typing import Any, cast
+from typing import cast
 
 from prefect import flow, get_run_logger
 from prefect.artifacts import create_markdown_artifact
@@ -61,7 +61,7 @@ def sync(pipeline: str = "docs", settings: Settings | None = None, into: str | N
     with connect(block, flow_run.id or "") as tools, ExitStack() as line:
         if unattended() and settings is None and into is None:
             if not stand_in_line(line, tools.ledger, block.alias, described):
-                return cast(Any, left(block.alias))
+                return cast("SyncReport", left(block.alias))
             wait = math.inf
         collection = generation(tools, block.alias, into, settings is None, say)
         first = into is None and nothing_answers(tools)
