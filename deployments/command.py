@@ -103,7 +103,7 @@ def status(as_json: Json = False) -> None:
         show.parts_table(parts)
         show.canary_line(canary)
         if any(part.name == "prefect" and part.state == "up" for part in parts):
-            show.ui_link(stack.resolve(env, load(env.home)))
+            show.ui_link(resolve(env, load(env.home)))
     if any(part.state == "down" for part in parts):
         raise typer.Exit(1)
 

@@ -56,7 +56,7 @@ def test_a_write_that_is_not_answered_ends_within_half_a_lease(
 ) -> None:
     """The deadline of the block may be longer, and pymilvus tries again inside of a call."""
     monkeypatch.setattr(lease, "LASTS_MS", 40_000)
-    monkeypatch.setattr("tasks.store.WRITE_SECONDS", 2.0)
+    monkeypatch.setattr("tasks.store.WRITE_SECONDS", 2.0, raising=False)
     ledger = Ledger(LedgerBlock(url=SecretStr(sqlite_url(tmp_path))))
     with lease.writing(ledger, ON, "a sync", 0, print) as check:
         store.check_writer = check
