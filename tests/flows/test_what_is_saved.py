@@ -112,7 +112,7 @@ def test_nothing_is_saved_for_a_name_that_was_never_saved(
 
 
 def test_the_embedded_server_is_known_by_its_home_not_by_its_port(tmp_path: Path) -> None:
-    env = environment.Environment(home=tmp_path)
+    env = environment.Environment(home=tmp_path, milvus_uri="http://127.0.0.1:9")
     state = State(access_key="one", secret_key="two")
     record = {"name": "s3", "url": "http://127.0.0.1:1111"}
     first = describe(env, parts.resolve(env, State.model_validate({**state.model_dump(), "records": {"s3": record}})))
