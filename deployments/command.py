@@ -93,6 +93,7 @@ def down() -> None:
 def status(as_json: Json = False) -> None:
     """Say which parts are up and where, and what is in canary. Exits with 1 when a part is down."""
     from deployments import environment, show, stack
+    from deployments.parts import resolve
     from deployments.state import load
 
     env = environment.load()

@@ -129,8 +129,8 @@ def found_keys(stack: Stack) -> set[str]:
 
 
 def test_an_object_is_answerable_until_it_is_deleted(stack: Stack, bucket: Any) -> None:
-    nothing = stack.run("ask", QUESTION, code=1, COLLECTION_NAME="never_synced")
-    assert "lockstep sync" in nothing.stderr
+    nothing = stack.run("ask", QUESTION, code=2, COLLECTION_NAME="never_synced")
+    assert "no pipeline 'never-synced': `lockstep up`" in nothing.stderr
 
     bucket.put_object(Bucket="documents", Key="harbour/gates.md", Body=TEXT.encode())
     emit(stack, "created", "harbour/gates.md")
@@ -318,7 +318,8 @@ def test_a_canary_is_seen_in_the_status(stack: Stack, bucket: Any) -> None:
         (("sync", "--pipeline", "nobody"), {}, 2, "nobody"),
         (("search",), {}, 2, "question"),
         (("quarantine", "retry"), {}, 2, "--all"),
-        (("audit",), {"COLLECTION_NAME": "never_synced"}, 1, "lockstep sync"),
+        (("audit",), {"COLLECTION_NAME": "never_synced"}, 2, "lockstep up"),
+        (("generations",), {"PREFIX": "gudies/"}, 0, "PREFIX (saved: none, here: gudies/)"),
         (("rebuild", "--index-type", "HSNW"), {}, 2, "AUTOINDEX, FLAT, HNSW"),
         (("rebuild", "--chunk-tokens", "3"), {}, 2, "--chunk-tokens"),
         (("rebuild", "--embed-model", "/nowhere"), {}, 1, "/nowhere"),

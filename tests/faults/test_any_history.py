@@ -6,9 +6,13 @@
 from __future__ import annotations
 
 import os
+import sqlite3
 import threading
 import uuid
+from contextlib import closing, suppress
 from dataclasses import dataclass
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -26,10 +30,11 @@ from blocks.s3_source import S3Source
 from blocks.settings import Settings
 from flows.audit import audit
 from tasks.between import PLACES, listeners
+from tasks.errors import DeletionError, SourceError, TransientError
 from tasks.store import Store
-from tests.conftest import ACCESS_KEY, SECRET_KEY, Bucket, Server, s3_client
+from tests.conftest import ACCESS_KEY, SECRET_KEY, Bucket, Server, new_bucket, s3_client, sqlite_url
 from tests.faults.conftest import LITE
-from tests.faults.engineless import engineless, patient_sync
+from tests.faults.engineless import engineless, patient_sync, plain_sync
 
 HISTORIES = int(os.environ.get("LOCKSTEP_HISTORIES", "200"))
 KEYS = ["a.md", "b.md", "dir/c.md", 'q".md', "ü 日.md"]
@@ -49,6 +54,8 @@ class World:
     milvus: str
     ledger: str
     histories: int
+    another_bucket: str
+    another_ledger: str
 
 
 def content(words: list[str]) -> bytes:
@@ -63,7 +70,8 @@ def texts(words: list[str]) -> list[str]:
 
 
 class Histories(RuleBasedStateMachine):
-    """Puts, deletions, renames, broken files, syncs that die, syncs at once; then a clean sync and the proof."""
+    """Puts, deletions, renames, broken files, syncs that die, syncs at once, and everything that shows a sync another
+    bucket than there is; then a clean sync and the proof."""
 
     world: World
 
@@ -76,6 +84,7 @@ class Histories(RuleBasedStateMachine):
         self.tried: dict[str, list[list[str]]] = {}
         self.gone: set[str] = set()
         self.uncertain = False
+        self.copy: sqlite3.Connection | None = None
         credentials = AwsCredentials(
             aws_access_key_id=ACCESS_KEY, aws_secret_access_key=SecretStr(SECRET_KEY), region_name="us-east-1"
         )
@@ -166,6 +175,88 @@ class Histories(RuleBasedStateMachine):
         assert not failed
         self.prove()
 
+    @rule()
+    def sync_of_another_prefix(self) -> None:
+        self.refused(SourceError, source={"prefix": "nowhere/"})
+
+    @rule()
+    def sync_of_another_bucket_with_a_ledger_of_its_own(self) -> None:
+        other = LedgerBlock(url=SecretStr(self.world.another_ledger))
+        self.refused(SourceError, source={"bucket": self.world.another_bucket}, ledger=other)
+
+    @rule()
+    def sync_of_a_listing_that_breaks_off(self) -> None:
+        client = self.bucket.client
+        first = client.list_objects_v2(Bucket=self.bucket.name, MaxKeys=1)
+        half = {**first, "IsTruncated": True}
+        half.pop("NextContinuationToken", None)
+        with pytest.MonkeyPatch.context() as patch:
+            paginator = SimpleNamespace(paginate=lambda **_: iter([half]))
+            patch.setattr(client, "get_paginator", lambda _name: paginator)
+            self.refused(TransientError)
+
+    @rule()
+    def sync_while_the_bucket_is_empty(self) -> None:
+        there = {
+            key: self.bucket.client.get_object(Bucket=self.bucket.name, Key=key)["Body"].read() for key in self.there
+        }
+        for key in there:
+            self.bucket.delete(key)
+        held = self.held()
+        try:
+            with engineless(self.pipeline, self.bucket.client), suppress(DeletionError):
+                plain_sync()
+        finally:
+            for key, body in there.items():
+                self.bucket.put(key, body)
+        if len(held) >= 3:
+            assert self.held() == held, "so much is not deleted unasked"
+        else:
+            self.uncertain = True
+            self.gone |= there.keys()
+
+    @rule()
+    def keep_a_copy_of_the_ledger(self) -> None:
+        if self.world.ledger.startswith("sqlite"):
+            self.copy = sqlite3.connect(":memory:")
+            with closing(sqlite3.connect(self.world.ledger.removeprefix("sqlite:///"))) as ledger:
+                ledger.backup(self.copy)
+
+    @rule()
+    def put_the_copy_of_the_ledger_back(self) -> None:
+        if self.copy is None:
+            return
+        with closing(sqlite3.connect(self.world.ledger.removeprefix("sqlite:///"))) as ledger:
+            self.copy.backup(ledger)
+        self.uncertain = True
+        self.gone |= {*self.there, *KEYS}
+        with engineless(self.pipeline, self.bucket.client):
+            patient_sync()  # what the bucket has not is gone, or comes up in the audit
+            audit.fn("any", repair=True, allow_deletions=True)
+        self.prove()
+
+    def held(self) -> dict[str, list[str]]:
+        """What answers, by key; nothing before the first sync."""
+        store = Store(self.pipeline.store, self.pipeline.alias)
+        held: dict[str, list[str]] = {}
+        if collection := store.live():
+            for row in store.rows(collection, ["key", "id"]):
+                held.setdefault(row["key"], []).append(row["id"])
+        store.client.close()
+        return {key: sorted(ids) for key, ids in held.items()}
+
+    def refused(self, error: type[Exception], source: dict[str, Any] | None = None, **update: Any) -> None:
+        """Sync as somebody does whose settings or whose server are wrong: once there is an index, it stays as it is."""
+        before = self.held()
+        if not before:
+            return
+        wrong = self.pipeline.model_copy(
+            update={"source": self.pipeline.source.model_copy(update=source or {}), **update}
+        )
+        with engineless(wrong, self.bucket.client), pytest.raises(error):
+            plain_sync()
+        assert self.held() == before
+
     def write(self, key: str, words: list[str]) -> None:
         """Note a version that the bucket has now, and that a sync may or may not come to see."""
         self.there[key] = words
@@ -219,9 +310,15 @@ class Histories(RuleBasedStateMachine):
 
 
 @pytest.fixture
-def world(parts: str, s3_server: Server, milvus: Server, ledger: str) -> World:
+def world(parts: str, s3_server: Server, milvus: Server, ledger: str, tmp_path: Path) -> World:
     # Making a collection takes seconds on the real server: fewer histories.
-    return World(s3_client(s3_server.url), milvus.url, ledger, HISTORIES if parts == LITE else HISTORIES // 10)
+    histories = HISTORIES if parts == LITE else HISTORIES // 10
+    another = new_bucket(s3_server)
+    another.put("theirs.md", content(["oak"]))
+    (tmp_path / "another").mkdir()
+    return World(
+        s3_client(s3_server.url), milvus.url, ledger, histories, another.name, sqlite_url(tmp_path / "another")
+    )
 
 
 @pytest.mark.timeout(0)  # hypothesis would take the signal for a finding and shrink it
