@@ -64,6 +64,7 @@ def set_back(tools: Tools, say: Callable[[str], None]) -> str | None:
         why = "has other settings" if held == recorded else f"has {held:,} chunks where the ledger says {recorded:,}"
         say(f"the alias '{store.alias}' is gone; {last.collection} {why}, so another one is built")
         return None
+    check_source(tools, last.collection)
     store.point_alias(last.collection)
     between("alias moved")
     say(f"the alias '{store.alias}' was gone: it points at {last.collection} again, which is whole")
