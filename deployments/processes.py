@@ -29,7 +29,7 @@ def spawn(argv: Sequence[str], variables: Mapping[str, str], home: Path, log: Pa
 
     Raises OSError when the program or the log cannot be opened.
     """
-    with open(log, "ab", opener=private) as output:  # noqa: PTH123 - Path.open takes no opener
+    with open(log, "ab", opener=private) as output:
         return psutil.Popen(
             argv,
             stdin=subprocess.DEVNULL,

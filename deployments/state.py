@@ -116,7 +116,7 @@ def exclusive(home: Path, report: Report, lock: str = "lock") -> Iterator[None]:
 
     The lock belongs to the open file, so the system lets go of it however the command ends.
     """
-    with open(home / lock, "w", opener=private) as file:  # noqa: PTH123 - Path.open takes no opener
+    with open(home / lock, "w", opener=private) as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
