@@ -27,7 +27,6 @@ from tasks.progress import listener
 from tasks.shown import escaped_json, one_line, visible
 
 if TYPE_CHECKING:
-    from deployments.parts import Endpoints
     from deployments.stack import PartStatus
     from tasks.audit import Findings
     from tasks.models import Answer, Citation, Hit, Swap, SyncReport
@@ -160,10 +159,10 @@ def parts_table(parts: Sequence[PartStatus]) -> None:
         out.print(row.rstrip())
 
 
-def ui_link(here: Endpoints) -> None:
+def ui_link(address: str) -> None:
     """Print where the Prefect UI is. Of an embedded server the link holds the password: it goes to a terminal, not into
     JSON, logs or artifacts."""
-    out.print(f"Prefect UI: {escape(here.prefect_open_url)}")
+    out.print(f"Prefect UI: {escape(address)}")
 
 
 def canary_line(canary: dict[str, Any] | None) -> None:
