@@ -15,6 +15,8 @@ from prefect import task
 
 from blocks.settings import Settings
 from tasks.cuts import Unit, ranges
+from tasks.errors import PermanentError
+from tasks.limits import check_chunk, check_metadata
 from tasks.models import Chunk, Cut, CutDocument, Document, Element, Failure, Parsed
 from tasks.retries import ONCE
 from tasks.tokens import TokenCounter
@@ -54,8 +56,9 @@ def cut_document(document: Document, settings: Settings, measure: Measure) -> Cu
     """Return the chunks of a document.
 
     Sections (runs of elements under the same headings, on the same page) are cut one by one, so no
-    chunk mixes two and an edit in one leaves the others alone.
+    chunk mixes two and an edit in one leaves the others alone. Raises ``PermanentError`` for what Milvus cannot hold.
     """
+    check_metadata(document.metadata)
     pieces: list[tuple[Element, str, str]] = []
     for _, section in itertools.groupby(document.elements, key=lambda e: (e.headings, e.page)):
         elements = list(section)
@@ -152,7 +155,7 @@ def _identified(key: str, pieces: Iterable[tuple[Element, str, str]]) -> Iterato
     for index, (element, prefix, text) in enumerate(pieces):
         text_hash = hash_of(prefix + text)
         seen[text_hash] += 1
-        yield Chunk(
+        made = Chunk(
             id=hash_of(f"{key}\0{text_hash}\0{seen[text_hash]}"),
             key=key,
             index=index,
@@ -162,6 +165,8 @@ def _identified(key: str, pieces: Iterable[tuple[Element, str, str]]) -> Iterato
             embedded=prefix + text,
             text_hash=text_hash,
         )
+        check_chunk(made)
+        yield made
 
 
 def hash_of(text: str) -> str:
@@ -177,6 +182,8 @@ def chunk(parsed: Parsed, tools: Tools, number: int) -> Cut:  # noqa: ARG001 - n
     for document in parsed.documents:
         try:
             documents.append(cut_document(document, tools.settings, tools.measure))
+        except PermanentError as error:
+            failures.append(Failure(document.ref, str(error)))
         except Exception as error:  # noqa: BLE001 - one document that cannot be cut must not stop its neighbours
             failures.append(Failure(document.ref, f"its text cannot be cut into chunks: {error}"))
     return Cut(tuple(documents), tuple(failures), parsed.moved_on)

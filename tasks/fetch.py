@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import uuid
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+from botocore.exceptions import ClientError
 
 from tasks.errors import TransientError
+from tasks.listing import bare
 from tasks.models import Fetched, ObjectRef
-from tasks.s3_errors import MovedOnError, translated
+from tasks.s3_errors import CHANGED, MovedOnError, translated
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -16,6 +19,16 @@ if TYPE_CHECKING:
     from blocks.s3_source import S3Source
 
 PIECE_BYTES = 1 << 20
+
+
+def _get(client: S3Client, source: S3Source, ref: ObjectRef) -> Any:
+    try:
+        return client.get_object(Bucket=source.bucket, Key=ref.key, IfMatch=f'"{ref.etag}"')
+    except ClientError as error:
+        if str(error.response.get("Error", {}).get("Code", "")) not in CHANGED:
+            raise
+    # Another version, or a server with weak ETags, none of which ever matches: the answer's own ETag tells.
+    return client.get_object(Bucket=source.bucket, Key=ref.key)
 
 
 def fetch(client: S3Client, source: S3Source, ref: ObjectRef, spool: Path) -> Fetched:
@@ -26,8 +39,8 @@ def fetch(client: S3Client, source: S3Source, ref: ObjectRef, spool: Path) -> Fe
     not every server honours If-Match.
     """
     with translated(source, one_object=True):
-        answer = client.get_object(Bucket=source.bucket, Key=ref.key, IfMatch=f'"{ref.etag}"')
-        if answer["ETag"].strip('"') != ref.etag:
+        answer = _get(client, source, ref)
+        if bare(answer["ETag"]) != ref.etag:
             raise MovedOnError(f"'{ref.key}' changed while it was being read")
         path = spool / uuid.uuid4().hex
         with path.open("wb") as file:

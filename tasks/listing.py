@@ -7,6 +7,7 @@ from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any
 
 from tasks.errors import PartError, TransientError
+from tasks.limits import LeftOut
 from tasks.models import ObjectRef
 from tasks.s3_errors import MovedOnError, translated, where
 
@@ -25,25 +26,32 @@ def selected(key: str, include: list[str], exclude: list[str]) -> bool:
     return not any(fnmatchcase(key, glob) for glob in exclude)
 
 
+def bare(etag: str) -> str:
+    """Return an ETag without its quotes, and without the mark of a weak one, which names the same bytes here."""
+    return etag.removeprefix("W/").strip('"')
+
+
 def to_ref(listed: Any) -> ObjectRef:
     """Return the reference of one entry of a listing; servers differ in whether they quote ETags."""
     return ObjectRef(
         key=listed["Key"],
-        etag=listed["ETag"].strip('"'),
+        etag=bare(listed["ETag"]),
         size=listed["Size"],
         last_modified=int(listed["LastModified"].timestamp() * 1000),
     )
 
 
-def pages(client: S3Client, source: S3Source) -> Iterator[list[ObjectRef]]:
+def pages(client: S3Client, source: S3Source, left_out: LeftOut | None = None) -> Iterator[list[ObjectRef]]:
     """Yield the bucket's selected objects in pages of up to 1,000, in the server's order.
 
-    Raises ``PartError`` when the bucket or the credentials are wrong, ``TransientError`` when the server
+    What no row can be kept of is counted in ``left_out``. Raises ``PartError`` when the bucket or the credentials are wrong, ``TransientError`` when the server
     does not answer.
     """
+    left_out = left_out or LeftOut()
     strange = f"S3: {where(source)} does not answer like an S3 server. Check AWS_ENDPOINT_URL and BUCKET."
     try:
-        yield from _pages(client, source, strange)
+        for refs in _pages(client, source, strange):
+            yield left_out.keepable(refs)
     except MovedOnError as error:
         raise PartError(strange) from error
 

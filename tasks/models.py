@@ -233,7 +233,8 @@ class Swap:
 @dataclass(frozen=True, slots=True)
 class SyncReport:
     """What one sync did. Objects: ``new`` + ``changed`` + ``unchanged`` were listed; ``quarantined`` is the
-    number in quarantine after the run, ``moved_on`` the number left for the next one."""
+    number in quarantine after the run, ``moved_on`` the number left for the next one,
+    ``left_out`` the number that no row can be kept of, with the first few in ``left_out_named``."""
 
     collection: str
     new: int = 0
@@ -247,3 +248,5 @@ class SyncReport:
     chunks_deleted: int = 0
     seconds: float = 0.0
     flow_run_id: str = ""
+    left_out: int = 0
+    left_out_named: tuple[str, ...] = ()

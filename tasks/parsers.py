@@ -17,6 +17,7 @@ from typing import Any
 from tasks.decode import decode
 from tasks.errors import PermanentError, UnsuitableError
 from tasks.formats import Format, detect
+from tasks.limits import storable
 from tasks.models import Element
 from tasks.tables import html_rows, row_lines
 
@@ -52,12 +53,13 @@ def parse(path: Path, key: str, content_type: str = "") -> list[Element]:
         raise PermanentError(f"the {found} file cannot be read: {_first_line(error)}") from error
     if not any(element.text.strip() for element in elements):
         raise UnsuitableError(f"the {found} file holds no text" + (" (a scan?)" if found == "pdf" else ""))
-    return [replace(element, text=storable(element.text)) for element in elements]
+    return [_storable(element) for element in elements]
 
 
-def storable(text: str) -> str:
-    """Return the text without what no database keeps: NUL, and halves of surrogate pairs."""
-    return text.replace("\x00", "").encode("utf-8", "replace").decode()
+def _storable(element: Element) -> Element:
+    """Return an element whose text and headings can be kept; a heading is cut, wherever it comes from."""
+    headings = tuple(storable(heading)[:LONGEST_HEADING] for heading in element.headings)
+    return replace(element, text=storable(element.text), headings=headings)
 
 
 def _first_line(error: Exception) -> str:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING
 
 import pandas as pd
 from prefect import task
 
 from tasks.between import between
+from tasks.limits import LeftOut
 from tasks.listing import pages
 from tasks.models import ObjectRef
 from tasks.retries import RETRIED
@@ -26,12 +27,17 @@ COLUMNS = ["key", "etag", "size", "last_modified"]
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """How many objects there are to do, and how many are as they should be."""
+    """How many objects there are to do, and how many are as they should be.
+
+    ``left_out`` counts those that no row can be kept of, ``named`` says of the first few which, and why.
+    """
 
     new: int = 0
     changed: int = 0
     deleted: int = 0
     unchanged: int = 0
+    left_out: int = 0
+    named: tuple[str, ...] = ()
 
     @property
     def todo(self) -> int:
@@ -98,5 +104,7 @@ def make_plan(
 @task(task_run_name="plan {collection}", **RETRIED)
 def plan(tools: Tools, collection: str) -> Plan:
     """List the bucket, compare it with the ledger, record the work. Returns the numbers."""
-    listing = pages(tools.s3, tools.source)
-    return make_plan(listing, tools.ledger, collection, tools.flow_run_id, tools.progress.listed)
+    left_out = LeftOut()
+    listing = pages(tools.s3, tools.source, left_out)
+    made = make_plan(listing, tools.ledger, collection, tools.flow_run_id, tools.progress.listed)
+    return replace(made, left_out=left_out.count, named=tuple(left_out.first))

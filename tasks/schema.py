@@ -19,6 +19,7 @@ KEY_BYTES = 1024
 TEXT_BYTES = 65_535
 WORDS_BYTES = 65_535
 HEADING_BYTES = 8192
+METADATA_BYTES = 65_535
 NO_PAGE = 0
 """Pages count from 1; older servers have no nullable fields."""
 
