@@ -70,9 +70,13 @@ def check_metadata(metadata: Mapping[str, str]) -> None:
 def check_chunk(chunk: Chunk) -> None:
     """Raise ``PermanentError`` for a chunk that Milvus cannot hold."""
     for name, value, most in (("text", chunk.text, TEXT_BYTES), ("heading", chunk.heading, HEADING_BYTES)):
-        if len(value) * 4 > most and (size := len(value.encode("utf-8", "replace"))) > most:
+        try:
+            size = len(value.encode())
+        except UnicodeEncodeError as error:
+            raise PermanentError(
+                f"the {name} of its chunk {chunk.index} is not Unicode; Milvus cannot hold it"
+            ) from error
+        if size > most:
             raise PermanentError(
                 f"the {name} of its chunk {chunk.index} has {size:,} bytes, more than the {most:,} Milvus holds"
             )
-        if storable(value) != value:
-            raise PermanentError(f"the {name} of its chunk {chunk.index} is not Unicode; Milvus cannot hold it")

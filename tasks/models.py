@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -51,7 +52,7 @@ class Document:
     """One object parsed into elements, in reading order."""
 
     ref: ObjectRef
-    elements: tuple[Element, ...]
+    elements: Collection[Element]
     metadata: dict[str, str] = field(default_factory=dict)
 
 
@@ -79,7 +80,7 @@ class CutDocument:
     """One document as chunks."""
 
     ref: ObjectRef
-    chunks: tuple[Chunk, ...]
+    chunks: Collection[Chunk]
     metadata: dict[str, str]
 
 
@@ -113,9 +114,9 @@ class Cut:
     moved_on: tuple[ObjectRef, ...] = ()
 
     @property
-    def chunks(self) -> list[Chunk]:
+    def chunks(self) -> Iterator[Chunk]:
         """All chunks of the batch, in order of document and position."""
-        return [chunk for document in self.documents for chunk in document.chunks]
+        return (chunk for document in self.documents for chunk in document.chunks)
 
 
 @dataclass(frozen=True, slots=True)

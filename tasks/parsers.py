@@ -19,6 +19,7 @@ from tasks.errors import PermanentError, UnsuitableError
 from tasks.formats import Format, detect
 from tasks.limits import storable
 from tasks.models import Element
+from tasks.spool import write
 from tasks.tables import html_rows, row_lines
 
 ATTRIBUTE_LIST = re.compile(r"\s*\{\s*[#.:][^{}]*\}\s*$")
@@ -54,6 +55,16 @@ def parse(path: Path, key: str, content_type: str = "") -> list[Element]:
     if not any(element.text.strip() for element in elements):
         raise UnsuitableError(f"the {found} file holds no text" + (" (a scan?)" if found == "pdf" else ""))
     return [_storable(element) for element in elements]
+
+
+def parse_into(into: Path, path: Path, key: str, content_type: str = "") -> int:
+    """Write the elements of the file at ``path`` to ``into``, for :meth:`tasks.spool.Spool.take`; returns how many.
+
+    What a parser makes of a file may be more than the process that asked can hold.
+    """
+    elements = parse(path, key, content_type)
+    with into.open("wb") as file:
+        return write(elements, file)
 
 
 def _storable(element: Element) -> Element:
@@ -153,7 +164,10 @@ def _partition_mail(data: bytes) -> Iterable[Any]:
 
 def _pretty_json(text: str) -> str:
     try:
-        return json.dumps(json.loads(text), ensure_ascii=False, indent=1)
+        written = io.StringIO()
+        for piece in json.JSONEncoder(ensure_ascii=False, indent=1).iterencode(json.loads(text)):
+            written.write(piece)  # not joined from a list of them all
+        return written.getvalue()
     except ValueError as error:
         raise PermanentError(f"the file is not valid JSON ({error})") from error
 

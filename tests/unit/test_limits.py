@@ -71,7 +71,7 @@ def test_metadata_that_milvus_cannot_hold() -> None:
     [
         ({"heading": "ü" * (HEADING_BYTES // 2)}, None),
         ({"heading": "ü" * (HEADING_BYTES // 2) + "x"}, "heading of its chunk 0 has 8,193 bytes"),
-        ({"heading": "a\x00b"}, "heading of its chunk 0 is not Unicode"),
+        ({"heading": "a\ud800b"}, "heading of its chunk 0 is not Unicode"),
         ({"text": "x" * TEXT_BYTES}, None),
         ({"text": "x" * TEXT_BYTES + "x"}, "text of its chunk 0 has 65,536 bytes"),
         ({"text": "\udfff"}, "text of its chunk 0 is not Unicode"),
