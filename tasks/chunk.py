@@ -87,7 +87,7 @@ def _pieces(elements: Iterable[Element], settings: Settings, measure: Measure) -
         first = next(section)
         prefix = heading_prefix(first.headings, measure) if settings.embed_heading else ""
         room = measure.capacity - (measure.counter.count([prefix])[0] if prefix else 0)
-        whole = itertools.chain([first], section)
+        whole: Iterable[Element] = itertools.chain([first], section)  # noqa: B031 - the rest of it
         for text in cut_section(whole, replace(measure, capacity=room), prefix):
             yield first, prefix, text
 

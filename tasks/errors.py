@@ -5,6 +5,7 @@
     ├── PermanentError            quarantine: this object can never be indexed as it is
     │   └── UnsuitableError       … nor was it meant to be: empty, too large, of a type that is not read
     ├── PartError                 fix the part: wrong credentials, no such bucket, a model that does not load
+    │   ├── ContentError          … unless it is what one row holds: then its document fails
     │   └── GoneError             … or ask again: the collection was dropped meanwhile
     ├── OutageError               stop: so much of a run failed that the files are not to blame
     ├── GateError                 a generation did not pass what it has to pass to be promoted
@@ -57,6 +58,10 @@ class InconsistentError(LockstepError):
 
 class PartError(LockstepError):
     """A part answered that it will not do this, and will not until somebody changes something."""
+
+
+class ContentError(PartError):
+    """Milvus refused rows for what they hold."""
 
 
 class GateError(LockstepError):

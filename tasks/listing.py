@@ -44,8 +44,8 @@ def to_ref(listed: Any) -> ObjectRef:
 def pages(client: S3Client, source: S3Source, left_out: LeftOut | None = None) -> Iterator[list[ObjectRef]]:
     """Yield the bucket's selected objects in pages of up to 1,000, in the server's order.
 
-    What no row can be kept of is counted in ``left_out``. Raises ``PartError`` when the bucket or the credentials are wrong, ``TransientError`` when the server
-    does not answer.
+    Those that no row can be kept of are counted in ``left_out``. Raises ``PartError`` when the bucket or the
+    credentials are wrong, ``TransientError`` when the server does not answer.
     """
     left_out = left_out or LeftOut()
     strange = f"S3: {where(source)} does not answer like an S3 server. Check AWS_ENDPOINT_URL and BUCKET."

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
@@ -120,13 +121,32 @@ class Cut:
 
 
 @dataclass(frozen=True, slots=True)
+class Piece:
+    """Some chunks with their documents, and one vector for each: ``vectors`` has shape (chunks, dimension)."""
+
+    chunks: tuple[tuple[CutDocument, Chunk], ...]
+    vectors: Vectors
+
+    def without(self, keys: Collection[str]) -> Piece:
+        """Return the piece without the chunks of some objects."""
+        kept = [i for i, (document, _) in enumerate(self.chunks) if document.ref.key not in keys]
+        return Piece(tuple(self.chunks[i] for i in kept), self.vectors[kept])
+
+
+@dataclass(frozen=True, slots=True)
 class Embedded:
-    """A batch with one vector a chunk: ``vectors`` has shape (chunks, dimension), in the order of ``cut.chunks``."""
+    """A batch with the vectors of its last chunks, shape (chunks, dimension); those before them are written."""
 
     cut: Cut
     vectors: Vectors
     embedded: int
     reused: int
+
+    def last(self) -> Piece:
+        """Return the chunks that are not written."""
+        count = sum(len(document.chunks) for document in self.cut.documents)
+        chunks = ((document, chunk) for document in self.cut.documents for chunk in document.chunks)
+        return Piece(tuple(itertools.islice(chunks, count - len(self.vectors), None)), self.vectors)
 
 
 @dataclass(frozen=True, slots=True)

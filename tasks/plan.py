@@ -98,7 +98,7 @@ def make_plan(
             ledger.intend_deletion(collection, keys, flow_run_id)
             between("deletions recorded")
             deleted += len(keys)
-    return Plan(**counts, deleted=deleted)
+    return Plan(counts["new"], counts["changed"], deleted, counts["unchanged"])
 
 
 @task(task_run_name="plan {collection}", **RETRIED)

@@ -63,7 +63,7 @@ class Spool:
         with self._lock:
             self._file.seek(position)
             (length,) = _LENGTH.unpack(self._file.read(_LENGTH.size))
-            return pickle.loads(self._file.read(length)), position + _LENGTH.size + length  # noqa: S301 - our own
+            return pickle.loads(self._file.read(length)), position + _LENGTH.size + length
 
 
 class Kept(Collection[T]):

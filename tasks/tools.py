@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from prefect import task
 
 from tasks.chunk import Measure, capacity_of
-from tasks.embed import EmbeddingModel, Recent, load_model
+from tasks.embed import EmbeddingModel, load_model
 from tasks.fingerprint import as_built
 from tasks.golden import without_golden
 from tasks.isolate import Isolated
@@ -47,7 +47,6 @@ class Tools:
         self.store = Store(pipeline.store, pipeline.alias)
         with translated(pipeline.source):
             self.s3: S3Client = pipeline.source.get_client()
-        self.recent = Recent()
         self.donor: str | None = None
         """Another generation whose vectors of the same texts are the same."""
         self.check_writer: Callable[[], None] = lambda: None
