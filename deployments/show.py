@@ -109,6 +109,9 @@ def sync_report(report: SyncReport) -> None:
     out.print(table)
     if report.moved_on:
         say(f"{report.moved_on} objects changed while they were being read: the next sync takes them")
+    if report.left_out:
+        first = "; ".join(report.left_out_named)
+        say(f"{report.left_out} objects are left out, since no row can be kept of them: {first}")
 
 
 def place(citation: Citation | Hit) -> str:
@@ -189,6 +192,9 @@ def audit_report(found: Findings) -> None:
         f"{found.collection}: {findings(found)}  ({found.objects:,} objects, {found.chunks:,} chunks, "
         f"{found.counts['quarantined']:,} in quarantine)"
     )
+    if found.left_out:
+        first = "; ".join(found.left_out_named)
+        say(f"{found.left_out} objects are left out, since no row can be kept of them: {first}")
     for kind in KINDS:
         for key in found.keys[kind]:
             out.print(f"  [red]{kind:<10}[/]  [cyan]{escape(key)}[/]  {escape(found.details.get(key, ''))}")
