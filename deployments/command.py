@@ -76,7 +76,7 @@ def up(as_json: Json = False) -> None:
     if as_json:
         show.as_json({"parts": [_part(part) for part in parts], "ui": started.endpoints.prefect_ui_url})
     else:
-        show.ui_link(started.endpoints)
+        show.ui_link(started.endpoints.prefect_open_url)
     if missing := [f"{part.name}: {part.detail}" for part in parts if part.state == "down"]:
         raise PartError(f"the local parts are up, but {'; '.join(missing)}")
 
@@ -104,7 +104,7 @@ def status(as_json: Json = False) -> None:
         show.parts_table(parts)
         show.canary_line(canary)
         if any(part.name == "prefect" and part.state == "up" for part in parts):
-            show.ui_link(resolve(env, load(env.home)))
+            show.ui_link(resolve(env, load(env.home)).prefect_open_url)
     if any(part.state == "down" for part in parts):
         raise typer.Exit(1)
 
@@ -120,7 +120,7 @@ def env_command(as_json: Json = False) -> None:
 
     env = environment.load()
     found = exports(env, stack.endpoints(env))
-    show.as_json(found) if as_json else sys.stdout.write(lines(found))
+    show.as_json(found) if as_json else show.write(lines(found))
 
 
 def _part(part: Any) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from pathlib import Path
 import psutil
 
 from deployments.environment import inherit
-from deployments.state import Record
+from deployments.state import Record, private
 from tasks.errors import MisuseError
 
 STOP_SECONDS = 10.0
@@ -29,7 +29,7 @@ def spawn(argv: Sequence[str], variables: Mapping[str, str], home: Path, log: Pa
 
     Raises OSError when the program or the log cannot be opened.
     """
-    with log.open("ab") as output:
+    with open(log, "ab", opener=private) as output:
         return psutil.Popen(
             argv,
             stdin=subprocess.DEVNULL,

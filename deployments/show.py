@@ -27,7 +27,6 @@ from tasks.progress import listener
 from tasks.shown import escaped_json, one_line, visible
 
 if TYPE_CHECKING:
-    from deployments.parts import Endpoints
     from deployments.stack import PartStatus
     from tasks.audit import Findings
     from tasks.models import Answer, Citation, Hit, Swap, SyncReport
@@ -110,6 +109,9 @@ def sync_report(report: SyncReport) -> None:
     out.print(table)
     if report.moved_on:
         say(f"{report.moved_on} objects changed while they were being read: the next sync takes them")
+    if report.left_out:
+        first = "; ".join(report.left_out_named)
+        say(f"{report.left_out} objects are left out, since no row can be kept of them: {first}")
 
 
 def place(citation: Citation | Hit) -> str:
@@ -160,10 +162,10 @@ def parts_table(parts: Sequence[PartStatus]) -> None:
         out.print(row.rstrip())
 
 
-def ui_link(here: Endpoints) -> None:
+def ui_link(address: str) -> None:
     """Print where the Prefect UI is. Of an embedded server the link holds the password: it goes to a terminal, not into
     JSON, logs or artifacts."""
-    out.print(f"Prefect UI: {escape(here.prefect_open_url)}")
+    out.print(f"Prefect UI: {escape(address)}")
 
 
 def canary_line(canary: dict[str, Any] | None) -> None:
@@ -190,6 +192,9 @@ def audit_report(found: Findings) -> None:
         f"{found.collection}: {findings(found)}  ({found.objects:,} objects, {found.chunks:,} chunks, "
         f"{found.counts['quarantined']:,} in quarantine)"
     )
+    if found.left_out:
+        first = "; ".join(found.left_out_named)
+        say(f"{found.left_out} objects are left out, since no row can be kept of them: {first}")
     for kind in KINDS:
         for key in found.keys[kind]:
             out.print(f"  [red]{kind:<10}[/]  [cyan]{escape(key)}[/]  {escape(found.details.get(key, ''))}")

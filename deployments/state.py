@@ -105,13 +105,18 @@ def replace(path: Path, text: str) -> None:
     os.replace(name, path)
 
 
+def private(path: str, flags: int) -> int:
+    """Open a file that, if it is made now, is the owner's alone whatever the umask says; for ``open(opener=…)``."""
+    return os.open(path, flags, 0o600)
+
+
 @contextmanager
 def exclusive(home: Path, report: Report, lock: str = "lock") -> Iterator[None]:
     """Hold ``home`` against other `up` and `down` commands; waits for them and says so.
 
     The lock belongs to the open file, so the system lets go of it however the command ends.
     """
-    with (home / lock).open("w") as file:
+    with open(home / lock, "w", opener=private) as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

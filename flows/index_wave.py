@@ -17,7 +17,7 @@ from prefect.futures import PrefectFuture
 from prefect.task_runners import ThreadPoolTaskRunner
 
 from tasks.chunk import chunk
-from tasks.embed import Recent, embed
+from tasks.embed import embed
 from tasks.models import ObjectRef
 from tasks.parse import parse
 from tasks.prune import delete, prune, record
@@ -47,7 +47,7 @@ class Wave:
 
 
 def write_in_turn(cut: Iterable[Any], work: Wave, numbers: range) -> tuple[list[Any], list[Any]]:
-    """Embed each batch when the one before is written: a run that dies loses the vectors of one batch at the most."""
+    """Embed each batch when the one before is written: a run that dies loses the vectors of one piece at the most."""
     embedded: list[Any] = []
     upserted: list[Any] = []
     for batch, number in zip(cut, numbers, strict=True):
@@ -95,5 +95,4 @@ def run_wave(stage: Stage, number: int, work: Wave) -> None:
     runner: Any = ThreadPoolTaskRunner(max_workers=STEPS * len(work.batches))
     count = sum(len(batch) for batch in work.batches)
     objects = f"{count:,} object{'s' * (count != 1)}"
-    work.tools.recent = Recent()
     index_wave.with_options(task_runner=runner)(stage, number, objects, work)

@@ -85,6 +85,8 @@ def sync(
             line.close()
             todo = planned(pipeline, tools, collection)
             rename_run(f"sync {collection}: {todo}")
+            if todo.left_out:
+                get_run_logger().warning("%s objects are left out: %s", f"{todo.left_out:,}", "; ".join(todo.named))
             tools.progress.planned(todo.todo)
             done = Tally(todo.new + todo.changed)
             try:
@@ -204,6 +206,8 @@ def summary(collection: str, todo: Plan, done: Tally, held: Totals, seconds: flo
         unchanged=todo.unchanged,
         quarantined=held.states.get("quarantined", 0),
         moved_on=done.moved_on,
+        left_out=todo.left_out,
+        left_out_named=todo.named,
         chunks_embedded=done.chunks_embedded,
         chunks_reused=done.chunks_reused,
         chunks_deleted=done.chunks_deleted,

@@ -23,6 +23,7 @@ from tasks.between import between
 from tasks.fingerprint import fingerprint
 from tasks.ledger import digest
 from tasks.ledger_tables import BYTEWISE, OBJECTS
+from tasks.limits import LeftOut
 from tasks.listing import pages
 from tasks.retries import RETRIED
 
@@ -93,6 +94,8 @@ class Findings:
     keys: dict[str, list[str]] = field(default_factory=lambda: {kind: [] for kind in (*KINDS, "quarantined")})
     counts: dict[str, int] = field(default_factory=lambda: dict.fromkeys((*KINDS, "quarantined"), 0))
     details: dict[str, str] = field(default_factory=dict)
+    left_out: int = 0
+    left_out_named: list[str] = field(default_factory=list)
 
     @property
     def consistent(self) -> bool:
@@ -150,10 +153,12 @@ def gather(tools: Tools, collection: str, say: Callable[[str], None]) -> Finding
     found = Findings(collection, fingerprint=wrong_fingerprint(tools, collection))
     listed = tools.ledger.insert(LISTED).on_conflict_do_nothing()
     with _tables(tools.ledger) as connection:
-        for refs in pages(tools.s3, tools.source):
+        left_out = LeftOut()
+        for refs in pages(tools.s3, tools.source, left_out):
             # A server may list a key twice, on the border of two pages.
             _insert(connection, listed, [{"key": ref.key, "etag": ref.etag} for ref in refs])
             found.objects += len(refs)
+        found.left_out, found.left_out_named = left_out.count, left_out.first
         say(f"{found.objects:,} objects listed")
         rows = tools.store.rows(collection, ["id", "key", "etag", "chunk_index"])
         held = ({**{name: row[name] for name in ("id", "key", "etag")}, "position": row["chunk_index"]} for row in rows)

@@ -9,7 +9,7 @@ again and again until everything fits. A cut elsewhere in the text keeps its ran
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -41,22 +41,26 @@ def rank(unit: Unit) -> int:
 
 def ranges(units: Sequence[Unit], capacity: int) -> list[tuple[int, int]]:
     """Return the half-open ranges of units that make a chunk each, in order; none costs over ``capacity``."""
+    return list(cut([unit.cost for unit in units], [rank(unit) for unit in units], capacity))
+
+
+def cut(costs: Sequence[int], ranked: Sequence[int], capacity: int) -> Iterator[tuple[int, int]]:
+    """Yield the ranges of units of which only the costs and the ranks are at hand, in order."""
     import numpy as np
 
-    if sum(unit.cost for unit in units) <= capacity:
-        return [(0, len(units))] if units else []
-    ends = np.concatenate([[0], np.cumsum([unit.cost for unit in units])])
-    ranks = np.array([rank(unit) for unit in units], dtype=np.int64)
-    found: list[tuple[int, int]] = []
-    todo = [(0, len(units))]
+    if sum(costs) <= capacity:
+        yield from [(0, len(costs))] if costs else []
+        return
+    ends = np.concatenate([[0], np.cumsum(np.asarray(costs, dtype=np.int64))])
+    ranks = np.asarray(ranked, dtype=np.int64)
+    todo = [(0, len(costs))]
     while todo:
         start, stop = todo.pop()
         if stop - start == 1 or ends[stop] - ends[start] <= capacity:
-            found.append((start, stop))
+            yield start, stop
         else:
-            cut = _best_cut(ends, ranks, start, stop, SMALLEST_SHARE * capacity)
-            todo += [(cut, stop), (start, cut)]
-    return found
+            place = _best_cut(ends, ranks, start, stop, SMALLEST_SHARE * capacity)
+            todo += [(place, stop), (start, place)]
 
 
 def _best_cut(ends: NDArray[np.int64], ranks: NDArray[np.int64], start: int, stop: int, least: float) -> int:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import json
-import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
@@ -14,10 +14,11 @@ from prefect import task
 
 from tasks.errors import LockstepError, PartError
 from tasks.loading import loading
-from tasks.models import Chunk, Cut, CutDocument, Embedded, Failure
+from tasks.models import Chunk, Cut, CutDocument, Embedded, Failure, Piece
 from tasks.precision import resolve_dtype
 from tasks.retries import RETRIED
 from tasks.tokens import TokenCounter, counter_for
+from tasks.write import write_piece
 
 if TYPE_CHECKING:
     import numpy as np
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from tasks.tools import Tools
 
     Lookup = Callable[[Sequence[str]], Mapping[str, NDArray[np.float32]]]
+    Write = Callable[[Piece], Mapping[str, str]]
 
 
 class EmbeddingModel:
@@ -100,43 +102,64 @@ def unknown(chunks: Sequence[Chunk], known: Mapping[str, object]) -> dict[str, s
 PLAIN_SENTENCE = "The weather is fine today."
 
 
-class Recent:
-    """The vectors of one wave by ``text_hash``: embedded, and perhaps not in Milvus yet."""
-
-    def __init__(self) -> None:
-        self.vectors: dict[str, NDArray[np.float32]] = {}
-        self.lock = threading.Lock()
-        """Held while texts are embedded, so that no other batch embeds the same ones meanwhile."""
+PIECE = 1000
+"""Chunks embedded before they are written, so that a run that dies loses the vectors of no more."""
 
 
-def embed_batch(cut: Cut, model: EmbeddingModel, lookup: Lookup, recent: Recent) -> Embedded:
-    """Return the batch with one vector a chunk, in the order of its chunks.
+def embed_batch(cut: Cut, model: EmbeddingModel, lookup: Lookup, write: Write) -> Embedded:
+    """Return the batch with the vectors of its last chunks, 1,000 at the most; those before are written.
 
-    ``lookup`` finds the vectors of texts that Milvus has; what is embedded is added to ``recent``. A document
-    with a text that the model cannot embed has failed; the others go on.
+    ``lookup`` finds the vectors of texts that Milvus has, ``write`` writes a piece and returns why Milvus refused
+    documents, by key. A document with a text that the model cannot embed has failed; the others go on.
     """
+    failed: dict[str, str] = {}
+    embedded = reused = 0
+    waiting: Piece | None = None
+    for some in pieces(cut):
+        if waiting is not None:
+            failed.update(write(waiting))
+        chunks = [(document, chunk) for document, chunk in some if document.ref.key not in failed]
+        waiting, new, reasons = embed_piece(chunks, model, lookup)
+        failed.update(reasons)
+        embedded += new
+        reused += max(len(waiting.chunks) - new, 0)
+    waiting = (waiting or Piece((), vectors_of([], model))).without(failed)
+    return Embedded(without(cut, failed), waiting.vectors, embedded, reused)
+
+
+def pieces(cut: Cut) -> Iterator[list[tuple[CutDocument, Chunk]]]:
+    """Yield the chunks of a batch with their documents, 1,000 at a time."""
+    chunks = ((document, chunk) for document in cut.documents for chunk in document.chunks)
+    while some := list(itertools.islice(chunks, PIECE)):
+        yield some
+
+
+def embed_piece(
+    chunks: list[tuple[CutDocument, Chunk]], model: EmbeddingModel, lookup: Lookup
+) -> tuple[Piece, int, dict[str, str]]:
+    """Return chunks with their vectors, how many texts were embedded, and why documents have failed, by key."""
+    texts = unknown([chunk for _, chunk in chunks], {})
+    known = dict(lookup(list(texts)))
+    new = {text_hash: text for text_hash, text in texts.items() if text_hash not in known}
+    reasons: dict[str, str] = {}
+    failed: dict[str, str] = {}
+    if new:
+        vectors, reasons = encode_what_can(model, new)
+        known.update(vectors)
+    for document, chunk in chunks:
+        if chunk.text_hash in reasons:
+            why = f"the model cannot embed its chunk {chunk.index}: {reasons[chunk.text_hash]}"
+            failed.setdefault(document.ref.key, why)
+    left = [(document, chunk) for document, chunk in chunks if document.ref.key not in failed]
+    found = vectors_of([known[chunk.text_hash] for _, chunk in left], model)
+    return Piece(tuple(left), found), len(new) - len(reasons), failed
+
+
+def vectors_of(rows: list[NDArray[np.float32]], model: EmbeddingModel) -> Vectors:
+    """Return vectors as one array, shape (rows, dimension)."""
     import numpy as np
 
-    chunks = cut.chunks
-    known = dict(lookup(list(unknown(chunks, recent.vectors))))
-    reasons: dict[str, str] = {}
-    with recent.lock:
-        known.update((h, recent.vectors[h]) for h in {chunk.text_hash for chunk in chunks} if h in recent.vectors)
-        new = unknown(chunks, known)
-        if new:
-            vectors, reasons = encode_what_can(model, new)
-            known.update(vectors)
-            recent.vectors.update(vectors)
-    if reasons:
-        cut = without(cut, reasons)
-    rows = [known[chunk.text_hash] for chunk in cut.chunks]
-    embedded = len(new) - len(reasons)
-    return Embedded(
-        cut=cut,
-        vectors=np.asarray(rows, dtype=np.float32).reshape(len(rows), model.dimension),
-        embedded=embedded,
-        reused=max(len(rows) - embedded, 0),
-    )
+    return np.asarray(rows, dtype=np.float32).reshape(len(rows), model.dimension)
 
 
 def encode_what_can(
@@ -175,18 +198,11 @@ def _halved(model: EmbeddingModel, texts: dict[str, str]) -> tuple[dict[str, NDA
     return found[0][0] | found[1][0], found[0][1] | found[1][1]
 
 
-def without(cut: Cut, reasons: Mapping[str, str]) -> Cut:
-    """Return the batch without the documents that have a chunk which cannot be embedded; those have failed."""
-    documents: list[CutDocument] = []
-    failures = list(cut.failures)
-    for document in cut.documents:
-        culprit = next((chunk for chunk in document.chunks if chunk.text_hash in reasons), None)
-        if culprit is None:
-            documents.append(document)
-        else:
-            why = f"the model cannot embed its chunk {culprit.index}: {reasons[culprit.text_hash]}"
-            failures.append(Failure(document.ref, why))
-    return replace(cut, documents=tuple(documents), failures=tuple(failures))
+def without(cut: Cut, failed: Mapping[str, str]) -> Cut:
+    """Return the batch without the documents that have failed, given as reasons by key."""
+    documents = tuple(document for document in cut.documents if document.ref.key not in failed)
+    new = tuple(Failure(one.ref, failed[one.ref.key]) for one in cut.documents if one.ref.key in failed)
+    return replace(cut, documents=documents, failures=(*cut.failures, *new)) if new else cut
 
 
 def known_vectors(tools: Tools, collection: str, hashes: Sequence[str]) -> dict[str, NDArray[np.float32]]:
@@ -199,5 +215,9 @@ def known_vectors(tools: Tools, collection: str, hashes: Sequence[str]) -> dict[
 
 @task(task_run_name="embed batch {number}", **RETRIED)
 def embed(cut: Cut, tools: Tools, collection: str, number: int) -> Embedded:  # noqa: ARG001 - names the run
-    """Give a batch its vectors; only texts that neither Milvus nor this wave has are embedded."""
-    return embed_batch(cut, tools.model, partial(known_vectors, tools, collection), tools.recent)
+    """Give a batch its vectors; only texts that Milvus has not are embedded.
+
+    Of a large batch all but the last piece is written as it goes.
+    """
+    find, put = partial(known_vectors, tools, collection), partial(write_piece, tools, collection)
+    return embed_batch(cut, tools.model, find, put)

@@ -7,6 +7,7 @@
     │   ├── UnsuitableError       … nor was it meant to be: empty, too large, of a type that is not read
     │   └── WithheldError         … or not now: the bucket does not hand it out, which may pass
     ├── PartError                 fix the part: wrong credentials, no such bucket, a model that does not load
+    │   ├── ContentError          … unless it is what one row holds: then its document fails
     │   └── GoneError             … or ask again: the collection was dropped meanwhile
     ├── OutageError               stop: so much of a run failed that the files are not to blame
     ├── DeletionError             look first, or say yes: so much would be deleted that the listing is to be doubted
@@ -95,6 +96,10 @@ class InconsistentError(LockstepError):
 
 class PartError(LockstepError):
     """A part answered that it will not do this, and will not until somebody changes something."""
+
+
+class ContentError(PartError):
+    """Milvus refused rows for what they hold."""
 
 
 class GateError(LockstepError):

@@ -6,10 +6,12 @@ import uuid
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from botocore.exceptions import ClientError
+
 from tasks.errors import TransientError, WithheldError
 from tasks.listing import etag_of
 from tasks.models import Fetched, ObjectRef
-from tasks.s3_errors import MovedOnError, translated
+from tasks.s3_errors import CHANGED, MovedOnError, translated
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -20,6 +22,17 @@ PIECE_BYTES = 1 << 20
 WEAK = "W/"
 
 
+def _get(client: S3Client, source: S3Source, ref: ObjectRef) -> Any:
+    if not ref.etag.startswith(WEAK):
+        try:
+            return client.get_object(Bucket=source.bucket, Key=ref.key, IfMatch=f'"{ref.etag}"')
+        except ClientError as error:
+            if str(error.response.get("Error", {}).get("Code", "")) not in CHANGED:
+                raise
+    # Another version, or a weak ETag, which never matches: the answer's own tells.
+    return client.get_object(Bucket=source.bucket, Key=ref.key)
+
+
 def fetch(client: S3Client, source: S3Source, ref: ObjectRef, spool: Path) -> Fetched:
     """Write the object to a file under ``spool`` and return where.
 
@@ -28,9 +41,8 @@ def fetch(client: S3Client, source: S3Source, ref: ObjectRef, spool: Path) -> Fe
     The ETag of the answer is compared as well, since not every server honours If-Match; a weak one matches nothing
     there, so it is compared alone.
     """
-    strong: Any = {} if ref.etag.startswith(WEAK) else {"IfMatch": f'"{ref.etag}"'}
     with translated(source, one_object=True):
-        answer = client.get_object(Bucket=source.bucket, Key=ref.key, **strong)
+        answer = _get(client, source, ref)
         # What compresses or forwards answers may weaken an ETag on its way: it still names the version.
         if etag_of(answer["ETag"]).removeprefix(WEAK) != ref.etag.removeprefix(WEAK):
             raise MovedOnError(f"'{ref.key}' changed while it was being read")

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
 from tasks.errors import PartError, TransientError
+from tasks.limits import LeftOut
 from tasks.models import ObjectRef
 from tasks.s3_errors import MovedOnError, translated, where
 
@@ -47,16 +48,19 @@ def to_ref(listed: Any) -> ObjectRef:
     )
 
 
-def pages(client: S3Client, source: S3Source) -> Iterator[list[ObjectRef]]:
+def pages(client: S3Client, source: S3Source, left_out: LeftOut | None = None) -> Iterator[list[ObjectRef]]:
     """Yield the bucket's selected objects in pages of up to 1,000, in the server's order.
 
-    Comes to its end only when the server says that this was all. Raises ``PartError`` when the bucket or the
-    credentials are wrong, ``TransientError`` when the server does not answer, or its listing breaks off.
+    Those that no row can be kept of are counted in ``left_out``. Comes to its end only when the server says that this
+    was all. Raises ``PartError`` when the bucket or the credentials are wrong, ``TransientError`` when the server does
+    not answer, or its listing breaks off.
     """
+    left_out = left_out or LeftOut()
     strange = f"S3: {where(source)} does not answer like an S3 server. Check AWS_ENDPOINT_URL and BUCKET."
     try:
         readable(source)
-        yield from _pages(client, source, strange)
+        for refs in _pages(client, source, strange):
+            yield left_out.keepable(refs)
         readable(source)  # what was hidden while it was listed
     except MovedOnError as error:
         raise PartError(strange) from error

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from blocks.pymilvus_import import load_pymilvus
-from tasks.errors import GoneError, LockstepError, PartError, TransientError
+from tasks.errors import ContentError, GoneError, LockstepError, PartError, TransientError
 
 if TYPE_CHECKING:
     from blocks.milvus_store import MilvusStore
@@ -24,6 +24,11 @@ PASSING = (
     "try again", "node not", "channel", "recovering", "closed", "shut", "reset", "busy", "not loaded", "released",
     "call load", "file is too small", "not an arrow file", "not fully written",
 )  # fmt: skip
+CONTENT = re.compile(
+    r"exceeds? (?:the )?max|max[_ ]?length|does not match dtype|not a number|\bnan\b|utf-?8|"
+    r"\bvarchar\b.*\blength\b|\bjson\b.*\b(?:length|invalid|larger)\b"
+)
+"""What Milvus says of a row that it cannot hold."""
 GONE = re.compile(r"can't find collection|collection\s+(?:not found|not exist|does not exist)")
 
 
@@ -43,7 +48,8 @@ def explain(error: Exception, store: MilvusStore) -> LockstepError:
         return TransientError(
             f"Milvus: {store.uri} does not answer ({first}). Is the server up, and is MILVUS_URI right?"
         )
-    return PartError(f"Milvus: {store.uri} refused the call: {first}")
+    kind = ContentError if CONTENT.search(words) else PartError
+    return kind(f"Milvus: {store.uri} refused the call: {first}")
 
 
 @contextmanager

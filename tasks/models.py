@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -51,7 +53,7 @@ class Document:
     """One object parsed into elements, in reading order."""
 
     ref: ObjectRef
-    elements: tuple[Element, ...]
+    elements: Collection[Element]
     metadata: dict[str, str] = field(default_factory=dict)
 
 
@@ -79,7 +81,7 @@ class CutDocument:
     """One document as chunks."""
 
     ref: ObjectRef
-    chunks: tuple[Chunk, ...]
+    chunks: Collection[Chunk]
     metadata: dict[str, str]
 
 
@@ -115,19 +117,38 @@ class Cut:
     moved_on: tuple[ObjectRef, ...] = ()
 
     @property
-    def chunks(self) -> list[Chunk]:
+    def chunks(self) -> Iterator[Chunk]:
         """All chunks of the batch, in order of document and position."""
-        return [chunk for document in self.documents for chunk in document.chunks]
+        return (chunk for document in self.documents for chunk in document.chunks)
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """Some chunks with their documents, and one vector for each: ``vectors`` has shape (chunks, dimension)."""
+
+    chunks: tuple[tuple[CutDocument, Chunk], ...]
+    vectors: Vectors
+
+    def without(self, keys: Collection[str]) -> Piece:
+        """Return the piece without the chunks of some objects."""
+        kept = [i for i, (document, _) in enumerate(self.chunks) if document.ref.key not in keys]
+        return Piece(tuple(self.chunks[i] for i in kept), self.vectors[kept])
 
 
 @dataclass(frozen=True, slots=True)
 class Embedded:
-    """A batch with one vector a chunk: ``vectors`` has shape (chunks, dimension), in the order of ``cut.chunks``."""
+    """A batch with the vectors of its last chunks, shape (chunks, dimension); those before them are written."""
 
     cut: Cut
     vectors: Vectors
     embedded: int
     reused: int
+
+    def last(self) -> Piece:
+        """Return the chunks that are not written."""
+        count = sum(len(document.chunks) for document in self.cut.documents)
+        chunks = ((document, chunk) for document in self.cut.documents for chunk in document.chunks)
+        return Piece(tuple(itertools.islice(chunks, count - len(self.vectors), None)), self.vectors)
 
 
 @dataclass(frozen=True, slots=True)
@@ -235,7 +256,8 @@ class Swap:
 @dataclass(frozen=True, slots=True)
 class SyncReport:
     """What one sync did. Objects: ``new`` + ``changed`` + ``unchanged`` were listed; ``quarantined`` is the
-    number in quarantine after the run, ``moved_on`` the number left for the next one."""
+    number in quarantine after the run, ``moved_on`` the number left for the next one,
+    ``left_out`` the number that no row can be kept of, with the first few in ``left_out_named``."""
 
     collection: str
     new: int = 0
@@ -249,3 +271,5 @@ class SyncReport:
     chunks_deleted: int = 0
     seconds: float = 0.0
     flow_run_id: str = ""
+    left_out: int = 0
+    left_out_named: tuple[str, ...] = ()

@@ -17,7 +17,9 @@ from typing import Any
 from tasks.decode import decode
 from tasks.errors import PermanentError, UnsuitableError
 from tasks.formats import Format, detect
+from tasks.limits import storable
 from tasks.models import Element
+from tasks.spool import write
 from tasks.tables import html_rows, row_lines
 
 ATTRIBUTE_LIST = re.compile(r"(?<!\s)\s*+\{\s*+[#.:][^{}]*+\}\s*+$")
@@ -54,12 +56,23 @@ def parse(path: Path, key: str, content_type: str = "") -> list[Element]:
         raise PermanentError(f"the {found} file cannot be read: {_first_line(error)}") from error
     if not any(element.text.strip() for element in elements):
         raise UnsuitableError(f"the {found} file holds no text" + (" (a scan?)" if found == "pdf" else ""))
-    return [replace(element, text=storable(element.text)) for element in elements]
+    return [_storable(element) for element in elements]
 
 
-def storable(text: str) -> str:
-    """Return the text without what no database keeps: NUL, and halves of surrogate pairs."""
-    return text.replace("\x00", "").encode("utf-8", "replace").decode()
+def parse_into(into: Path, path: Path, key: str, content_type: str = "") -> int:
+    """Write the elements of the file at ``path`` to ``into``, for :meth:`tasks.spool.Spool.take`; returns how many.
+
+    What a parser makes of a file may be more than the process that asked can hold.
+    """
+    elements = parse(path, key, content_type)
+    with into.open("wb") as file:
+        return write(elements, file)
+
+
+def _storable(element: Element) -> Element:
+    """Return an element whose text and headings can be kept; a heading is cut, wherever it comes from."""
+    headings = tuple(storable(heading)[:LONGEST_HEADING] for heading in element.headings)
+    return replace(element, text=storable(element.text), headings=headings)
 
 
 def _first_line(error: Exception) -> str:
@@ -162,7 +175,10 @@ def _read_mail(data: bytes) -> list[Element]:
 
 def _pretty_json(text: str) -> str:
     try:
-        return json.dumps(json.loads(text), ensure_ascii=False, indent=1)
+        written = io.StringIO()
+        for piece in json.JSONEncoder(ensure_ascii=False, indent=1).iterencode(json.loads(text)):
+            written.write(piece)  # not joined from a list of them all
+        return written.getvalue()
     except ValueError as error:
         raise PermanentError(f"the file is not valid JSON ({error})") from error
 

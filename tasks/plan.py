@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -14,6 +14,7 @@ from tasks.between import between
 from tasks.brake import Loss, stop
 from tasks.failures import retry_withheld
 from tasks.ledger import now
+from tasks.limits import LeftOut
 from tasks.listing import pages
 from tasks.models import ObjectRef
 from tasks.retries import RETRIED
@@ -30,12 +31,17 @@ COLUMNS = ["key", "etag", "size", "last_modified"]
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """How many objects there are to do, and how many are as they should be."""
+    """How many objects there are to do, and how many are as they should be.
+
+    ``left_out`` counts those that no row can be kept of, ``named`` says of the first few which, and why.
+    """
 
     new: int = 0
     changed: int = 0
     deleted: int = 0
     unchanged: int = 0
+    left_out: int = 0
+    named: tuple[str, ...] = ()
 
     @property
     def todo(self) -> int:
@@ -99,7 +105,7 @@ def make_plan(
             ledger.intend_deletion(collection, keys, flow_run_id)
             between("deletions recorded")
             deleted += len(keys)
-    return Plan(**counts, deleted=deleted)
+    return Plan(counts["new"], counts["changed"], deleted, counts["unchanged"])
 
 
 @task(task_run_name="plan {collection}", **RETRIED)
@@ -110,11 +116,13 @@ def plan(tools: Tools, collection: str) -> Plan:
     """
     retry_withheld(tools.ledger, collection, now())
     brake = partial(stop, collection, source=tools.source, settings=tools.settings)
-    return make_plan(
-        pages(tools.s3, tools.source),
+    left_out = LeftOut()
+    made = make_plan(
+        pages(tools.s3, tools.source, left_out),
         tools.ledger,
         collection,
         tools.flow_run_id,
         tools.progress.listed,
         *([] if tools.consent.allow_deletions else [brake]),
     )
+    return replace(made, left_out=left_out.count, named=tuple(left_out.first))

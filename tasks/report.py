@@ -75,6 +75,8 @@ def sync_markdown(
         f"# {words(report.collection)}: +{report.new} ~{report.changed} -{report.deleted}",
         *_numbers(report, totals),
     ]
+    if report.left_out:
+        parts += ["## Left out", "\n".join(f"- {plain(one)}" for one in report.left_out_named)]
     speed = (
         f", {report.chunks_embedded / report.seconds:,.0f} chunks embedded a second" if report.chunks_embedded else ""
     )
@@ -102,6 +104,7 @@ def _numbers(report: SyncReport, totals: dict[str, int]) -> list[str]:
         ["unchanged", f"{report.unchanged:,}"],
         ["in quarantine now", f"{report.quarantined:,}"],
         ["changed while being read (next sync)", f"{report.moved_on:,}"],
+        ["left out (no row can be kept of them)", f"{report.left_out:,}"],
     ]
     of_chunks = [
         ["embedded", f"{report.chunks_embedded:,}"],
@@ -159,6 +162,11 @@ def audit_markdown(found: Findings, repaired: int) -> str:
         f"# {words(found.collection)}: {verdict}",
         f"{found.objects:,} objects and {found.chunks:,} chunks compared.",
     ]
+    if found.left_out:
+        said = "; ".join(plain(one) for one in found.left_out_named)
+        parts.append(
+            f"{found.left_out:,} objects in the bucket are left out, since no row can be kept of them: {said}."
+        )
     if repaired:
         parts.append(f"{repaired:,} objects were repaired.")
     if found.fingerprint:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from tasks.models import Embedded
+from tasks.models import Embedded, Piece
 from tasks.schema import NO_PAGE, WORDS_BYTES
 from tasks.tenants import check_prefix, tenant_of
 from tasks.words import words
@@ -48,24 +48,23 @@ def as_text(chunk: Chunk) -> str:
     return said.encode()[:WORDS_BYTES].decode(errors="ignore")
 
 
-def to_rows(batch: Embedded, indexed_at: int, flow_run_id: str, columns: Columns) -> Iterator[dict[str, Any]]:
-    """Yield the batch's chunks as rows, in the schema's types. ``indexed_at`` in ms since 1970."""
-    vectors = iter(batch.vectors)
-    for document in batch.cut.documents:
-        for chunk in document.chunks:
-            yield {
-                "id": chunk.id,
-                "embedding": next(vectors),
-                "text": chunk.text,
-                "text_hash": chunk.text_hash,
-                "key": chunk.key,
-                "etag": document.ref.etag,
-                "chunk_index": chunk.index,
-                "heading": chunk.heading,
-                "page": chunk.page or NO_PAGE,
-                "last_modified": document.ref.last_modified,
-                "indexed_at": indexed_at,
-                "flow_run_id": flow_run_id,
-                "metadata": document.metadata,
-                **columns.of(chunk),
-            }
+def to_rows(batch: Embedded | Piece, indexed_at: int, flow_run_id: str, columns: Columns) -> Iterator[dict[str, Any]]:
+    """Yield chunks that have vectors as rows, in the schema's types. ``indexed_at`` in ms since 1970."""
+    piece = batch.last() if isinstance(batch, Embedded) else batch
+    for (document, chunk), vector in zip(piece.chunks, piece.vectors, strict=True):
+        yield {
+            "id": chunk.id,
+            "embedding": vector,
+            "text": chunk.text,
+            "text_hash": chunk.text_hash,
+            "key": chunk.key,
+            "etag": document.ref.etag,
+            "chunk_index": chunk.index,
+            "heading": chunk.heading,
+            "page": chunk.page or NO_PAGE,
+            "last_modified": document.ref.last_modified,
+            "indexed_at": indexed_at,
+            "flow_run_id": flow_run_id,
+            "metadata": document.metadata,
+            **columns.of(chunk),
+        }

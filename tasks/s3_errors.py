@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -9,7 +10,7 @@ from typing import TYPE_CHECKING
 from botocore import exceptions as boto
 from botocore.parsers import ResponseParserError
 
-from tasks.errors import LockstepError, PartError, TransientError, WithheldError
+from tasks.errors import LockstepError, PartError, PermanentError, TransientError, WithheldError
 
 if TYPE_CHECKING:
     from blocks.s3_source import S3Source
@@ -57,6 +58,20 @@ def explain(error: boto.ClientError, source: S3Source, one_object: bool = False)
     return PartError(f"S3: {where(source)} answered '{code}': {error}.")
 
 
+def too_many_headers(error: BaseException | None) -> str:
+    """Return what Python's HTTP client says of an answer with more headers than it reads, if that is the cause."""
+    seen: set[int] = set()
+    while error is not None and id(error) not in seen:
+        seen.add(id(error))
+        for one in (error, *error.args):  # urllib3 hands the cause on as an argument
+            if isinstance(one, http.client.LineTooLong) or (
+                type(one) is http.client.HTTPException and "headers" in str(one)
+            ):
+                return str(one)
+        error = error.__cause__ or error.__context__
+    return ""
+
+
 @contextmanager
 def translated(source: S3Source, one_object: bool = False) -> Iterator[None]:
     """Raise our errors instead of botocore's."""
@@ -71,6 +86,8 @@ def translated(source: S3Source, one_object: bool = False) -> Iterator[None]:
     except boto.ParamValidationError as error:
         raise PartError(f"S3: '{source.bucket}' cannot be a bucket's name. Check BUCKET.") from error
     except (boto.BotoCoreError, ResponseParserError, ConnectionError, TimeoutError) as error:
+        if one_object and (why := too_many_headers(error)):
+            raise PermanentError(f"its headers, the metadata among them, are more than are read ({why})") from error
         raise TransientError(
             f"S3: {where(source)} does not answer ({type(error).__name__}). "
             "Is the server up, and is AWS_ENDPOINT_URL right?"

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from tasks.errors import PartError
 
@@ -12,7 +12,12 @@ if TYPE_CHECKING:
     from semantic_text_splitter import TextSplitter
     from tokenizers import Tokenizer
 
+T = TypeVar("T")
 SPLITTERS_KEPT = 8
+CHARACTERS_AT_ONCE = 1 << 18
+"""Counted in one go: what the tokenizer returns of a text takes a hundred times its size."""
+OVERHEAD = 16
+"""Characters that an empty text counts for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,8 +30,11 @@ class TokenCounter:
 
     def count(self, texts: Sequence[str]) -> list[int]:
         """Return the number of tokens of each text, special tokens not counted."""
-        encoded = self.tokenizer.encode_batch_fast(list(texts), add_special_tokens=False)
-        return [len(one) for one in encoded]
+        return [
+            len(one)
+            for some in in_pieces(texts, CHARACTERS_AT_ONCE)
+            for one in self.tokenizer.encode_batch_fast(some, add_special_tokens=False)
+        ]
 
     def splitter(self, capacity: int) -> TextSplitter:
         """Return a splitter that cuts a text at words and characters to pieces of ``capacity`` tokens."""
@@ -39,6 +47,21 @@ class TokenCounter:
             splitter = TextSplitter.from_huggingface_tokenizer(self.tokenizer, capacity, trim=False)
             self._splitters[capacity] = splitter
         return splitter
+
+
+def in_pieces(values: Iterable[T], most: int, text: Callable[[T], str] = str) -> Iterator[list[T]]:
+    """Yield values, some at a time: no more than ``most`` characters of text, or one, and some overhead for each."""
+    some: list[T] = []
+    size = 0
+    for value in values:
+        length = len(text(value))
+        if some and size + length > most:
+            yield some
+            some, size = [], 0
+        some.append(value)
+        size += length + OVERHEAD
+    if some:
+        yield some
 
 
 def counter_for(tokenizer: Any, reads: int, name: str) -> TokenCounter:

@@ -13,7 +13,7 @@ from prefect import task
 
 from tasks.address import check_address
 from tasks.chunk import Measure, capacity_of
-from tasks.embed import EmbeddingModel, Recent, load_model
+from tasks.embed import EmbeddingModel, load_model
 from tasks.fingerprint import as_built
 from tasks.golden import without_golden
 from tasks.isolate import Isolated
@@ -60,7 +60,6 @@ class Tools:
         with translated(pipeline.source):
             check_address(pipeline.source.endpoint_url, "S3", "AWS_ENDPOINT_URL")
             self.s3: S3Client = pipeline.source.get_client()
-        self.recent = Recent()
         self.consent = Consent()
         self.donor: str | None = None
         """Another generation whose vectors of the same texts are the same."""

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from prefect import task
 
 from tasks.between import between
-from tasks.ledger import now
+from tasks.embed import without
 from tasks.models import Embedded
 from tasks.retries import RETRIED
-from tasks.rows import Columns, to_rows
+from tasks.write import write_piece
 
 if TYPE_CHECKING:
     from tasks.tools import Tools
@@ -18,12 +19,10 @@ if TYPE_CHECKING:
 
 @task(task_run_name="upsert batch {number}", **RETRIED)
 def upsert(batch: Embedded, tools: Tools, collection: str, number: int) -> Embedded:  # noqa: ARG001 - names the run
-    """Write a batch's chunks; ids follow from what they hold, so writing them again changes nothing.
+    """Write what is left of a batch to write, the last piece of it.
 
     Returns the batch for the next step, which deletes what these chunks replace.
     """
-    tools.check_writer()
-    columns = Columns(tools.store.abilities.bm25, tools.settings.tenants, tools.source.prefix)
-    tools.store.upsert(collection, to_rows(batch, now(), tools.flow_run_id, columns))
+    failed = write_piece(tools, collection, batch.last())
     between("batch written")
-    return batch
+    return replace(batch, cut=without(batch.cut, failed), vectors=batch.vectors[:0])

@@ -73,13 +73,19 @@ def test_what_is_around_the_best_comes_first_and_only_what_fits() -> None:
 
 @pytest.mark.parametrize(
     ("quote", "index", "span"),
-    [("Text 5.", 5, (0, 7)), ("text 6", 6, (0, 6)), ("4. Text 5", 5, (0, 6)), ("Text 4. T", 4, (0, 7))],
+    [
+        ("This is text 5.", 5, (0, 15)),
+        ("is text 6", 6, (5, 14)),
+        ("4. This is text 5", 5, (0, 14)),
+        ("This is text 4. This", 4, (0, 15)),
+    ],
 )
 def test_a_quote_is_cited_from_the_chunk_that_it_stands_in(quote: str, index: int, span: tuple[int, int]) -> None:
-    (passage,) = joined([chunk(5)], [chunk(4), chunk(6)])
+    before, found, after = (chunk(n, f"This is text {n}.") for n in (4, 5, 6))
+    (passage,) = joined([found], [before, after])
     (made,) = check([Draft("It is so.", (Cited(1, quote),))], [passage]).citations
     assert (made.verified, made.chunk_id, made.page, made.span) == (True, f"a.md-Guide-{index}", index + 1, span)
-    assert made.quote == f"Text {index}."[slice(*span)]
+    assert made.quote == f"This is text {index}."[slice(*span)]
 
 
 def test_an_extracted_sentence_leads_to_its_chunk() -> None:

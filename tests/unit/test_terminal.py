@@ -101,6 +101,7 @@ PRINTED: dict[str, Callable[[], Any]] = {
     "hits_table": lambda: show.hits_table("docs_g0001", [HIT]),
     "answer_text": lambda: show.answer_text(ANSWER, streamed="something else"),
     "parts_table": lambda: show.parts_table([PartStatus("milvus", "down", SAID, detail=SAID)]),
+    "ui_link": lambda: show.ui_link(SAID),
     "canary_line": lambda: show.canary_line(CANARY),
     "audit_report": lambda: show.audit_report(FOUND),
     "quarantine_table": lambda: show.quarantine_table([QUARANTINED]),
