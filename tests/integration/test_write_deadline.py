@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -84,6 +84,26 @@ def test_neither_alias_nor_collection_is_touched_without_the_lease(store: Store)
             write()
     assert store.live() is None
     assert store.exists(ON)
+
+
+def test_each_write_is_given_its_deadline(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However long the block lets other calls take."""
+    given: dict[str, float] = {}
+
+    def instead_of(name: str) -> Callable[..., None]:
+        def call(*_: object, timeout: float, **_also: object) -> None:
+            given[name] = timeout
+
+        return call
+
+    for name in ("upsert", "delete", "create_alias", "drop_collection"):
+        monkeypatch.setattr(store.client, name, instead_of(name))
+    store.upsert(ON, [row(store, "one")])
+    store.delete(ON, ["one"])
+    store.point_alias(ON)
+    store.drop(ON)
+    assert given == dict.fromkeys(given, lease.WRITE_SECONDS)
+    assert len(given) == 4
 
 
 def refuse() -> None:
