@@ -17,6 +17,7 @@ from pydantic import SecretStr
 
 from blocks.s3_source import S3Source
 from tasks.errors import PartError, TransientError
+from tasks.limits import LeftOut
 from tasks.listing import pages
 
 CREDENTIALS = AwsCredentials(
@@ -153,6 +154,16 @@ def test_a_prefix_of_any_letters_is_known_again() -> None:
         assert listed(url, "a ü+/") == []
     with serving(lambda _query: (200, xml([], LAST, prefix="a ü+/"))) as url:
         assert listed(url, "a ü+/") == []
+
+
+def test_what_no_row_can_be_kept_of_is_left_out_and_counted() -> None:
+    long, left_out = "a" * 1025, LeftOut()
+    with serving(lambda _query: (200, xml([long[1:], long], LAST))) as url:
+        source = S3Source(bucket="b", endpoint_url=url, credentials=CREDENTIALS)
+        (page,) = pages(source.get_client(), source, left_out)
+    assert [ref.key for ref in page] == [long[1:]]
+    assert left_out.count == 1
+    assert "1,025 bytes, more than 1,024" in left_out.first[0]
 
 
 @contextmanager
