@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from html.parser import HTMLParser
+from types import SimpleNamespace
 
 import cmarkgfm
 import pytest
@@ -13,14 +14,24 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from blocks.settings import Settings
+from flows.ask import ask
 from tasks.audit import Findings
+from tasks.brake import Loss
 from tasks.compare import differences
 from tasks.evaluate import Evaluation, Outcome
 from tasks.gates import Gate, GateReport
 from tasks.measures import NAMES
 from tasks.models import Answer, Citation, Claim, Hit, SyncReport
 from tasks.quality_report import evaluation_markdown, promotion_markdown
-from tasks.report import answer_markdown, audit_markdown, failures_markdown, plain, sync_markdown, words
+from tasks.report import (
+    answer_markdown,
+    audit_markdown,
+    deletions_markdown,
+    failures_markdown,
+    plain,
+    sync_markdown,
+    words,
+)
 from tasks.shown import visible
 
 OWN = "http://s3/documents/x"
@@ -43,8 +54,23 @@ def an_answer(said: str) -> str:
     return answer_markdown(answer, {said: OWN})
 
 
+def the_description_of_an_answer(said: str) -> str:
+    """What the run of a question leaves beside its artifact, which the UI shows as Markdown too."""
+    left: dict[str, str] = {}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("flows.ask.load_pipeline", lambda _name: SimpleNamespace(settings=Settings()))
+        patch.setattr("flows.ask.answer", lambda *_: Answer(said, "word", "generated", (), "docs_g0001", {}, {}))
+        patch.setattr("flows.ask.create_markdown_artifact", lambda _shown, **given: left.update(given))
+        ask.fn(said)
+    return left["description"]
+
+
+def stopped(said: str) -> str:
+    return deletions_markdown("docs_g0001", said, Loss(3, 2, 1, (said,)))
+
+
 def a_sync(said: str) -> str:
-    report = SyncReport("docs_g0001", new=1, quarantined=1)
+    report = SyncReport("docs_g0001", new=1, quarantined=1, left_out=1, left_out_named=(said,))
     quarantined = [{"key": said, "reason": said, "attempts": 2, "indexed_etag": None}]
     return sync_markdown(report, {"chunks": 1}, [("written", said, 3)], quarantined, Settings(system_prompt=said))
 
@@ -54,7 +80,7 @@ def failures(said: str) -> str:
 
 
 def an_audit(said: str) -> str:
-    found = Findings("docs_g0001", fingerprint=said)
+    found = Findings("docs_g0001", fingerprint=said, left_out=1, left_out_named=[said])
     for kind in ("missing", "orphaned", "stale", "duplicated"):
         found.add(kind, f"{said} {kind}", said)
     return audit_markdown(found, 1)
@@ -88,7 +114,18 @@ def a_promotion(said: str) -> str:
     return promotion_markdown(report, [row, {**row, "collection": "docs_g0001"}], force=said, by=said)
 
 
-REPORTS = [an_answer, a_sync, failures, an_audit, an_evaluation, a_promotion, plain, words]
+REPORTS = [
+    an_answer,
+    the_description_of_an_answer,
+    a_sync,
+    stopped,
+    failures,
+    an_audit,
+    an_evaluation,
+    a_promotion,
+    plain,
+    words,
+]
 SLOW = [an_evaluation]  # it draws
 
 HOSTILE = [
