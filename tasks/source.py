@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from tasks.tools import Tools
 
 USUAL_PORTS = {"http": 80, "https": 443}
+_AWS = re.compile(r"s3(?:[.-][a-z0-9.-]*)?\.amazonaws\.com(?:\.cn)?")
 REMEMBERED = 20
 """Records that a ledger replaced and goes on to know: Milvus 2.3 shows the first one again after each restart."""
 YES = (
@@ -58,7 +59,7 @@ def server(endpoint: str | None) -> str:
         return "AWS"
     parts = urlsplit(endpoint)
     host = (parts.hostname or "").rstrip(".")
-    if re.fullmatch(r"s3([.-][a-z0-9.-]*)?\.amazonaws\.com(\.cn)?", host):
+    if _AWS.fullmatch(host):
         return "AWS"
     if host in ("127.0.0.1", "::1"):
         host = "localhost"

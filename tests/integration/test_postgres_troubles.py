@@ -83,10 +83,10 @@ def test_a_restart_during_an_audit_is_worth_another_try(named: Ledger, postgres_
 def test_a_listing_that_breaks_off_leaves_no_table_behind(ledger: Ledger) -> None:
     for _ in range(3):
         with suppress(ZeroDivisionError), seen_keys(ledger) as seen:
-            seen.add(["a"])
+            seen.add([ref("a")])
             raise ZeroDivisionError
     with seen_keys(ledger) as seen:
-        seen.add(["a"])
+        seen.add([ref("a")])
 
 
 def test_a_server_that_falls_silent_is_not_waited_for(postgres_url: str) -> None:
