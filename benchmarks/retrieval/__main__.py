@@ -90,7 +90,7 @@ def build(store: Store, model: EmbeddingModel, of: Set, settings: Settings, know
     collection = f"bench_g{store.newest_number() + 1:04d}"
     store.create(collection, model.dimension, settings, {})
     store.upsert(collection, to_rows(Embedded(cut, vectors, 0, 0), 0, "", Columns(words=True)))
-    return Built(store, collection, len(cut.chunks))
+    return Built(store, collection, len(vectors))
 
 
 def ask(built: Built, model: EmbeddingModel, questions: Sequence[Golden], settings: Settings) -> list[dict[str, float]]:

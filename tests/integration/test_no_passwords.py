@@ -171,6 +171,7 @@ def test_the_status(check: Callable[..., Any], password: str, logged: Callable[[
         llm_model=None,
         prefect_api_url=f"{http}/api",
         prefect_ui_url=http,
+        prefect_open_url=http,
         prefect_api_key=None,
         prefect_auth_string=secret,
         worker_name="w",

@@ -33,7 +33,7 @@ def test_a_key_counts(key: str, include: list[str], exclude: list[str], expected
     assert selected(key, include, exclude) is expected
 
 
-@pytest.mark.parametrize("etag", ['"abc-2"', "abc-2", 'W/"abc-2"'])
+@pytest.mark.parametrize("etag", ['"abc-2"', "abc-2"])
 @pytest.mark.parametrize("zone", [UTC, timezone(timedelta(hours=2))])
 def test_an_entry_of_a_listing(etag: str, zone: timezone) -> None:
     moment = datetime(2026, 1, 2, 3, 4, 5, 250_000, tzinfo=UTC).astimezone(zone)

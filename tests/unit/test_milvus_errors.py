@@ -6,7 +6,7 @@ import pytest
 
 from blocks.milvus_store import MilvusStore
 from blocks.pymilvus_import import load_pymilvus
-from tasks.errors import GoneError, LockstepError, PartError, TransientError
+from tasks.errors import ContentError, GoneError, LockstepError, PartError, TransientError
 from tasks.milvus_errors import explain, translated
 
 MilvusException = load_pymilvus().MilvusException
@@ -38,7 +38,7 @@ STORE = MilvusStore(uri="http://milvus:19530")
         ("can't find collection[database=default][collection=docs_g0001]", GoneError, "Ask again"),
         ("collection 'docs_g0001' does not exist", GoneError, "Ask again"),
         ("the dim (768) of field data is not equal to schema dim (384)", PartError, "refused the call"),
-        ("length of varchar field text exceeds max length", PartError, "refused the call"),
+        ("length of varchar field text exceeds max length", ContentError, "refused the call"),
         ("", PartError, "MilvusException"),
     ],
 )  # fmt: skip
