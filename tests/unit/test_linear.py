@@ -82,8 +82,8 @@ STARTS = (
     "<table>", "<table><caption>", "<details", "---\na: b\n", "context length", "</", "<<", "x{#", '{"claims"',
     "W3CDTF\">", "password=", "metadata.",
 )  # fmt: skip
-AFTER = (" ", "1")
-OF_PATTERNS, OF_FUNCTIONS = (400, 2_000, 16_000), (400, 4_800)
+AFTER = (" ",)
+OF_PATTERNS, OF_FUNCTIONS = (400, 800, 1_600, 16_000), (400, 3_200)
 """Lengths of the texts: the short ones find at once what would take minutes for the long ones."""
 TOO_SLOW, TOO_STEEP = 0.2, 30
 """Seconds of the CPU, and how many times as long eight times the text may take: in proportion it is 8, squared 64."""
