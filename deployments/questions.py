@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from tasks.errors import MisuseError
 from tasks.models import Hit
-from tasks.question import checked
+from tasks.question import check_text, checked
 from tasks.tenants import EVERYTHING, Scope
 
 if TYPE_CHECKING:
@@ -65,8 +65,9 @@ def _question(line: str, where: str) -> Question:
     expected = 'is not a JSON object with "id" and "question"'
     try:
         given = json.loads(line)
-        return Question(str(given["id"]), checked(given["question"]))
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        check_text("the id", name := str(given["id"]))
+        return Question(name, checked(given["question"]))
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise MisuseError(f"{where} {expected}: {line[:80]}") from error
     except MisuseError as error:
         raise MisuseError(f"{where}: {error}") from error

@@ -112,3 +112,14 @@ def test_claims_become_drafts_that_cite_only_by_their_citations() -> None:
     (one,) = drafts(Structured.model_validate(made).claims)
     assert one.text == "Two lines."
     assert [(cited.passage, cited.quote) for cited in one.cited] == [(2, "b")]
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["[" * 100_000, '{"claims": [' * 100_000, '{"claims": [{"text": "a"}, ' + '{"a":' * 100_000, "{" + " " * 100_000],
+    ids=["arrays", "objects", "an item", "white space"],
+)
+def test_json_nested_without_end_is_none_and_ends(text: str) -> None:
+    assert parse(Structured, text) is None
+    assert [one.text for one in complete(Claimed, "claims", text)] in ([], ["a"])
+    assert not refuses(text)

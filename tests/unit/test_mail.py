@@ -117,7 +117,7 @@ def test_messages_within_messages_are_read_to_a_depth_and_refused_beyond(mail: M
         mail(inside)
 
 
-def test_parts_within_parts_hundreds_deep_are_refused(mail: Mail) -> None:
+def test_parts_within_parts_a_thousand_deep_are_refused(mail: Mail) -> None:
     deep = b"".join(b'Content-Type: multipart/mixed; boundary="%d"\n\n--%d\n' % (n, n) for n in range(1000))
     with pytest.raises(PermanentError, match="nested too deeply"):
         mail(HEAD + deep + b"\nText.\n")
