@@ -1,6 +1,6 @@
 # make demo      bucket → index → two answered questions, everything recorded in the Prefect UI
 # make test      the test suite (make test-acceptance: the whole from outside; make test-faults: crashes and worse;
-#                make test-vllm: answers of the real vLLM)
+#                make test-vllm: answers of the real vLLM; test-all: all)
 # make lint      ruff, mypy --strict, import-linter
 # make bench     cold sync against its limits (BENCH_FOLDER=… for your own files)
 # make up | down the local stack           make clean     remove the environment and all local data
@@ -10,14 +10,14 @@ VENV := .venv
 BIN := $(VENV)/bin
 BENCH_FOLDER ?= docs
 
-.PHONY: demo test test-acceptance test-faults test-vllm lint format bench up down clean install milvus-server \
+.PHONY: demo test test-all test-acceptance test-faults test-vllm lint format bench up down clean install milvus-server \
   vllm-server constraints
 
 demo: install
 	@$(BIN)/python -m deployments.demo
 
 test: install
-	$(BIN)/python -m pytest --ignore=tests/acceptance --ignore=tests/faults --ignore=tests/vllm
+	$(BIN)/python -m pytest -n 2 --dist loadfile --ignore=tests/acceptance --ignore=tests/faults --ignore=tests/vllm
 
 # The whole thing from outside: the command, the worker, a bucket that changes (some minutes more).
 test-acceptance: install
@@ -26,6 +26,10 @@ test-acceptance: install
 # Crashes, faults, hostile files and random histories (some minutes more).
 test-faults: install
 	$(BIN)/python -m pytest -n 3 --dist worksteal --durations=30 tests/faults
+
+# All of it, and ten times as many random histories as CI tries (hours).
+test-all: test test-acceptance test-vllm
+	LOCKSTEP_HISTORIES=600 $(BIN)/python -m pytest -n 3 --dist worksteal tests/faults
 
 # The real vLLM on the CPU, over a tiny model of random weights (some minutes; x86-64 Linux).
 test-vllm: install vllm-server

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 WORDS = 1
 """Raised when the same text comes out as other words than before: a part of the fingerprint."""
 TOKEN = re.compile(r"\w+")
+LONGEST_RUN = 1000
 SEAM = re.compile(r"_+|(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
 """Where the parts of an identifier meet: response_model, readItems, HTTPException."""
 UNSPACED = re.compile(r"([\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7af\u0e00-\u0e7f]++)")
@@ -34,8 +35,18 @@ ENGLISH = frozenset(STOP_WORDS.split())
 
 def words(text: str) -> list[str]:
     """Return the words of a text, in order; words that say nothing are left out, unless there are no others."""
-    every = [word for token in TOKEN.findall(unicodedata.normalize("NFKC", text)) for word in _of_token(token)]
+    every = [word for token in TOKEN.findall(_normal(text)) for word in _of_token(token)]
     return [_stem(word) for word in every if word not in ENGLISH] or every
+
+
+def _normal(text: str) -> str:
+    """Return a text in NFKC; what is long without a space, in pieces: marks without end are put in order slowly."""
+    runs = (run[at : at + LONGEST_RUN] for run in text.split() for at in range(0, len(run), LONGEST_RUN))
+    return (
+        unicodedata.normalize("NFKC", text)
+        if len(text) <= LONGEST_RUN
+        else " ".join(unicodedata.normalize("NFKC", run) for run in runs)
+    )
 
 
 def _of_token(token: str) -> Iterator[str]:

@@ -36,7 +36,7 @@ from tests.conftest import ACCESS_KEY, SECRET_KEY, Bucket, Server, new_bucket, s
 from tests.faults.conftest import LITE
 from tests.faults.engineless import engineless, patient_sync, plain_sync
 
-HISTORIES = int(os.environ.get("LOCKSTEP_HISTORIES", "200"))
+HISTORIES = int(os.environ.get("LOCKSTEP_HISTORIES", "60"))
 KEYS = ["a.md", "b.md", "dir/c.md", 'q".md', "ü 日.md"]
 WORDS = ["ash", "birch", "cedar", "elm", "fir", "oak"]
 BROKEN = b"\x00\x01\x02\x03" * 50
@@ -312,7 +312,7 @@ class Histories(RuleBasedStateMachine):
 @pytest.fixture
 def world(parts: str, s3_server: Server, milvus: Server, ledger: str, tmp_path: Path) -> World:
     # Making a collection takes seconds on the real server: fewer histories.
-    histories = HISTORIES if parts == LITE else HISTORIES // 10
+    histories = HISTORIES if parts == LITE else HISTORIES // 6
     another = new_bucket(s3_server)
     another.put("theirs.md", content(["oak"]))
     (tmp_path / "another").mkdir()

@@ -90,10 +90,10 @@ TOO_SLOW, TOO_STEEP = 0.2, 30
 
 
 def modules() -> Iterator[Any]:
-    """Yield every module of the code."""
+    """Yield every module of the code, but the one that is only for processes in which there is to be no torch."""
     for package in (blocks, tasks, flows, deployments):
         for found in pkgutil.walk_packages(package.__path__, f"{package.__name__}."):
-            if ".migrations" not in found.name:
+            if ".migrations" not in found.name and found.name != "tasks.without_torch":
                 yield importlib.import_module(found.name)
 
 
