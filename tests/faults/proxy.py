@@ -78,6 +78,7 @@ class Proxy:
             return
         with suppress(OSError):
             server = socket.create_connection(self.target, 5)
+            server.settimeout(None)  # of the attempt alone: a server that says nothing for 5 s is no trouble
             self._open |= {client, server}
             threading.Thread(target=self._pass_on, args=[client, server, "none"], daemon=True).start()
             self._pass_on(server, client, trouble)
