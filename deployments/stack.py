@@ -87,8 +87,9 @@ def up(env: Environment, report: Report) -> Stack:
     try:
         env.home.mkdir(mode=0o700, parents=True, exist_ok=True)
         _make_private(env.home)
-        for name in ("logs", "prefect", "milvus"):
-            (env.home / name).mkdir(mode=0o700, exist_ok=True)
+        for folder in (env.home / name for name in ("logs", "prefect", "milvus")):
+            if not folder.exists():  # a file there is for the part to tell
+                folder.mkdir(mode=0o700)
     except OSError as error:
         raise MisuseError(
             f"LOCKSTEP_HOME {env.home} cannot be used as a folder: {error.strerror}. Set it to another one."

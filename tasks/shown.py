@@ -42,7 +42,7 @@ _OBEYED = re.compile(
 _UNSAFE_IN_JSON = re.compile("[\x7f-\x9f\u2028\u2029\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 _BREAK = "\u200b"
 """Stands where an address would become a link: without width, nothing to see."""
-_ADDRESS = re.compile(r"(?i)(?<=:)(?=//)|(?<=www)(?=\.)|(?=@)")
+_ADDRESS = re.compile(r"(?i)(?<=:)(?=//)|(?<=www)(?=\.)|(?=@[\w-]+\.)")
 
 
 def hidden(text: str) -> str:

@@ -114,10 +114,17 @@ def judge(collection: str, mine: Source, known: Mapping[str, Any] | None, kept: 
 
 
 def check_source(tools: Tools, collection: str) -> Claim:
-    """Return what is to be said of a generation. Raises ``SourceError`` when it is not this pipeline's."""
+    """Return what is to be said of a generation. Raises ``SourceError`` when it is not this pipeline's.
+
+    One that this ledger began and that holds nothing yet is anybody's: the first bucket may have been mistyped.
+    """
     kept = tools.store.source_of(collection) if tools.store.exists(collection) else None
     known = tools.ledger.source(collection)
-    return judge(collection, source_of(tools.pipeline.source), known, kept, tools.consent.accept_source)
+    recorded = from_row(known)
+    own = recorded is not None and (kept is None or kept.ledger == recorded.ledger)
+    empty = own and set(tools.ledger.totals(collection)) == {"chunks"}
+    accepted = empty or tools.consent.accept_source
+    return judge(collection, source_of(tools.pipeline.source), known, kept, accepted)
 
 
 def keep_source(tools: Tools, collection: str, claim: Claim) -> None:

@@ -14,6 +14,7 @@ from flows.rollback import rollback
 from flows.sync import sync
 from tasks.canary import Canary, begin_canary
 from tasks.errors import FingerprintError, OutageError, PermanentError
+from tasks.fingerprint import PARSER
 from tasks.ledger import Ledger, now
 from tasks.pipelines import load_pipeline
 from tasks.store import Store
@@ -67,7 +68,7 @@ def test_a_rollback_over_an_update_is_refused_before_the_alias_moves_and_deletes
     rebuild(name)
     bucket.delete("pumps/0.md")
     sync(name)
-    with pytest.raises(FingerprintError, match=r"another version of Lockstep \(parser: 1 → 1000\).*--force"):
+    with pytest.raises(FingerprintError, match=rf"another version of Lockstep \(parser: {PARSER} → 1000\).*--force"):
         rollback(name)
     assert store_of(name).live() == f"{name}_g0002"
     assert load_pipeline(name).settings.embed_heading

@@ -90,7 +90,7 @@ def assert_within(tenant: str, found: Answer, chat: StubChat) -> None:
 
 def test_a_tenant_gets_nothing_of_anothers_in_two_hundred_ways(tenants: Callable[..., str], chat: StubChat) -> None:
     """The model is the worst there can be: it claims to know every secret, and cites all passages for it."""
-    says = [(f"It is {secret}.", [(n, secret) for n in range(1, 9)]) for secret in SECRETS.values()]
+    says = [(f"It is {secret}.", [(n, f"is {secret}") for n in range(1, 9)]) for secret in SECRETS.values()]
     chat.replies = [(200, claims(*says))]
     model = ChatModel(base_url=chat.url, api_key=SecretStr("key"))
     blocks = [load_pipeline(tenants(name=f"scope-{n}", chat_model=one)) for n, one in enumerate((None, model))]
