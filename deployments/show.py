@@ -74,8 +74,9 @@ def write(text: str) -> None:
 
 
 def sync_json(report: SyncReport) -> dict[str, Any]:
-    """Return a sync's report as `lockstep sync --json` prints it."""
-    return {key: getattr(report, key) for key in SYNC_KEYS}
+    """Return a sync's report as `lockstep sync --json` prints it; what was left out only where something was."""
+    keys = (*SYNC_KEYS, *(("left_out", "left_out_named") if report.left_out else ()))
+    return {key: getattr(report, key) for key in keys}
 
 
 def hits_json(collection: str, hits: Sequence[Hit], seconds: dict[str, float]) -> dict[str, Any]:

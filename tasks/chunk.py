@@ -37,6 +37,8 @@ MOST_COUNTED = 2 * MOST_CHARACTERS
 LINE_END = re.compile("\r\n|[\n\r\x0b\x0c\x1c\x1d\x1e\x85\u2028\u2029]")
 """The ends of lines that ``str.splitlines`` knows."""
 SEPARATOR = " › "
+UNMEASURED = -1
+"""The cost of a unit before it is counted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,31 +133,32 @@ def cut_section(elements: Iterable[Element], measure: Measure, prefix: str = "")
 
 def _units(elements: Iterable[Element], measure: Measure) -> Iterator[Unit]:
     """Yield the units of a section: its elements, the lines of the long ones, their sentences, their words."""
-    whole = (Unit(element.text, 0, 0) for element in elements if element.text.strip())
+    whole = (Unit(element.text, 0, UNMEASURED) for element in elements if element.text.strip())
     units = _measured(whole, measure)
     for level, finer in ((1, _lines), (2, _sentences), (3, _words)):
-        units = _finer(units, finer, level, measure)
+        units = _measured(_finer(units, finer, level, measure), measure)
     return units
 
 
 def _measured(units: Iterable[Unit], measure: Measure) -> Iterator[Unit]:
-    """Yield units with their costs, measured some at a time."""
+    """Yield units with their costs, measured some at a time: a call costs as much as a hundred words."""
     for some in in_pieces(units, CHARACTERS_AT_ONCE, lambda unit: unit.text):
-        for unit, cost in zip(some, measure.costs([unit.text for unit in some]), strict=True):
-            yield replace(unit, cost=cost)
+        costs = iter(measure.costs([unit.text for unit in some if unit.cost == UNMEASURED]))
+        for unit in some:
+            yield Unit(unit.text, unit.level, next(costs)) if unit.cost == UNMEASURED else unit
 
 
 def _finer(
     units: Iterable[Unit], finer: Callable[[str, Measure], Iterable[str]], level: int, measure: Measure
 ) -> Iterator[Unit]:
-    """Yield the units that fit as they are, and the parts of those that do not."""
+    """Yield the units that fit as they are, and the parts of those that do not, unmeasured."""
     for unit in units:
         if unit.cost <= measure.capacity:
             yield unit
             continue
         levels = itertools.chain([unit.level], itertools.repeat(level))
         parts = zip(finer(unit.text, measure), levels, strict=False)
-        yield from _measured((Unit(part, part_level, 0) for part, part_level in parts), measure)
+        yield from (Unit(part, part_level, UNMEASURED) for part, part_level in parts)
 
 
 def _lines(text: str, _measure: Measure) -> Iterator[str]:

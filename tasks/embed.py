@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
@@ -111,33 +111,69 @@ def embed_batch(cut: Cut, model: EmbeddingModel, lookup: Lookup, write: Write) -
 
     ``lookup`` finds the vectors of texts that Milvus has, ``write`` writes a piece and returns why Milvus refused
     documents, by key. A document with a text that the model cannot embed has failed; the others go on.
+
+    A batch of several pieces is gone through twice. What is new to Milvus is written first: it replaces nothing, so
+    the last good version is whole should a later chunk fail. Then the rest replaces what there is.
     """
     failed: dict[str, str] = {}
-    embedded = reused = 0
-    waiting: Piece | None = None
-    for some in pieces(cut):
-        if waiting is not None:
+    written: set[str] = set()
+    embedded, reused = write_new(cut, model, lookup, write, failed, written) if several(cut) else (0, 0)
+    waiting = Piece((), vectors_of([], model))
+    for some in pieces(cut, failed, written):
+        if waiting.chunks:
             failed.update(write(waiting))
-        chunks = [(document, chunk) for document, chunk in some if document.ref.key not in failed]
-        waiting, new, reasons = embed_piece(chunks, model, lookup)
+        waiting, new, reasons = embed_piece([one for one in some if one[0].ref.key not in failed], model, lookup)
         failed.update(reasons)
-        embedded += new
-        reused += max(len(waiting.chunks) - new, 0)
-    waiting = (waiting or Piece((), vectors_of([], model))).without(failed)
-    return Embedded(without(cut, failed), waiting.vectors, embedded, reused)
+        embedded, reused = embedded + len(new), reused + max(len(waiting.chunks) - len(new), 0)
+    waiting = waiting.without(failed)
+    ids = frozenset(chunk.id for _, chunk in waiting.chunks)
+    return Embedded(without(cut, failed), waiting.vectors, embedded, reused, ids)
 
 
-def pieces(cut: Cut) -> Iterator[list[tuple[CutDocument, Chunk]]]:
-    """Yield the chunks of a batch with their documents, 1,000 at a time."""
-    chunks = ((document, chunk) for document in cut.documents for chunk in document.chunks)
+def write_new(
+    cut: Cut, model: EmbeddingModel, lookup: Lookup, write: Write, failed: dict[str, str], written: set[str]
+) -> tuple[int, int]:
+    """Embed and write the chunks of a batch whose texts Milvus has not; returns how many, and repetitions.
+
+    No row that Milvus has is among them: it would have the text, too. Adds to ``failed`` why documents have failed, by
+    key, and to ``written`` the ids of the chunks.
+    """
+    embedded = repeated = 0
+    for some in pieces(cut, failed, written):
+        piece, new, reasons = embed_piece(some, model, lookup)
+        failed.update(reasons)
+        piece = piece.of(new)
+        embedded, repeated = embedded + len(new), repeated + max(len(piece.chunks) - len(new), 0)
+        if piece.chunks:
+            failed.update(write(piece))
+            written.update(chunk.id for _, chunk in piece.chunks)
+    return embedded, repeated
+
+
+def several(cut: Cut) -> bool:
+    """Tell whether a batch is more than one piece."""
+    return sum(len(document.chunks) for document in cut.documents) > PIECE
+
+
+def pieces(
+    cut: Cut, failed: Collection[str] = (), written: Collection[str] = ()
+) -> Iterator[list[tuple[CutDocument, Chunk]]]:
+    """Yield the chunks of a batch with their documents, 1,000 at a time, but those of keys that have failed and those
+    with ids that are written; both may grow meanwhile."""
+    chunks = (
+        (document, chunk)
+        for document in cut.documents
+        for chunk in document.chunks
+        if document.ref.key not in failed and chunk.id not in written
+    )
     while some := list(itertools.islice(chunks, PIECE)):
         yield some
 
 
 def embed_piece(
     chunks: list[tuple[CutDocument, Chunk]], model: EmbeddingModel, lookup: Lookup
-) -> tuple[Piece, int, dict[str, str]]:
-    """Return chunks with their vectors, how many texts were embedded, and why documents have failed, by key."""
+) -> tuple[Piece, set[str], dict[str, str]]:
+    """Return chunks with their vectors, the hashes of texts that were embedded, and why documents failed, by key."""
     texts = unknown([chunk for _, chunk in chunks], {})
     known = dict(lookup(list(texts)))
     new = {text_hash: text for text_hash, text in texts.items() if text_hash not in known}
@@ -152,7 +188,7 @@ def embed_piece(
             failed.setdefault(document.ref.key, why)
     left = [(document, chunk) for document, chunk in chunks if document.ref.key not in failed]
     found = vectors_of([known[chunk.text_hash] for _, chunk in left], model)
-    return Piece(tuple(left), found), len(new) - len(reasons), failed
+    return Piece(tuple(left), found), new.keys() - reasons.keys(), failed
 
 
 def vectors_of(rows: list[NDArray[np.float32]], model: EmbeddingModel) -> Vectors:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
@@ -131,24 +130,33 @@ class Piece:
 
     def without(self, keys: Collection[str]) -> Piece:
         """Return the piece without the chunks of some objects."""
-        kept = [i for i, (document, _) in enumerate(self.chunks) if document.ref.key not in keys]
-        return Piece(tuple(self.chunks[i] for i in kept), self.vectors[kept])
+        return self._only([i for i, (document, _) in enumerate(self.chunks) if document.ref.key not in keys])
+
+    def of(self, hashes: Collection[str]) -> Piece:
+        """Return the chunks with some texts, given by hash."""
+        return self._only([i for i, (_, chunk) in enumerate(self.chunks) if chunk.text_hash in hashes])
+
+    def _only(self, places: list[int]) -> Piece:
+        return Piece(tuple(self.chunks[i] for i in places), self.vectors[places])
 
 
 @dataclass(frozen=True, slots=True)
 class Embedded:
-    """A batch with the vectors of its last chunks, shape (chunks, dimension); those before them are written."""
+    """A batch with the vectors of those chunks that are not written, shape (chunks, dimension).
+
+    ``waiting`` are their ids; None when none is written.
+    """
 
     cut: Cut
     vectors: Vectors
     embedded: int
     reused: int
+    waiting: frozenset[str] | None = None
 
     def last(self) -> Piece:
         """Return the chunks that are not written."""
-        count = sum(len(document.chunks) for document in self.cut.documents)
         chunks = ((document, chunk) for document in self.cut.documents for chunk in document.chunks)
-        return Piece(tuple(itertools.islice(chunks, count - len(self.vectors), None)), self.vectors)
+        return Piece(tuple(one for one in chunks if self.waiting is None or one[1].id in self.waiting), self.vectors)
 
 
 @dataclass(frozen=True, slots=True)

@@ -68,7 +68,7 @@ def parse_batch(
         if unfetched:
             if not last_try or not (fetched or others_answer(client, source, [ref.key for ref, _ in unfetched])):
                 raise unfetched[0][1]
-            failures += [Failure(ref, f"{NOT_HANDED_OUT} ({error})") for ref, error in unfetched]
+            failures += [Failure(ref, f"{NOT_HANDED_OUT} ({error})", withheld=True) for ref, error in unfetched]
         documents = parse_fetched(fetched, Path(spool), isolated, failures)
     return Parsed(tuple(documents), tuple(failures), tuple(moved_on))
 

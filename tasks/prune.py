@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -72,7 +73,7 @@ def prune_failed(tools: Tools, collection: str, keys: Sequence[str]) -> int:
 
 
 def leftovers(
-    rows: Sequence[Mapping[str, str]], confirmed: Mapping[str, tuple[str | None, str | None]]
+    rows: Iterable[Mapping[str, str]], confirmed: Mapping[str, tuple[str | None, str | None]]
 ) -> tuple[list[str], list[str]]:
     """Return the ids that no confirmed version has, and the keys of which no whole version is left.
 
@@ -81,11 +82,14 @@ def leftovers(
     """
     delete: list[str] = []
     lost: list[str] = []
+    held: dict[str, list[tuple[str, bool]]] = defaultdict(list)
+    for row in rows:
+        if row["key"] in confirmed:
+            held[row["key"]].append((row["id"], row["etag"] == confirmed[row["key"]][0]))
     for key, (etag, mark) in confirmed.items():
-        held = [row for row in rows if row["key"] == key]
-        of_version = [row["id"] for row in held if row["etag"] == etag]
+        of_version = [chunk_id for chunk_id, same in held[key] if same]
         whole = etag is not None and digest(of_version) == mark
-        delete += [row["id"] for row in held if not whole or row["etag"] != etag]
+        delete += [chunk_id for chunk_id, same in held[key] if not (whole and same)]
         if etag is not None and not whole:
             lost.append(key)
     return delete, lost

@@ -31,7 +31,8 @@ if TYPE_CHECKING:
     from blocks.settings import Settings
 
 ROWS_AT_ONCE = 500
-"""Rows of one upsert: with 65 kB of text and 4,096 dimensions still under gRPC's 64 MB."""
+BYTES_AT_ONCE = 32 << 20
+"""Of one upsert, roughly: gRPC takes 64 MB. A row may have 65 kB of text, as much metadata, and as many words."""
 HASHES_AT_ONCE = 512
 KEYS_AT_ONCE = 64
 READ_AT_ONCE = 4096
@@ -259,20 +260,25 @@ class Store:
         """Return the ids of all chunks of some objects."""
         return [row["id"] for row in self.rows_of(collection, keys, ["id"])]
 
-    def rows_of(self, collection: str, keys: Sequence[str], output: list[str]) -> list[dict[str, Any]]:
-        """Return the rows of all chunks of some objects, few enough for one call."""
+    def rows_of(self, collection: str, keys: Sequence[str], output: list[str]) -> Iterator[dict[str, Any]]:
+        """Yield the rows of all chunks of some objects, read in bounded pieces: one may have half a million."""
         if not keys:
-            return []
+            return
         self.load(collection)
+        chosen = f"key in {literal(keys)}"
         with self._call() as options:
             found = self.client.query(
                 collection,
-                filter=f"key in {literal(keys)}",
+                filter=chosen,
                 output_fields=output,
+                limit=READ_AT_ONCE,
                 consistency_level="Strong",
                 **options,
             )
-            return [dict(row) for row in found]
+        if len(found) < READ_AT_ONCE:
+            yield from map(dict, found)
+        else:  # the strong read was one: what was written before is visible
+            yield from self._pages(collection, output, READ_AT_ONCE, chosen)
 
     def delete(self, collection: str, ids: Sequence[str]) -> None:
         """Delete chunks by id."""
@@ -326,9 +332,17 @@ class Store:
         # Milvus' iterator does not wait for what was just written, whatever consistency it is asked for;
         # after a strong read everything written before is visible to it.
         self.count(collection)
+        yield from self._pages(collection, output, at_once)
+
+    def _pages(self, collection: str, output: list[str], at_once: int, where: str = "") -> Iterator[dict[str, Any]]:
         with self._call() as options:
             iterator = self.client.query_iterator(
-                collection, batch_size=at_once, output_fields=output, consistency_level="Strong", **options
+                collection,
+                batch_size=at_once,
+                filter=where,
+                output_fields=output,
+                consistency_level="Strong",
+                **options,
             )
             try:
                 while page := iterator.next():
@@ -349,12 +363,13 @@ class Store:
 
     def upsert(self, collection: str, rows: Iterable[Mapping[str, Any]]) -> int:
         """Write rows, replacing those with the same id; returns how many."""
-        rows = [dict(row) for row in rows]
-        for start in range(0, len(rows), ROWS_AT_ONCE):
+        count = 0
+        for some in portions(rows):
             with self._write() as options:
-                self.client.upsert(collection, rows[start : start + ROWS_AT_ONCE], **options)
+                self.client.upsert(collection, some, **options)
+            count += len(some)
             between("some rows written")
-        return len(rows)
+        return count
 
     def prune(self, collection: str, keys: Sequence[str], keep: set[str]) -> int:
         """Delete the chunks of some objects other than ``keep``; returns how many, once Milvus confirms.
@@ -390,6 +405,29 @@ class Store:
             query = Query(question, vector, settings, where)
             found = SEARCHES[settings.mode](self.client, collection, query, options)
         return [as_hit(row) for row in found]
+
+
+def portions(rows: Iterable[Mapping[str, Any]]) -> Iterator[list[dict[str, Any]]]:
+    """Yield rows, as many at a time as one call takes."""
+    some: list[dict[str, Any]] = []
+    size = 0
+    for row in rows:
+        length = sum(_bytes_of(value) for value in row.values())
+        if some and (len(some) >= ROWS_AT_ONCE or size + length > BYTES_AT_ONCE):
+            yield some
+            some, size = [], 0
+        some.append(dict(row))
+        size += length
+    if some:
+        yield some
+
+
+def _bytes_of(value: Any) -> int:
+    if isinstance(value, str):
+        return len(value) if value.isascii() else len(value.encode("utf-8", "surrogatepass"))
+    if isinstance(value, Mapping):
+        return sum(_bytes_of(one) for pair in value.items() for one in pair)
+    return int(getattr(value, "nbytes", 8))
 
 
 def as_hit(row: Mapping[str, Any]) -> Hit:

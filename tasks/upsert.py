@@ -25,4 +25,4 @@ def upsert(batch: Embedded, tools: Tools, collection: str, number: int) -> Embed
     """
     failed = write_piece(tools, collection, batch.last())
     between("batch written")
-    return replace(batch, cut=without(batch.cut, failed), vectors=batch.vectors[:0])
+    return replace(batch, cut=without(batch.cut, failed), vectors=batch.vectors[:0], waiting=frozenset())

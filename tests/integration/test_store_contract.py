@@ -12,7 +12,7 @@ import pytest
 
 from blocks.milvus_store import MilvusStore
 from blocks.settings import SearchMode, Settings
-from tasks.errors import GoneError, LockstepError, MisuseError, PartError, TransientError
+from tasks.errors import ContentError, GoneError, LockstepError, MisuseError, PartError, TransientError
 from tasks.fingerprint import fingerprint
 from tasks.indexes import INDEXES, build_params, check_index, those_of
 from tasks.models import Chunk, Cut, CutDocument, Embedded, ObjectRef
@@ -174,6 +174,31 @@ def test_much_is_written_and_pruned_in_pieces_and_all_of_it(
     }
     assert store.prune(collection, KEYS, keep={chunk_id(key, 5) for key in KEYS}) == 4 * len(KEYS)
     assert {row["id"] for row in store.rows(collection, ["id"])} == {chunk_id(key, 5) for key in KEYS}
+
+
+def test_long_rows_are_written_in_as_many_calls_as_they_need(store: Store, collection: str) -> None:
+    """More than the 64 MB that gRPC takes of one call, in fewer rows than go into one."""
+    (row,) = to_rows(batch("a.md", [1]), 1, "run", Columns(store.abilities.bm25))
+    rows = [
+        {**row, "id": chunk_id("a.md", n), "text": "€" * 21_000, "metadata": {"m": "x" * 60_000}} for n in range(480)
+    ]
+    long = {"words": "w" * 60_000} if store.abilities.bm25 else {}
+    assert store.upsert(collection, [{**one, **long} for one in rows]) == 480
+    assert store.count(collection) == 480
+    assert store.prune(collection, ["a.md"], set()) == 480
+
+
+@pytest.mark.parametrize("changed", [{"text": "x" * 65_536}, {"heading": "x" * 9_000}, {"heading": "a\ud800b"}])
+def test_a_row_that_does_not_fit_is_told_from_other_trouble(
+    store: Store, collection: str, changed: dict[str, str]
+) -> None:
+    rows = list(to_rows(batch("a.md", [1, 2]), 1, "run", Columns(store.abilities.bm25)))
+    with pytest.raises(ContentError):
+        store.upsert(collection, [rows[0], {**rows[1], **changed}])
+    del rows[1]["page"]
+    with pytest.raises(PartError) as caught:
+        store.upsert(collection, rows)
+    assert type(caught.value) is PartError
 
 
 def test_who_is_no_longer_the_writer_writes_and_deletes_nothing(store: Store, collection: str) -> None:

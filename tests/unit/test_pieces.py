@@ -21,6 +21,24 @@ def document(key: str, count: int) -> CutDocument:
     return CutDocument(ObjectRef(key, "e", 1, 1), Spool(100).keep(made), {})
 
 
+def milvus(holds: set[str]) -> tuple[Any, Any, list[Piece]]:
+    """Look up and write as Milvus does: what is written is known from then on."""
+    vectors = {one: np.array([0.0, 1.0]) for one in holds}
+    pieces: list[Piece] = []
+
+    def lookup(hashes: Any) -> dict[str, Any]:
+        return {one: vectors[one] for one in hashes if one in vectors}
+
+    def write(piece: Piece) -> dict[str, str]:
+        pieces.append(piece)
+        vectors.update(
+            (chunk.text_hash, vector) for (_, chunk), vector in zip(piece.chunks, piece.vectors, strict=True)
+        )
+        return {}
+
+    return lookup, write, pieces
+
+
 class Model:
     dimension = 2
     embedder = SimpleNamespace(document_prompt="", model_name="m")
@@ -44,6 +62,21 @@ def test_all_but_the_last_piece_is_written_as_it_goes(monkeypatch: pytest.Monkey
     of_good = [(i, n) for i, n in rows if not i.startswith("b")]
     assert of_good == [(f"{key}{n}", float(n)) for key, count in (("a", 3), ("c", 14)) for n in range(count)]
     assert len(done.last().chunks) == len(done.vectors) <= 10
+
+
+def test_what_is_known_is_written_when_nothing_can_fail_any_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(embed, "PIECE", 10)
+    model: Any = Model()
+    lookup, write, pieces = milvus({f"hc{n}" for n in range(20)} | {f"hb{n}" for n in range(5)})
+    done = embed_batch(Cut((document("c", 30), document("b", 20))), model, lookup, write)
+    beside = [chunk.id for piece in pieces[:2] for _, chunk in piece.chunks]
+    assert beside == [f"c{n}" for n in range(20, 30)] + [f"b{n}" for n in range(5, 10)]
+    assert not any(document.ref.key == "b" for piece in pieces[2:] for document, _ in piece.chunks)
+    assert [one.ref.key for one in done.cut.failures] == ["b"]
+    written = [chunk.id for piece in [*pieces, done.last()] for _, chunk in piece.chunks if chunk.key == "c"]
+    assert sorted(written) == sorted(f"c{n}" for n in range(30))
+    assert done.waiting == {chunk.id for _, chunk in done.last().chunks}
+    assert (done.embedded, done.reused) == (24, 20)
 
 
 def test_a_row_that_milvus_refuses_is_found_and_the_others_are_written() -> None:

@@ -30,6 +30,12 @@ def test_sync_has_the_keys_of_its_contract() -> None:
     }  # fmt: skip
 
 
+def test_a_sync_says_what_it_left_out() -> None:
+    report = SyncReport("docs_g0001", left_out=1, left_out_named=("'k…': its key has 1,273 bytes",))
+    assert show.sync_json(report)["left_out"] == 1
+    assert show.sync_json(report)["left_out_named"] == ("'k…': its key has 1,273 bytes",)
+
+
 def test_search_has_the_keys_of_its_contract() -> None:
     assert show.hits_json("docs_g0001", [HIT], {"embed": 0.1, "search": 0.2}) == {
         "collection": "docs_g0001",

@@ -1,0 +1,119 @@
+"""Measure what one large file costs the syncing process.
+
+    python -m benchmarks.one_big_file [MB ...]        default: 5 10
+
+Starts a stack of its own in a temporary home, without a worker. For each size it syncs one JSON file without a line
+end, then one CSV file, each into an index of its own, and prints chunks, the most memory that the syncing process and
+its largest parser had (resident, as the system counts it), and the seconds of parsing, cutting and the rest.
+
+The vectors are random, for a model on two cores would take hours; tokens are counted by the real tokenizer, and all
+else is a real sync.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+import random
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from benchmarks.own_stack import ROOT, own_stack
+
+PARTS = ("pump", "valve", "filter", "motor", "sensor", "gauge")
+WORDS = [f"{part}{end}{number}" for part in PARTS for end in ("", "-x", "ing", "s") for number in ("", "1", "77")]
+
+
+def records() -> Iterator[dict[str, Any]]:
+    """Yield records without end, the same ones in every run."""
+    chance = random.Random(20_26)
+    for number in itertools.count():
+        said = [" ".join(chance.choices(WORDS, k=count)) for count in (4, 20)]
+        yield {"id": number, "name": said[0], "text": f"{said[1].capitalize()}.", "value": round(chance.random(), 6)}
+
+
+def write(path: Path, mb: float) -> None:
+    """Write a file of that size: a JSON list in one line, or a CSV file."""
+    csv = path.suffix == ".csv"
+    with path.open("w") as file:
+        file.write("id,name,text,value" if csv else "[0")
+        for record in records():
+            file.write("\n" + ",".join(map(str, record.values())) if csv else ", " + json.dumps(record))
+            if file.tell() >= mb * 1e6:
+                break
+        file.write("\n" if csv else "]")
+
+
+def timed(seconds: dict[str, float], name: str, function: Callable[..., Any]) -> Callable[..., Any]:
+    """Return the function, with the time that it takes added to ``seconds``."""
+
+    def call(*given: Any, **named: Any) -> Any:
+        began = time.monotonic()
+        try:
+            return function(*given, **named)
+        finally:
+            seconds[name] = seconds.get(name, 0.0) + time.monotonic() - began
+
+    return call
+
+
+def sync_here() -> None:
+    """Sync in this process with random vectors, and print what came of it as JSON."""
+    import numpy as np
+
+    from deployments import environment
+    from deployments.session import open_session
+
+    session = open_session(environment.load(), saves=True)
+    from flows.sync import sync
+    from tasks import chunk, embed, parse
+
+    def encode(self: Any, texts: Any, _prompt: str = "") -> Any:
+        found = np.random.default_rng(len(texts)).normal(size=(len(texts), self.dimension)).astype(np.float32)
+        return found / np.linalg.norm(found, axis=1, keepdims=True)
+
+    embed.EmbeddingModel.encode = encode  # type: ignore[method-assign]
+    seconds: dict[str, float] = {}
+    parse.parse_fetched = timed(seconds, "parse", parse.parse_fetched)
+    chunk.cut_document = timed(seconds, "cut", chunk.cut_document)
+    began = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    report = sync(session.pipeline)
+    own, parser = (resource.getrusage(who).ru_maxrss / 1024 for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+    found = {"chunks": report.chunks_embedded + report.chunks_reused, "quarantined": report.quarantined}
+    print(json.dumps({**found, **seconds, "all": report.seconds, "own": own, "before": began / 1024, "parser": parser}))
+
+
+def main() -> None:
+    """Print a row for each size and format."""
+    from deployments import stack
+
+    sizes = [float(size) for size in sys.argv[1:]] or [5.0, 10.0]
+    stack.WAVES = stack.WAVES[:1]  # no worker: its sync every five minutes is not what is measured
+    with tempfile.TemporaryDirectory(prefix="lockstep-empty-") as empty, own_stack(Path(empty)) as (_, home):
+        print(f"{'file':8}{'MB':>5}{'chunks':>9}{'peak MB':>9}{'of parser':>11}{'parse s':>9}{'cut s':>8}{'rest s':>8}")
+        for number, (mb, kind) in enumerate(itertools.product(sizes, ("json", "csv"))):
+            bucket = home / "s3" / f"bench-{number}"
+            bucket.mkdir()
+            write(bucket / f"big.{kind}", mb)
+            env = {**os.environ, "BUCKET": bucket.name, "COLLECTION_NAME": f"bench{number}"}
+            code = "from benchmarks.one_big_file import sync_here; sync_here()"
+            done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=env, stdout=subprocess.PIPE, check=True)
+            got = json.loads(done.stdout.splitlines()[-1])
+            rest = got["all"] - got.get("parse", 0) - got.get("cut", 0)
+            print(
+                f"{kind:8}{mb:5g}{got['chunks']:9,}{got['own']:9,.0f}{got['parser']:11,.0f}"
+                f"{got.get('parse', 0):9.1f}{got.get('cut', 0):8.1f}{rest:8.1f}"
+                + ("   (in quarantine)" if got["quarantined"] else ""),
+                flush=True,
+            )
+
+
+if __name__ == "__main__":
+    main()
