@@ -11,9 +11,11 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import asdict
-from typing import cast
+from functools import partial
+from typing import Any, cast
 
 from prefect import flow, get_run_logger
 from prefect.artifacts import create_markdown_artifact
@@ -32,7 +34,7 @@ from tasks.generation import generation
 from tasks.generations import add_cost
 from tasks.judge import judge
 from tasks.models import SyncReport
-from tasks.pipelines import load_pipeline
+from tasks.pipelines import load_pipeline, still_saved
 from tasks.plan import Plan, plan
 from tasks.progress import Silent
 from tasks.report import deletions_markdown, failures_markdown, sync_markdown
@@ -62,8 +64,8 @@ def sync(
     built with, when what is gone from the bucket is deleted and nothing else done; ``OutageError`` when more objects
     fail than files can be bad, ``DeletionError`` when more would be deleted than goes unasked (``allow_deletions``
     says yes), ``SourceError`` when the generation holds another bucket or another ledger keeps it (``accept_source``
-    says that this one is meant). A run that the deployment's schedule or an event started waits for the writer until
-    it is done; one that comes while another waits so leaves it to that.
+    says that this one is meant). A run of the deployment waits for the writer until it is done; one that comes while
+    another waits so leaves it to that, unless it brings a person's yes.
     """
     started, say = time.monotonic(), get_run_logger().info
     block = load_pipeline(pipeline)
@@ -71,18 +73,19 @@ def sync(
     consent = Consent(allow_deletions, accept_source)
     described, wait = f"sync of '{pipeline}' ({flow_run.name})", block.settings.wait_for_writer_seconds
     with connect(block, flow_run.id or "", consent) as tools, ExitStack() as line:
-        if unattended() and settings is None and into is None:
+        if unattended() and settings is None and into is None and consent == Consent():
             if not stand_in_line(line, tools.ledger, block.alias, described):
                 return cast(SyncReport, left(block.alias))
             wait = math.inf
-        try:
-            collection = generation(tools, block.alias, into, settings is None, say)
-        except FingerprintError as error:
-            delete_all_the_same(tools, error.collection, described, alone=into is not None)
-            raise
-        first = into is None and nothing_answers(tools)
-        with tools.writing(collection, described, wait, say):
+        lease = partial(tools.writing, described=described, wait_seconds=wait, say=say)
+        with ExitStack() as work:
+            try:
+                collection = begin(work, tools, into, settings is None, lease)
+            except FingerprintError as error:
+                delete_all_the_same(tools, error.collection, lease, line, alone=into is not None)
+                raise
             line.close()
+            first = into is None and nothing_answers(tools)
             todo = planned(pipeline, tools, collection)
             rename_run(f"sync {collection}: {todo}")
             if todo.left_out:
@@ -113,6 +116,22 @@ def sync(
     if going and going.live == collection != going.collection:
         sync(pipeline, settings, going.collection, **asdict(consent))  # it answers a share of the questions
     return report
+
+
+def begin(work: ExitStack, tools: Tools, into: str | None, as_saved: bool, lease: Callable[..., Any]) -> str:
+    """Return the collection to write to, its lease taken until ``work`` is closed.
+
+    It is the one that is live once the writer before is done, which may have been waited for while a swap went on.
+    Raises ``ChangedError`` when the pipeline is of another bucket, index or ledger by then.
+    """
+    while True:
+        collection = generation(tools, tools.store.alias, into, as_saved, get_run_logger().info)
+        with ExitStack() as mine:
+            mine.enter_context(lease(collection))
+            still_saved(tools.pipeline)
+            if into or patiently(tools.store.live)() in (None, collection):
+                work.enter_context(mine.pop_all())
+                return collection
 
 
 def planned(pipeline: str, tools: Tools, collection: str) -> Plan:
@@ -164,23 +183,25 @@ def delete_in_canary(tools: Tools, live: str, described: str) -> None:
         logger.warning("what is gone may still be in the generation in canary: %s", error)
 
 
-def delete_all_the_same(tools: Tools, collection: str, described: str, *, alone: bool) -> None:
+def delete_all_the_same(
+    tools: Tools, collection: str, lease: Callable[..., Any], line: ExitStack, *, alone: bool
+) -> None:
     """Delete what is gone from a generation that is refused to this sync otherwise: a deletion needs no settings."""
     if not collection:
         return
-    say = get_run_logger().info
-    with tools.writing(collection, described, tools.settings.wait_for_writer_seconds, say):
+    with lease(collection):
+        line.close()
         gone = delete_gone(tools, collection)
         rename_run(f"sync {collection}: refused, but for {gone} deletions")
         if not alone:
-            delete_in_canary(tools, collection, described)
+            delete_in_canary(tools, collection, f"deletions ({flow_run.name})")
 
 
 def delete_gone(tools: Tools, collection: str) -> int:
-    """Delete from a generation what the bucket no longer has, and do nothing else; returns how many objects."""
+    """Delete from a generation what the bucket no longer has; returns how many objects. The rest is recorded alone."""
     shown, tools.progress = tools.progress, Silent()
     try:
-        todo = plan(tools, collection)
+        todo = plan(tools, collection, again=False)
         work_off(tools, collection, "deleted", Tally())
     finally:
         tools.progress = shown

@@ -109,12 +109,14 @@ def make_plan(
 
 
 @task(task_run_name="plan {collection}", **RETRIED)
-def plan(tools: Tools, collection: str) -> Plan:
+def plan(tools: Tools, collection: str, again: bool = True) -> Plan:
     """List the bucket, compare it with the ledger, record the work. Returns the numbers.
 
-    Raises ``DeletionError`` when more would be deleted than goes unasked, before any of that is recorded.
+    What the bucket did not hand out is tried ``again`` when it is time. Raises ``DeletionError`` when more would be
+    deleted than goes unasked, before any of that is recorded.
     """
-    retry_withheld(tools.ledger, collection, now())
+    if again:
+        retry_withheld(tools.ledger, collection, now())
     brake = partial(stop, collection, source=tools.source, settings=tools.settings)
     left_out = LeftOut()
     made = make_plan(

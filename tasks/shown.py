@@ -13,7 +13,7 @@ import re
 
 _STARS = "***"
 _NAME = (
-    r"(?:password|passwd|passphrase|pwd|secret|token|credential|signature|api[_-]?key|secret[_-]?key|"
+    r"(?:password|passwd|passphrase|pwd|secret|token|credential|signature|auth[_-]?string|api[_-]?key|secret[_-]?key|"
     r"access[_-]?key(?:[_-]?id)?)"
 )
 _QUOTED = r"'(?:[^'\\\n]|\\.)*'|\"(?:[^\"\\\n]|\\.)*\""
@@ -30,6 +30,8 @@ _SECRETS = (
     # password=geheim, in a query (encoded or not), a connection string, a setting.
     re.compile(rf"(?i)({_NAME}[ \t]{{0,4}}(?:=|%3D)[ \t]{{0,4}})(?:(?:{_QUOTED})[^\s&;,()<>]*|[^\s&;,()<>]+)"),
     re.compile(r"(?i)([?&](?:pass|key|auth|sig|code|jwt|sas)=)[^\s&'\"<>]+"),
+    # The link that opens the embedded Prefect.
+    re.compile(r"(/lockstep/open#)[^\s'\"<>]+"),
     # {"password": "geheim"}, and the header of a request.
     re.compile(rf"(?i)({_NAME}['\"]\s{{0,4}}:\s{{0,4}}b?)(?:{_QUOTED})"),
     re.compile(r"(?i)(authorization['\"]?\s{0,4}[:=]\s{0,4}(?:b?['\"])?(?:(?:bearer|basic)\s{1,4})?)[^\s'\",]+"),

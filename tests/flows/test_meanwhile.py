@@ -39,8 +39,8 @@ def indexed(block: Pipeline) -> set[str]:
 
 
 @contextmanager
-def waiting(block: Pipeline, run: Callable[[], Any]) -> Iterator[list[Any]]:
-    """Let a run wait for the writer of the alias while the body is done; yields what it returned or raised."""
+def waiting(block: Pipeline, run: Callable[[], Any], what: str = "") -> Iterator[list[Any]]:
+    """Let a run wait for the writer of the alias, or of ``what``, while the body is done; yields what came of it."""
     came_of_it: list[Any] = []
 
     def attempt() -> None:
@@ -50,7 +50,10 @@ def waiting(block: Pipeline, run: Callable[[], Any]) -> Iterator[list[Any]]:
             came_of_it.append(error)
 
     waits = threading.Event()
-    with writing(Ledger(block.ledger), block.alias, "a promotion", 0, print), pytest.MonkeyPatch.context() as patch:
+    with (
+        writing(Ledger(block.ledger), what or block.alias, "a promotion", 0, print),
+        pytest.MonkeyPatch.context() as patch,
+    ):
         patch.setattr("tasks.lease.time.sleep", lambda seconds, sleep=time.sleep: (waits.set(), sleep(seconds)))
         thread = threading.Thread(target=attempt)
         thread.start()
@@ -83,6 +86,38 @@ def test_a_run_that_waited_writes_nothing_of_another_bucket_into_the_index_it_is
     assert f"'{name}' was changed while this run waited ({part}." in str(error)
     assert indexed(before) == {"alpha-0.md", "alpha-1.md", "alpha-2.md"}
     assert Ledger(before.ledger).totals(f"{name}_g0001")["indexed"] == 3
+
+
+def test_so_does_one_that_waited_for_the_writer_of_its_generation(
+    make_pipeline: Callable[..., str], bucket: Bucket, s3_server: Server, milvus_lite: Server, tmp_path: Path
+) -> None:
+    bucket.put("alpha.md", TEXT)
+    name = make_pipeline()
+    collection = sync(name).collection
+    before = load_pipeline(name)
+    change = pipeline_maker(new_bucket(s3_server), s3_server.url, milvus_lite.url, sqlite_url(tmp_path))
+    with waiting(before, lambda: sync(name), collection) as came_of_it:
+        change(alias=name, name=name)
+    assert isinstance(came_of_it[0], ChangedError), came_of_it
+    assert indexed(before) == {"alpha.md"}
+
+
+def test_a_sync_that_waited_while_the_alias_moved_writes_to_what_is_live_then(
+    make_pipeline: Callable[..., str], bucket: Bucket
+) -> None:
+    bucket.put("a.md", TEXT)
+    name = make_pipeline()
+    old = sync(name).collection
+    rebuild(name, Settings(embed_heading=False))
+    block = load_pipeline(name)
+    store = Store(block.store, block.alias)
+    live = store.live()
+    assert live not in (None, old)
+    with waiting(block, lambda: sync(name), live) as came_of_it:
+        store.point_alias(old)
+        bucket.put("b.md", TEXT + "New.")
+    assert came_of_it[0].collection == old, came_of_it
+    assert indexed(load_pipeline(name)) == {"a.md", "b.md"}
 
 
 def test_a_sync_that_waited_takes_other_settings_and_keeps_its_connections(

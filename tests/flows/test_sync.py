@@ -270,9 +270,10 @@ def test_of_the_runs_of_a_deployment_one_writes_one_waits_and_the_others_leave(
     with get_client(sync_client=True) as client:
         deployed = client.create_deployment(client.create_flow_from_name("sync"), name)
 
-        def run(which: str) -> None:
-            of_it = client.create_flow_run_from_deployment(deployed, parameters={"pipeline": name}, state=Pending())
-            states[which] = run_flow(sync, of_it, parameters={"pipeline": name}, return_type="state")
+        def run(which: str, **consent: bool) -> None:
+            given = {"pipeline": name, **consent}
+            of_it = client.create_flow_run_from_deployment(deployed, parameters=given, state=Pending())
+            states[which] = run_flow(sync, of_it, parameters=given, return_type="state")
 
         waiting = threading.Thread(target=run, args=["first"])
         with writing(ledger, collection, "a long sync", 1, print):
@@ -284,6 +285,8 @@ def test_of_the_runs_of_a_deployment_one_writes_one_waits_and_the_others_leave(
             bucket.put("b.txt", "Something that came while one wrote and another waited.")
             run("second")
             assert (states["second"].type, states["second"].name) == (StateType.COMPLETED, "Skipped")
+            run("a person's yes", allow_deletions=True)
+            assert states["a person's yes"].type == StateType.FAILED, "it is not taken for done"
             time.sleep(1)  # longer than a person waits
             assert waiting.is_alive()
         waiting.join(60)
