@@ -60,8 +60,8 @@ def test_all_that_a_listing_had_not_is_missing_however_many_pieces_it_takes(
     monkeypatch.setattr("tasks.seen.KEYS_AT_ONCE", 3)
     indexed(ledger, ON, *(ref(f"k{n}") for n in range(9)))
     with seen_keys(ledger) as seen:
-        seen.add(["k4", "k0"])
-        seen.add(["k4", "new"])
+        seen.add([ref("k4"), ref("k0")])
+        seen.add([ref("k4"), ref("new")])
         pieces = list(seen.missing(ON))
     assert [key for piece in pieces for key in piece] == ["k1", "k2", "k3", "k5", "k6", "k7", "k8"]
     assert max(map(len, pieces)) == 3
@@ -79,7 +79,7 @@ def test_what_another_generation_holds_is_not_missing_in_this_one(ledger: Ledger
     indexed(ledger, ON, ref("here"), ref("both"))
     indexed(ledger, OTHER, ref("there"), ref("both"))
     with seen_keys(ledger) as seen:
-        seen.add(["both"])
+        seen.add([ref("both")])
         assert list(seen.missing(ON)) == [["here"]]
 
 
