@@ -62,6 +62,12 @@ def pdf(encrypt: bool = False) -> bytes:
     return made.getvalue()
 
 
+def wide_csv() -> bytes:
+    """A hundred thousand columns, and a row that has something in every thousandth."""
+    names = ",".join(f"column {n}" for n in range(100_000))
+    return f"{names}\n{','.join('' if n % 1000 else 'full' for n in range(100_000))}\n".encode()
+
+
 def looping_pdf() -> bytes:
     """A page tree that contains itself."""
     return (
@@ -92,6 +98,12 @@ def hostile(sample_files: dict[str, bytes]) -> dict[str, tuple[bytes, str]]:
         "bomb.xlsx": (zipped(xlsx, "xl/worksheets/sheet1.xml", sheet[0], row, 1_000_000, sheet[1]), LIMIT),
         "laughs.docx": (zipped(docx, "word/document.xml", laughing.encode()), "docx"),
         "laughs.xlsx": (zipped(xlsx, "xl/workbook.xml", workbook.encode()), "xlsx"),
+        "empty-rows.xlsx": (
+            zipped(xlsx, "xl/worksheets/sheet1.xml", sheet[0], b"<row></row>", 1_000_000, sheet[1]),
+            LIMIT,
+        ),
+        "wide.csv": (wide_csv(), ""),
+        "spaces.txt": (b" \n" * 25_000_000, "empty"),
         "truncated.pdf": (next(body for key, body in sample_files.items() if key.endswith(".pdf"))[:400], "PDF"),
         "encrypted.pdf": (pdf(encrypt=True), "encrypted"),
         "looping.pdf": (looping_pdf(), "pdf"),
