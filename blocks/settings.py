@@ -96,7 +96,8 @@ class Settings(BaseModel):
         default=0.2,
         ge=0.0,
         le=1.0,
-        description="A sync stops before it deletes a larger share of 100 objects or more; of fewer, more than half.",
+        description="A sync stops before it deletes a larger share of 100 objects or more; of fewer, more than half "
+        "and two; 0: any.",
     )
     withheld_hours: float = Field(
         default=6.0,

@@ -33,7 +33,8 @@ def run() -> None:
         show.out.print(f"\n[bold]{question}[/]")
         ask(question)
     here = open_session(env).here
-    show.out.print(f"\nEvery run is in the Prefect UI: {here.prefect_open_url}")
+    show.out.print("\nEvery run is recorded.")
+    show.ui_link(here.prefect_open_url)
     show.out.print("Ask more with `.venv/bin/lockstep ask '…'`; stop everything with `.venv/bin/lockstep down`.")
 
 

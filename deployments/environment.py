@@ -41,11 +41,13 @@ def _database_url(secret: SecretStr) -> SecretStr:
     scheme, _, path = url.partition(":///")
     if not scheme.startswith("sqlite"):
         return secret
-    if not path or path.startswith(":memory:"):
+    if not path or ":memory:" in path or "mode=memory" in path:
         raise ValueError("in memory, so another one in each process")
     # Of an absolute path the fourth slash is the first of the rest; `file:` addresses are SQLite's own.
-    if path.startswith(("/", "file:")):
+    if path.startswith(("/", "file:/")):
         return secret
+    if path.startswith("file:"):
+        raise ValueError("a relative path, so another one in each folder")
     return SecretStr(f"{scheme}:///{Path.cwd() / path}")
 
 

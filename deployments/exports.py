@@ -10,6 +10,9 @@ from pydantic import SecretStr
 from deployments.environment import Environment
 from deployments.parts import Endpoints
 
+MISLEADING = ("AWS_SESSION_TOKEN", "PREFIX", "MILVUS_TOKEN", "MILVUS_DB", "PREFECT_API_KEY", "PREFECT_API_AUTH_STRING")
+"""What a shell may have of another stack: with the addresses of this one it would be refused, or read elsewhere."""
+
 
 def exports(env: Environment, here: Endpoints) -> dict[str, str]:
     """Return variable → value of all that a tool needs to reach the parts, secrets included, without what is not set.
@@ -25,10 +28,16 @@ def exports(env: Environment, here: Endpoints) -> dict[str, str]:
         "AWS_REGION": here.s3_region,
         "AWS_DEFAULT_REGION": here.s3_region,
         "BUCKET": here.bucket,
+        "PREFIX": here.prefix,
+        "COLLECTION_NAME": env.collection_name,
+        "EMBED_MODEL_NAME": env.embed_model_name if env.names_a_model else None,
         "MILVUS_URI": here.milvus_uri,
         "MILVUS_TOKEN": here.milvus_token,
         "MILVUS_DB": here.milvus_db,
         "LEDGER_URL": here.ledger_url,
+        "VLLM_BASE_URL": here.vllm_base_url,
+        "VLLM_API_KEY": here.vllm_api_key,
+        "LLM_MODEL": here.llm_model,
         "DO_NOT_TRACK": "1",
         "PREFECT_API_URL": here.prefect_api_url,
         "PREFECT_API_KEY": here.prefect_api_key,
@@ -39,5 +48,6 @@ def exports(env: Environment, here: Endpoints) -> dict[str, str]:
 
 
 def lines(variables: Mapping[str, str]) -> str:
-    """Return one `export` a line, quoted for any POSIX shell."""
-    return "".join(f"export {name}={shlex.quote(value)}\n" for name, value in variables.items())
+    """Return one `export` a line, quoted for any POSIX shell; what would mislead if it stayed set is unset."""
+    gone = "".join(f"unset {name}\n" for name in MISLEADING if name not in variables)
+    return gone + "".join(f"export {name}={shlex.quote(value)}\n" for name, value in variables.items())

@@ -112,8 +112,9 @@ def _lists_collections(address: str) -> bool:
 
 
 def check_prefect(endpoints: Endpoints, _state: State) -> str:
-    """Ask the API for its version, with the credentials in force: its health it tells without any."""
-    _prefect(endpoints, "GET", "/admin/version")
+    """Ask the API whether it is well, and for a flow, with the credentials in force: the first it tells anybody."""
+    _prefect(endpoints, "GET", "/health")
+    _prefect(endpoints, "POST", "/flows/filter", {"limit": 1})
     return f"UI at {hidden(endpoints.prefect_ui_url)}"
 
 

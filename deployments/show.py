@@ -166,6 +166,9 @@ def parts_table(parts: Sequence[PartStatus]) -> None:
 def ui_link(address: str) -> None:
     """Print where the Prefect UI is. Of an embedded server the link holds the password: it goes to a terminal, not into
     JSON, logs or artifacts."""
+    plain, secret, _ = address.partition("/lockstep/open#")
+    if secret and not out.is_terminal:
+        address = f"{plain} (`lockstep status` in a terminal prints the link that opens it)"
     out.print(f"Prefect UI: {escape(address)}")
 
 

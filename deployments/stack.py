@@ -47,8 +47,9 @@ LOG_LINES = 15
 POLL_SECONDS = 0.1
 # How long a part that was running before, or that is not ours, may take to answer.
 PATIENCE_SECONDS = 15.0
-# How the names of what Lockstep makes in its home begin.
-MADE = ("state.", "lock", "registered.", "logs", "ledger.db", "prefect", "milvus", "s3", "rclone", "samples")
+# What Lockstep makes in its home: names, and how the names of files begin.
+MADE = {"lock", "logs", "prefect", "milvus", "s3", "rclone", "samples"}
+MADE_FILES = ("state.", "registered.", "ledger.db")
 
 
 class StartError(LockstepError):
@@ -113,7 +114,7 @@ def _make_private(home: Path) -> None:
     """Take from others what an older Lockstep let them read in a home that they may enter."""
     if home.stat().st_mode & 0o077:
         for entry in home.iterdir():
-            if entry.name.startswith(MADE) and not entry.is_symlink():
+            if (entry.name in MADE or entry.name.startswith(MADE_FILES)) and not entry.is_symlink():
                 entry.chmod(entry.stat().st_mode & 0o700)
 
 

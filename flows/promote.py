@@ -92,7 +92,7 @@ def promote(  # noqa: PLR0913, PLR0917 - they are what the run page shows that i
                 hold_canary(tools, step_by_step)  # from here on each sync of the live generation keeps it in step
             # Only now: a sync of the live generation may start while this one is measured.
             with tools.writing(block.alias, described, wait, say):
-                still_mine()
+                patiently(still_mine)()
                 still_saved(tools.pipeline)  # a person may have taken a day
                 still_beside(tools, chosen.collection, live, step_by_step)
                 record_force(tools.ledger, chosen.collection, forced(report, force, by))

@@ -39,6 +39,8 @@ class Loss:
 def unasked(held: int, settings: Settings) -> int:
     """Return how many of so many objects may be deleted without a word from a person."""
     share = settings.max_deleted_share
+    if not share:
+        return 0
     return max(int((share if held >= MANY else max(share, SHARE_OF_FEW)) * held), FEWEST - 1)
 
 

@@ -18,7 +18,7 @@ from tasks.marks import without_marks
 from tasks.reply import Cited, Draft
 
 MOST_CLAIMS, MOST_CITATIONS = 8, 3
-TEXT_LENGTH, QUOTE_LENGTH, SHORTEST_QUOTE = 400, 240, 12
+TEXT_LENGTH, QUOTE_LENGTH, SHORTEST_QUOTE = 400, 240, 5
 _BEGIN = re.compile(r'\{[^\[\]{}]*"(claims|sentences)"\s*+:\s*+\[')
 _BETWEEN = re.compile(r"[ \t\r\n,]*+")
 _REFUSES = re.compile(r'\{\s*+"answerable"\s*+:\s*+false\b')

@@ -47,6 +47,9 @@ class Seen:
         Those whose very bytes were listed under another key do not count: they were moved. Nor do deletions that an
         earlier run recorded.
         """
+        if self._connection.dialect.name == "postgresql":  # it knows nothing of a table that was just filled
+            with self._connection.begin():
+                self._connection.execute(sa.text("analyze lockstep_listed"))
         answers = (
             OBJECTS.c.collection == collection,
             OBJECTS.c.state.not_in(["deleting", "returned"]),

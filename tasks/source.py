@@ -68,8 +68,14 @@ def server(endpoint: str | None) -> str:
 
 
 def source_of(block: S3Source, ledger: str = "") -> Source:
-    """Return which bucket a pipeline reads."""
-    return Source(block.server or server(block.endpoint_url), block.bucket, block.prefix, ledger)
+    """Return which bucket a pipeline reads.
+
+    The embedded server, which serves a folder of this machine, is known by its name: its port may change. A pipeline
+    that was pointed at a server elsewhere does not keep that name.
+    """
+    at = server(block.endpoint_url)
+    named = block.server if not block.folder or at.startswith("localhost") else ""
+    return Source(named or at, block.bucket, block.prefix, ledger)
 
 
 def from_row(row: Mapping[str, Any] | None) -> Source | None:

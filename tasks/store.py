@@ -142,7 +142,7 @@ class Store:
 
     def keep_source(self, collection: str, source: Source) -> None:
         """Write which bucket a generation holds. Milvus 2.3 forgets such a change when it restarts."""
-        with self._call() as options:
+        with self._write() as options:
             said = {SOURCE: json.dumps(asdict(source))}
             self.client.alter_collection_properties(collection, properties=said, **options)
 

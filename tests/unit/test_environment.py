@@ -207,8 +207,11 @@ def test_a_relative_ledger_is_one_file(tmp_path: Path, monkeypatch: pytest.Monke
     assert (tmp_path / "data" / "ledger.db").exists()
 
 
-@pytest.mark.parametrize("url", ["sqlite://", "sqlite:///:memory:", "sqlite+pysqlite://"])
-def test_a_ledger_in_memory_is_refused(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("url", [
+    "sqlite://", "sqlite:///:memory:", "sqlite+pysqlite://", "sqlite:///file::memory:?uri=true",
+    "sqlite:///file:/l?mode=memory&uri=true", "sqlite:///file:ledger.db?uri=true",
+])  # fmt: skip
+def test_a_ledger_that_is_another_one_in_each_process_is_refused(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LEDGER_URL", url)
     with pytest.raises(MisuseError, match="LEDGER_URL"):
         load()

@@ -32,14 +32,17 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return home
 
 
-def test_a_shell_reads_back_what_was_meant(home: Path) -> None:
+def test_a_shell_reads_back_what_was_meant(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     state = memory.load(home)
     env = load()
     found = exports(env, resolve(env, state))
     nasty = {**found, "MILVUS_TOKEN": "root:$(touch x) `id` '\"\\ \n!"}
+    monkeypatch.setenv("PREFECT_API_KEY", "of another server")
     script = lines(nasty) + 'python3 -c "import json, os; print(json.dumps(dict(os.environ)))"'
     done = subprocess.run(["sh", "-c", script], capture_output=True, text=True, check=True, cwd=home)
     assert {name: value for name, value in json.loads(done.stdout).items() if name in nasty} == nasty
+    assert "PREFECT_API_KEY" not in json.loads(done.stdout)
+    assert found["COLLECTION_NAME"] == env.collection_name
     assert not (home / "x").exists()
     assert found["AWS_SECRET_ACCESS_KEY"] == state.secret_key
     assert found["PREFECT_API_AUTH_STRING"] == state.prefect_auth
