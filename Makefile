@@ -25,7 +25,7 @@ test-acceptance: install
 
 # Crashes, faults, hostile files and random histories (some minutes more).
 test-faults: install
-	$(BIN)/python -m pytest -n 3 --dist worksteal --durations=30 tests/faults
+	$(BIN)/python -m pytest -n 3 --dist worksteal --durations=30 -m "not long" tests/faults
 
 # All of it, and ten times as many random histories as CI tries (hours).
 test-all: test test-acceptance test-vllm

@@ -24,9 +24,15 @@ from tests.faults.generations import TOPICS, document
 LITE, SERVER = "milvus-lite, sqlite", "milvus-2.3.5, postgresql"
 
 
+ON_EITHER = ("test_hostile_files", "test_each_gate", "test_audit_mends", "test_kills")
+"""What these show is decided before Milvus and PostgreSQL come in: on the real servers `make test-all` tries them."""
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Several of these tests run at once, each with servers of its own: they have longer than others to end."""
     for item in items:
+        if item.path.stem in ON_EITHER and SERVER in item.nodeid:
+            item.add_marker(pytest.mark.long)
         if item.path.parent.name == "faults" and not item.get_closest_marker("timeout"):
             item.add_marker(pytest.mark.timeout(600))
 
