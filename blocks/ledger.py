@@ -12,7 +12,11 @@ from pydantic import Field, SecretStr
 from blocks.schema_once import SchemaOnce
 
 if TYPE_CHECKING:
-    from sqlalchemy import Engine
+    from sqlalchemy import URL, Engine
+
+
+class PlaceError(ValueError):
+    """A SQLite database that is another one in each folder, or in each process; the message says so to people."""
 
 
 class Ledger(SchemaOnce, Block):
@@ -32,7 +36,8 @@ class Ledger(SchemaOnce, Block):
     def get_client(self) -> Engine:
         """Return an engine; it connects when it is first used.
 
-        SQLite runs in WAL mode, so that readers never wait for the writer, and waits for locks.
+        SQLite runs in WAL mode, so that readers never wait for the writer, and waits for locks. Raises ``PlaceError``
+        when its file is in memory, or not named by its whole path.
         """
         from sqlalchemy import create_engine, event, make_url
 
@@ -43,9 +48,25 @@ class Ledger(SchemaOnce, Block):
             engine = create_engine(url.set(drivername="postgresql+psycopg"), pool_pre_ping=True)
             event.listen(engine, "do_connect", connect_in_time(self.timeout_seconds))
             return engine
+        if url.get_backend_name() == "sqlite":
+            _check_place(url)
         engine = create_engine(url, connect_args={"timeout": self.timeout_seconds})
         event.listen(engine, "connect", _use_wal)
         return engine
+
+
+def _check_place(url: URL) -> None:
+    """Raise ``PlaceError`` when the worker and who else opens this database would each have another one."""
+    path = url.database or ":memory:"
+    if ":memory:" in path or url.query.get("mode") == "memory":
+        raise PlaceError(
+            "a SQLite database in memory is another one in each process; name a file: sqlite:////folder/x.db"
+        )
+    if not path.startswith(("/", "file:/")):
+        raise PlaceError(
+            f"the path '{path}' of the SQLite database is relative, so it is another one in each folder; write the "
+            "whole path, with four slashes: sqlite:////folder/x.db"
+        )
 
 
 def _use_wal(connection: sqlite3.Connection, _record: object) -> None:

@@ -233,6 +233,11 @@ def prefect_auth(env: Environment, state: State) -> SecretStr | None:
     return SecretStr(state.prefect_auth) if state.prefect_auth else None
 
 
+def plain(secret: SecretStr | None) -> str | None:
+    """Return what a secret holds."""
+    return secret.get_secret_value() if secret else None
+
+
 def inherit(variables: Mapping[str, str]) -> dict[str, str]:
     """Return the whole environment of a child process: ours, with ``variables`` over it.
 

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from blocks.pymilvus_import import load_pymilvus
+from deployments.environment import plain
 from deployments.state import State
 from tasks.address import check_address
 from tasks.errors import PartError
@@ -24,7 +25,6 @@ from tasks.shown import hidden
 
 if TYPE_CHECKING:
     import httpx
-    from pydantic import SecretStr
     from sqlalchemy import Connection
 
     from deployments.parts import Endpoints
@@ -54,8 +54,8 @@ def check_s3(endpoints: Endpoints, _state: State) -> str:
     try:
         client = boto3.session.Session(
             aws_access_key_id=endpoints.s3_access_key,
-            aws_secret_access_key=_plain(endpoints.s3_secret_key),
-            aws_session_token=_plain(endpoints.s3_session_token),
+            aws_secret_access_key=plain(endpoints.s3_secret_key),
+            aws_session_token=plain(endpoints.s3_session_token),
             region_name=endpoints.s3_region,
         ).client("s3", endpoint_url=endpoints.s3_endpoint, config=config)
         client.head_bucket(Bucket=endpoints.bucket)
@@ -73,15 +73,15 @@ def check_s3(endpoints: Endpoints, _state: State) -> str:
 def check_milvus(endpoints: Endpoints, _state: State) -> str:
     """List the collections."""
     check_address(endpoints.milvus_uri, "Milvus", "MILVUS_URI")
-    plain = endpoints.milvus_uri.startswith("http://") and not endpoints.milvus_token
-    local = plain and not endpoints.milvus_db and _is_local(endpoints.milvus_uri)
+    open_to_all = endpoints.milvus_uri.startswith("http://") and not endpoints.milvus_token
+    local = open_to_all and not endpoints.milvus_db and _is_local(endpoints.milvus_uri)
     if local and _lists_collections(urlsplit(endpoints.milvus_uri).netloc):
         return ""
     pymilvus = load_pymilvus()
     try:
         client = pymilvus.MilvusClient(
             uri=endpoints.milvus_uri,
-            token=_plain(endpoints.milvus_token) or "",
+            token=plain(endpoints.milvus_token) or "",
             db_name=endpoints.milvus_db or "",
             timeout=SECONDS,
             dedicated=True,
@@ -179,7 +179,7 @@ def _runs(endpoints: Endpoints, deployment: str, *states: str) -> httpx.Response
 
 def check_vllm(endpoints: Endpoints, _state: State) -> str:
     """List the models."""
-    key = _plain(endpoints.vllm_api_key)
+    key = plain(endpoints.vllm_api_key)
     headers = {"Authorization": f"Bearer {key}"} if key else {}
     answer = _http("GET", f"{endpoints.vllm_base_url}/models", headers)
     names = [str(row["id"]) for row in answer.json().get("data", [])]
@@ -248,9 +248,9 @@ def _ledger(endpoints: Endpoints) -> Iterator[Connection | None]:
 
 def _prefect(endpoints: Endpoints, method: str, path: str, body: dict[str, Any] | None = None) -> httpx.Response:
     headers = {}
-    if key := _plain(endpoints.prefect_api_key):
+    if key := plain(endpoints.prefect_api_key):
         headers["Authorization"] = f"Bearer {key}"
-    elif auth := _plain(endpoints.prefect_auth_string):
+    elif auth := plain(endpoints.prefect_auth_string):
         headers["Authorization"] = f"Basic {base64.b64encode(auth.encode()).decode()}"
     return _http(method, f"{endpoints.prefect_api_url}{path}", headers, body)
 
@@ -276,10 +276,6 @@ def _http(method: str, url: str, headers: dict[str, str], body: dict[str, Any] |
 
 def _is_local(url: str) -> bool:
     return urlsplit(url).hostname in LOCAL
-
-
-def _plain(secret: SecretStr | None) -> str | None:
-    return secret.get_secret_value() if secret else None
 
 
 def _short(error: Exception) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Collection
 from typing import Any
 
@@ -18,10 +17,11 @@ from blocks.milvus_store import MilvusStore
 from blocks.pipeline import Pipeline
 from blocks.s3_source import S3Source
 from blocks.settings import Settings
-from deployments.environment import Environment
+from deployments.environment import Environment, plain
 from deployments.parts import Endpoints
 from tasks.errors import MisuseError
 from tasks.fingerprint import FOLLOWING
+from tasks.source import embedded_server
 from tasks.tenants import check_prefix
 
 TYPES: tuple[type[Block], ...] = (
@@ -78,7 +78,7 @@ def describe(env: Environment, here: Endpoints) -> Pipeline:
             credentials=AwsCredentials(
                 aws_access_key_id=here.s3_access_key,
                 aws_secret_access_key=here.s3_secret_key,
-                aws_session_token=_plain(here.s3_session_token),
+                aws_session_token=plain(here.s3_session_token),
                 region_name=here.s3_region,
             ),
         ),
@@ -91,13 +91,8 @@ def describe(env: Environment, here: Endpoints) -> Pipeline:
 
 
 def _embedded(env: Environment, here: Endpoints) -> dict[str, str]:
-    """Return what tells this home's S3 server from another's: its port may change, its keys were made up once."""
-    mark = hashlib.sha256((here.s3_access_key or "").encode()).hexdigest()[:12]
-    return {"server": f"the S3 server of home {mark}", "folder": str(env.home / "s3" / here.bucket)}
-
-
-def _plain(secret: SecretStr | None) -> str | None:
-    return secret.get_secret_value() if secret else None
+    """Return what tells this home's S3 server from another's."""
+    return {"server": embedded_server(here.s3_access_key or ""), "folder": str(env.home / "s3" / here.bucket)}
 
 
 def save(pipeline: Pipeline, name: str, no_longer_named: Collection[str] = ()) -> str:

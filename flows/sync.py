@@ -191,6 +191,7 @@ def delete_all_the_same(
         return
     with lease(collection):
         line.close()
+        still_saved(tools.pipeline)
         gone = delete_gone(tools, collection)
         rename_run(f"sync {collection}: refused, but for {gone} deletions")
         if not alone:

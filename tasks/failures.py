@@ -75,8 +75,10 @@ def retry(ledger: Ledger, collection: str, keys: Sequence[str] | None = None) ->
     return found
 
 
-def retry_withheld(ledger: Ledger, collection: str, at: int) -> int:
-    """Take out of quarantine what the bucket did not hand out, to be tried again; returns how many objects.
+def retry_withheld(ledger: Ledger, collection: str, at: int) -> tuple[int, int]:
+    """Take out of quarantine what the bucket did not hand out, to be tried again.
+
+    Returns how many objects of which no version was indexed yet, and how many others.
 
     A quarter of an hour after the first attempt, an hour after the second, and so on, in the end once a day.
     """
@@ -89,8 +91,10 @@ def retry_withheld(ledger: Ledger, collection: str, at: int) -> int:
         OBJECTS.c.updated_at + wait <= at,
     )
     with ledger.transaction() as connection:
+        never = sa.select(sa.func.count()).select_from(OBJECTS).where(*chosen, OBJECTS.c.indexed_etag.is_(None))
+        new = int(connection.execute(never).scalar_one())
         done = connection.execute(sa.update(OBJECTS).where(*chosen).values(state="pending", reason=None))
-        return int(done.rowcount)
+        return new, int(done.rowcount) - new
 
 
 def outdated(ledger: Ledger, collection: str, keys: Sequence[str]) -> set[str]:

@@ -27,6 +27,7 @@ import pandas as pd
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 
+from blocks.ledger import PlaceError
 from tasks.errors import PartError, TransientError
 from tasks.ledger_tables import GENERATIONS, OBJECTS
 from tasks.migrate import migrate
@@ -68,6 +69,8 @@ class Ledger:
         """
         try:
             self.engine: Engine = block.get_client()
+        except PlaceError as error:
+            raise PartError(f"Ledger: {error}.") from error
         except (sa.exc.ArgumentError, sa.exc.NoSuchModuleError, ImportError, ValueError) as error:
             # Not the error's words: they may hold a part of the password.
             raise PartError(

@@ -13,6 +13,7 @@ from tasks.errors import PartError, TransientError
 from tasks.limits import LeftOut
 from tasks.models import ObjectRef
 from tasks.s3_errors import MovedOnError, translated, where
+from tasks.source import still_named
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -113,7 +114,7 @@ def readable(source: S3Source) -> None:
 
     rclone answers as if it were not there, and says so in its log alone.
     """
-    if not source.folder:
+    if not source.folder or not still_named(source):
         return
 
     def refuse(error: OSError) -> None:

@@ -112,11 +112,10 @@ def make_plan(
 def plan(tools: Tools, collection: str, again: bool = True) -> Plan:
     """List the bucket, compare it with the ledger, record the work. Returns the numbers.
 
-    What the bucket did not hand out is tried ``again`` when it is time. Raises ``DeletionError`` when more would be
-    deleted than goes unasked, before any of that is recorded.
+    What the bucket did not hand out is tried ``again`` when it is time: it leaves the quarantine only once nothing
+    stops this run from reading it. Raises ``DeletionError`` when more would be deleted than goes unasked, before any
+    of that is recorded.
     """
-    if again:
-        retry_withheld(tools.ledger, collection, now())
     brake = partial(stop, collection, source=tools.source, settings=tools.settings)
     left_out = LeftOut()
     made = make_plan(
@@ -127,4 +126,12 @@ def plan(tools: Tools, collection: str, again: bool = True) -> Plan:
         tools.progress.listed,
         *([] if tools.consent.allow_deletions else [brake]),
     )
-    return replace(made, left_out=left_out.count, named=tuple(left_out.first))
+    new, changed = retry_withheld(tools.ledger, collection, now()) if again else (0, 0)
+    return replace(
+        made,
+        new=made.new + new,
+        changed=made.changed + changed,
+        unchanged=made.unchanged - new - changed,
+        left_out=left_out.count,
+        named=tuple(left_out.first),
+    )

@@ -30,6 +30,10 @@ _SECRETS = (
     # password=geheim, in a query (encoded or not), a connection string, a setting.
     re.compile(rf"(?i)({_NAME}[ \t]{{0,4}}(?:=|%3D)[ \t]{{0,4}})(?:(?:{_QUOTED})[^\s&;,()<>]*|[^\s&;,()<>]+)"),
     re.compile(r"(?i)([?&](?:pass|key|auth|sig|code|jwt|sas)=)[^\s&'\"<>]+"),
+    # password: geheim. Other names stand before a colon in sentences: "Check VLLM_API_KEY: it is refused."
+    re.compile(
+        rf"(?i)((?:password|passwd|passphrase)[ \t]{{0,4}}:[ \t]{{0,4}})(?:(?:{_QUOTED})[^\s&;,()<>]*|[^\s&;,()<>]+)"
+    ),
     # The link that opens the embedded Prefect.
     re.compile(r"(/lockstep/open#)[^\s'\"<>]+"),
     # {"password": "geheim"}, and the header of a request.

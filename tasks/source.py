@@ -7,6 +7,7 @@ over a generation of the same bucket; the ledger that kept it before is refused 
 
 from __future__ import annotations
 
+import hashlib
 import re
 import uuid
 from dataclasses import asdict, dataclass
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
 USUAL_PORTS = {"http": 80, "https": 443}
 _AWS = re.compile(r"s3(?:[.-][a-z0-9.-]*)?\.amazonaws\.com(?:\.cn)?")
+EMBEDDED = "the S3 server of home"
 REMEMBERED = 20
 """Records that a ledger replaced and goes on to know: Milvus 2.3 shows the first one again after each restart."""
 YES = (
@@ -68,14 +70,22 @@ def server(endpoint: str | None) -> str:
 
 
 def source_of(block: S3Source, ledger: str = "") -> Source:
-    """Return which bucket a pipeline reads.
+    """Return which bucket a pipeline reads."""
+    named = block.server if still_named(block) else ""
+    return Source(named or server(block.endpoint_url), block.bucket, block.prefix, ledger)
 
-    The embedded server, which serves a folder of this machine, is known by its name: its port may change. A pipeline
-    that was pointed at a server elsewhere does not keep that name.
-    """
-    at = server(block.endpoint_url)
-    named = block.server if not block.folder or at.startswith("localhost") else ""
-    return Source(named or at, block.bucket, block.prefix, ledger)
+
+def embedded_server(access_key: str) -> str:
+    """Return what the S3 server of a home is called: its port may change, its keys were made up once."""
+    return f"{EMBEDDED} {hashlib.sha256(access_key.encode()).hexdigest()[:12]}"
+
+
+def still_named(block: S3Source) -> bool:
+    """Tell whether name and folder of a server are those of the address: somebody may have set another one since."""
+    if not block.server.startswith(EMBEDDED):
+        return True
+    key = getattr(block.credentials, "aws_access_key_id", None) or ""
+    return server(block.endpoint_url).startswith("localhost") and block.server == embedded_server(key)
 
 
 def from_row(row: Mapping[str, Any] | None) -> Source | None:

@@ -22,8 +22,8 @@ TOKEN = re.compile(r"\w+")
 LONGEST_RUN = 1000
 SEAM = re.compile(r"_+|(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
 """Where the parts of an identifier meet: response_model, readItems, HTTPException."""
-UNSPACED = re.compile(r"([\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7af\u0e00-\u0e7f]++)")
-"""Scripts that put no spaces between words: their neighbouring characters are taken in pairs."""
+IN_PAIRS = re.compile(r"([\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7af\u0e00-\u0e7f]++)")
+"""Scripts without spaces whose neighbouring characters are taken in pairs; others would change what is indexed."""
 STOP_WORDS = """
     a about an and are as at be been but by can could did do does for from had has have how i if in into is it its me
     my no not of on or our should so such than that the their then there these they this to was we were what when
@@ -50,9 +50,9 @@ def _normal(text: str) -> str:
 
 
 def _of_token(token: str) -> Iterator[str]:
-    if UNSPACED.search(token):
-        for run in UNSPACED.split(token):
-            yield from _pairs(run) if UNSPACED.fullmatch(run) else filter(None, [run.lower()])
+    if IN_PAIRS.search(token):
+        for run in IN_PAIRS.split(token):
+            yield from _pairs(run) if IN_PAIRS.fullmatch(run) else filter(None, [run.lower()])
         return
     parts = [part.lower() for part in SEAM.split(token) if part]
     if parts:

@@ -8,6 +8,7 @@ import pytest
 
 from blocks.settings import Settings
 from flows.audit import audit
+from flows.promote import promote
 from flows.rebuild import rebuild
 from flows.rollback import rollback
 from flows.sync import sync
@@ -119,6 +120,27 @@ def test_neither_a_rebuild_of_an_empty_listing_nor_the_way_back_costs_anything(
         assert states(name, f"{name}_g000{number}")["indexed"] == 6, "there is a way back, and a way forth"
     done = rebuild(name, Settings(chunk_tokens=64), allow_deletions=True)
     assert done.promoted
+    assert held(name) == set()
+
+
+def test_a_person_may_promote_and_go_back_to_what_has_lost_much(
+    make_pipeline: Callable[..., str], bucket: Bucket
+) -> None:
+    fill(bucket)
+    name = make_pipeline()
+    sync(name)
+    rebuild(name, Settings(embed_heading=False), promote="manual")
+    empty(bucket)
+    with pytest.raises(DeletionError):
+        promote(name)
+    assert promote(name, allow_deletions=True).collection == f"{name}_g0002"
+    assert held(name) == set()
+    assert states(name, f"{name}_g0001")["indexed"] == 6
+    with pytest.raises(DeletionError):
+        rollback(name)
+    assert held(name) == {f"guides/{topic}.md" for topic in TOPICS}
+    rollback(name, to=2)
+    assert rollback(name, allow_deletions=True).collection == f"{name}_g0001"
     assert held(name) == set()
 
 

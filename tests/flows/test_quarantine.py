@@ -13,7 +13,7 @@ from deployments.questions import Question, search_all
 from flows.ask import ask
 from flows.audit import audit
 from flows.sync import sync
-from tasks.errors import MisuseError, OutageError
+from tasks.errors import DeletionError, FingerprintError, MisuseError, OutageError
 from tasks.fetch import fetch
 from tasks.ledger import Ledger
 from tasks.ledger_tables import OBJECTS
@@ -155,6 +155,37 @@ def test_what_the_bucket_refuses_is_tried_again_by_itself(
     later(name, hours=24)
     assert audit(name, sync_first=True).consistent
     assert [row["key"] for row in contents(name)] == ["damaged.pdf"]
+
+
+def test_what_the_bucket_refuses_stays_in_quarantine_while_the_sync_is_refused(
+    make_pipeline: Callable[..., str], bucket: Bucket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody would try it again, and nobody would see it."""
+    for number in range(4):
+        bucket.put(f"{number}.txt", f"This is text number {number}, which everybody may read.")
+    bucket.put("key.txt", "This object is encrypted with a key of its own.")
+    name = make_pipeline()
+    refusing = Refusing(monkeypatch, {"key.txt"}, "KMS.DisabledException", 400)
+    assert sync(name).quarantined == 1
+    later(name, hours=24)
+    for number in range(4):
+        bucket.delete(f"{number}.txt")
+    with pytest.raises(DeletionError):
+        sync(name)
+    assert [row["key"] for row in contents(name)] == ["key.txt"], "the brake stopped it"
+    make_pipeline(embed_heading=False)
+    with pytest.raises(DeletionError):
+        sync(name)
+    assert [row["key"] for row in contents(name)] == ["key.txt"], "its settings are refused, and the brake stopped it"
+    bucket.put("0.txt", "This is text number 0, which everybody may read.")
+    bucket.put("1.txt", "This is text number 1, which everybody may read.")
+    with pytest.raises(FingerprintError):
+        sync(name)
+    assert [row["key"] for row in contents(name)] == ["key.txt"], "its settings are refused, and it deletes alone"
+    make_pipeline()
+    refusing.keys = set()
+    report = sync(name)
+    assert (report.new, report.changed, report.unchanged, report.quarantined) == (1, 0, 2, 0)
 
 
 @pytest.mark.parametrize(("code", "status"), [("PreconditionFailed", 412), ("NoSuchKey", 404)])

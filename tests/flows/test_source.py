@@ -127,7 +127,18 @@ def test_a_rollback_to_another_bucket_moves_nothing(
     block = load_pipeline(name)
     store = Store(block.store, block.alias)
     assert store.live() == f"{name}_g0002"
+    assert rollback(name, accept_source=True).collection == f"{name}_g0001"
+    assert store.live() == f"{name}_g0001"
     store.client.close()
+
+
+def test_another_bucket_is_promoted_only_if_it_is_meant(make_pipeline: Callable[..., str], name: str) -> None:
+    rebuild(name, Settings(chunk_tokens=64), promote="manual")
+    make_pipeline(source={"prefix": "guides/"})
+    with pytest.raises(SourceError, match="prefix 'guides/'"):
+        promote(name)
+    assert promote(name, accept_source=True).collection == f"{name}_g0002"
+    assert sync(name).unchanged == 6
 
 
 def test_what_an_older_lockstep_built_is_taken_as_it_is(name: str) -> None:

@@ -24,6 +24,7 @@ from tasks.ledger import Ledger
 from tasks.ledger_tables import WRITERS
 from tasks.models import SyncReport
 from tasks.pipelines import load_pipeline
+from tasks.plan import make_plan
 from tasks.store import Store
 from tests.conftest import Bucket, Server, milvus_lite_server
 
@@ -292,6 +293,34 @@ def test_of_the_runs_of_a_deployment_one_writes_one_waits_and_the_others_leave(
         waiting.join(60)
     assert states["first"].result().new == 1
     assert keys(name) == {"a.md", "b.txt"}
+
+
+@pytest.mark.parametrize("refused", [False, True])
+def test_the_line_is_free_before_the_bucket_is_listed(
+    make_pipeline: Callable[..., str], bucket: Bucket, monkeypatch: pytest.MonkeyPatch, refused: bool
+) -> None:
+    """Else who comes while it lists is sent away, and what it came for is seen by nobody. Also when it only deletes."""
+    for number in range(4):
+        bucket.put(f"{number}.txt", f"The text of number {number}.")
+    name = make_pipeline()
+    sync(name)
+    if refused:
+        make_pipeline(embed_heading=False)
+    bucket.delete("0.txt")
+    ledger, taken = Ledger(load_pipeline(name).ledger), []
+
+    def listed(*given: Any, **options: Any) -> Any:
+        taken.append(leased(ledger, lease.line_of(name)))
+        return make_plan(*given, **options)
+
+    monkeypatch.setattr("tasks.plan.make_plan", listed)
+    with get_client(sync_client=True) as client:
+        deployed = client.create_deployment(client.create_flow_from_name("sync"), name)
+        of_it = client.create_flow_run_from_deployment(deployed, parameters={"pipeline": name}, state=Pending())
+        state = run_flow(sync, of_it, parameters={"pipeline": name}, return_type="state")
+    assert state.type == (StateType.FAILED if refused else StateType.COMPLETED)
+    assert taken == [False]
+    assert keys(name) == {"1.txt", "2.txt", "3.txt"}
 
 
 def test_a_restarted_milvus_goes_on_where_it_was(

@@ -161,7 +161,7 @@ def test_a_page_of_another_origin_gets_nothing(
     assert found.pop("own") == "200 readable", "the page can read what is its own"
     assert {name: text for name, text in found.items() if text} == {}
     assert len(found) == len(tries(here, "")) - 1
-    assert api.post("/flows/filter", json={}).json() == []
+    assert "evil" not in {flow["name"] for flow in api.post("/flows/filter", json={}).json()}
     assert api.post("/block_documents/filter", json={"include_secrets": True}).status_code == 200
 
 

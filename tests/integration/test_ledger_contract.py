@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -236,9 +237,9 @@ def test_what_the_bucket_withheld_is_tried_again_ever_more_seldom(ledger: Ledger
     with ledger.transaction() as connection:
         connection.execute(sa.update(OBJECTS).values(attempts=attempts, updated_at=1_000))
     due = 1_000 + minutes * 60_000
-    assert failures.retry_withheld(ledger, ON, due - 1) == 0
-    assert failures.retry_withheld(ledger, "another_g0001", due) == 0
-    assert failures.retry_withheld(ledger, ON, due) == 1
+    assert failures.retry_withheld(ledger, ON, due - 1) == (0, 0)
+    assert failures.retry_withheld(ledger, "another_g0001", due) == (0, 0)
+    assert failures.retry_withheld(ledger, ON, due) == (1, 0)
     assert make_plan([[ref("held"), ref("bad")]], ledger, ON, "next").unchanged == 1
     assert [one.key for one in recorded(ledger, ON, "written")] == ["held"]
     # Once it was read, the time for the next failure of this version begins anew.
@@ -380,6 +381,20 @@ def test_a_wrong_url_is_explained() -> None:
         Ledger(LedgerBlock(url=SecretStr("nonsense")))
     with pytest.raises((PartError, TransientError), match="LEDGER_URL"):
         Ledger(LedgerBlock(url=SecretStr("sqlite:////no/such/folder/ledger.db")))
+
+
+@pytest.mark.parametrize("url", [
+    "sqlite:///ledger.db", "sqlite:///./ledger.db", "sqlite:///file:ledger.db?uri=true", "sqlite://",
+    "sqlite:///:memory:", "sqlite:///file::memory:?uri=true", "sqlite:///file:/l?mode=memory&uri=true",
+])  # fmt: skip
+def test_a_database_that_is_another_one_for_the_worker_is_refused(
+    url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A block that was made in the Prefect UI passed no check of the environment."""
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(PartError, match=r"Ledger: .* another one in each (folder|process); .*sqlite:////folder/x\.db"):
+        Ledger(LedgerBlock(url=SecretStr(url)))
+    assert list(tmp_path.iterdir()) == []
     with pytest.raises(TransientError, match="LEDGER_URL"):
         Ledger(LedgerBlock(url=SecretStr("postgresql://a:secret@127.0.0.1:9/x"), timeout_seconds=2))
 

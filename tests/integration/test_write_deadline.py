@@ -16,6 +16,7 @@ from blocks.settings import Settings
 from tasks import lease
 from tasks.errors import TransientError
 from tasks.ledger import Ledger
+from tasks.source import Source
 from tasks.store import Store
 from tests.conftest import Server, sqlite_url
 from tests.faults.proxy import Proxy
@@ -79,11 +80,13 @@ def test_neither_alias_nor_collection_is_touched_without_the_lease(store: Store)
         lambda: store.delete(ON, ["one"]),
         lambda: store.point_alias(ON),
         lambda: store.drop(ON),
+        lambda: store.keep_source(ON, Source("s3.example.org", "handbooks", "")),
     ):
         with pytest.raises(TransientError, match="no longer the writer"):
             write()
     assert store.live() is None
     assert store.exists(ON)
+    assert store.source_of(ON) is None
 
 
 def test_each_write_is_given_its_deadline(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -96,14 +99,15 @@ def test_each_write_is_given_its_deadline(store: Store, monkeypatch: pytest.Monk
 
         return call
 
-    for name in ("upsert", "delete", "create_alias", "drop_collection"):
+    for name in ("upsert", "delete", "create_alias", "alter_collection_properties", "drop_collection"):
         monkeypatch.setattr(store.client, name, instead_of(name))
     store.upsert(ON, [row(store, "one")])
     store.delete(ON, ["one"])
     store.point_alias(ON)
+    store.keep_source(ON, Source("s3.example.org", "handbooks", ""))
     store.drop(ON)
     assert given == dict.fromkeys(given, lease.WRITE_SECONDS)
-    assert len(given) == 4
+    assert len(given) == 5
 
 
 def refuse() -> None:

@@ -237,7 +237,7 @@ def test_no_pattern_hides_within_a_function() -> None:
     hidden = []
     for path in sorted(path for package in ("blocks", "tasks", "flows") for path in (ROOT / package).rglob("*.py")):
         tree = ast.parse(path.read_text("utf-8"))
-        top = {id(node) for one in tree.body if isinstance(one, ast.Assign) for node in ast.walk(one)}
+        top = {id(node) for one in tree.body if isinstance(one, ast.Assign | ast.AnnAssign) for node in ast.walk(one)}
         for node in ast.walk(tree):
             called = node.func if isinstance(node, ast.Call) else None
             if isinstance(called, ast.Attribute) and ast.unparse(called.value) == "re" and called.attr != "escape":

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from io import StringIO
 from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
+from rich.console import Console
 
 from deployments import show
 from deployments.show_quality import evaluated_report
@@ -34,6 +36,17 @@ def test_a_sync_says_what_it_left_out() -> None:
     report = SyncReport("docs_g0001", left_out=1, left_out_named=("'k…': its key has 1,273 bytes",))
     assert show.sync_json(report)["left_out"] == 1
     assert show.sync_json(report)["left_out_named"] == ("'k…': its key has 1,273 bytes",)
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+def test_the_link_with_the_password_goes_to_a_terminal_alone(terminal: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A log file, a pipe and a CI's page keep what is printed."""
+    written = StringIO()
+    monkeypatch.setattr(show, "out", Console(file=written, force_terminal=terminal, soft_wrap=True))
+    show.ui_link("http://127.0.0.1:4200/lockstep/open#geheim")
+    assert ("geheim" in written.getvalue()) is terminal
+    assert "127.0.0.1" in written.getvalue()
+    assert terminal or "lockstep status" in written.getvalue()
 
 
 def test_search_has_the_keys_of_its_contract() -> None:

@@ -37,6 +37,12 @@ SECRET = "geheim-7"
         (f"host=h password = {SECRET} user=u", "host=h password = *** user=u"),
         (f"PGPASSWORD={SECRET} VLLM_API_KEY='{SECRET}'", "PGPASSWORD=*** VLLM_API_KEY=***"),
         (f"password='{SECRET}", "password=***"),
+        (f"password: {SECRET}", "password: ***"),
+        (f"user: u, Password:'two {SECRET}', host: h", "user: u, Password:***, host: h"),
+        (f"PREFECT_API_AUTH_STRING=lockstep:{SECRET}", "PREFECT_API_AUTH_STRING=***"),
+        (f"export PREFECT_SERVER_API_AUTH_STRING='lockstep:{SECRET}'", "export PREFECT_SERVER_API_AUTH_STRING=***"),
+        (f"{{'auth_string': 'lockstep:{SECRET}'}}", "{'auth_string': ***}"),
+        (f"see http://127.0.0.1:4200/lockstep/open#{SECRET}== now", "see http://127.0.0.1:4200/lockstep/open#*** now"),
         (f"{{\"password\": \"{SECRET}\", 'token': b'{SECRET}'}}", "{\"password\": ***, 'token': b***}"),
         (f"Authorization: Bearer {SECRET}", "Authorization: Bearer ***"),
         (f"{{'authorization': 'Basic {SECRET}'}}", "{'authorization': 'Basic ***'}"),
@@ -62,7 +68,7 @@ def test_what_is_no_password_stays(text: str) -> None:
 
 PIECES = st.sampled_from(
     ["//", "a:", "@", "password", "token", "=", "'", '"', "%3D", "%3A%2F%2F", "?", "key=", " ", "\\", ": ", "***", "http://",
-     "authorization", "Bearer ", "h:1", "\n", "x"]
+     "authorization", "auth_string", "/lockstep/open#", "Bearer ", "h:1", "\n", "x"]
 )  # fmt: skip
 
 
@@ -73,7 +79,23 @@ def test_what_is_hidden_stays_hidden(text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "odd", ["//a:x", "//a:", "password='", "password='\\", "a:a@", "a:", "'token':'", "http://a:b/", "@", "%3A%2F%2Fa"]
+    "odd",
+    [
+        "//a:x",
+        "//a:",
+        "password='",
+        "password='\\",
+        "a:a@",
+        "a:",
+        "'token':'",
+        "password:",
+        "password: '",
+        "auth_string=",
+        "/lockstep/open#",
+        "http://a:b/",
+        "@",
+        "%3A%2F%2Fa",
+    ],
 )
 def test_hiding_takes_time_in_proportion(odd: str) -> None:
     """100,000 characters of what almost is a password: seconds would be minutes if it were quadratic."""

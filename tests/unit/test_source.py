@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import asdict, replace
+from pathlib import Path
 from typing import Any
 
 import pytest
+from prefect_aws import AwsCredentials
 
 from blocks.s3_source import S3Source
 from tasks.errors import SourceError
-from tasks.source import Claim, Source, judge, server, source_of
+from tasks.source import Claim, Source, embedded_server, judge, server, source_of, still_named
 
 MINE = Source("s3.example.org", "handbooks", "guides/")
 HELD = replace(MINE, ledger="mine")
@@ -53,6 +55,30 @@ def test_two_servers_are_two(one: str | None, other: str | None) -> None:
 def test_a_server_that_is_named_is_the_same_at_any_address() -> None:
     named = [S3Source(bucket="b", endpoint_url=f"http://127.0.0.1:{port}", server="home") for port in (9000, 9001)]
     assert source_of(named[0]) == source_of(named[1])
+
+
+@pytest.mark.parametrize(
+    ("url", "key", "same"),
+    [
+        ("http://127.0.0.1:9001", "made-up", True),
+        ("http://localhost:9001", "made-up", True),
+        ("http://127.0.0.1:9001", "of another server", False),
+        ("https://s3.example.org", "made-up", False),
+        (None, "made-up", False),
+    ],
+)
+def test_an_embedded_server_keeps_its_name_and_folder_as_long_as_it_is_that(
+    url: str | None, key: str, same: bool, tmp_path: Path
+) -> None:
+    """Who sets another address in the Prefect UI leaves name and folder as they stand."""
+    embedded = S3Source(
+        bucket="b", endpoint_url="http://127.0.0.1:9000", server=embedded_server("made-up"),
+        folder=str(tmp_path / "gone"),
+        credentials=AwsCredentials(aws_access_key_id="made-up"),
+    )  # fmt: skip
+    edited = embedded.model_copy(update={"endpoint_url": url, "credentials": AwsCredentials(aws_access_key_id=key)})
+    assert (source_of(edited) == source_of(embedded)) is same
+    assert still_named(edited) is same
 
 
 def test_what_says_nothing_yet_is_taken_without_a_word() -> None:
