@@ -182,7 +182,7 @@ def test_what_the_bucket_refuses_stays_in_quarantine_while_the_sync_is_refused(
     with pytest.raises(FingerprintError):
         sync(name)
     assert [row["key"] for row in contents(name)] == ["key.txt"], "its settings are refused, and it deletes alone"
-    make_pipeline()
+    make_pipeline(embed_heading=True)
     refusing.keys = set()
     report = sync(name)
     assert (report.new, report.changed, report.unchanged, report.quarantined) == (1, 0, 2, 0)
