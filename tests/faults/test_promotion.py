@@ -209,7 +209,7 @@ def test_a_canary_that_fares_worse_takes_itself_back(name: str) -> None:
     rebuild(name, Settings(**LENIENT), promote="manual")
     strict = Settings(**{**LENIENT, "canary_score": 0.0, "canary_latency": 0.0001})
     with Crowd(name) as crowd, pytest.raises(GateError, match=r"ended at 50% of the questions: p95 is"):
-        promote(name, settings=strict, canary=[50, 100], hold_seconds=6.0)
+        promote(name, settings=strict, canary=[50, 100], hold_seconds=10.0)
     assert states(name) == {1: "live", 2: "ready"}
     assert f"{name}_g0002" in {collection for _, collection in crowd.answers}
     assert {found(name, question).collection for question in QUESTIONS} == {f"{name}_g0001"}
@@ -354,7 +354,7 @@ def test_a_bucket_that_changes_all_through_a_rebuild(name: str, bucket: Bucket) 
                 bucket.delete(f"new-{(number * 7) % 20:02d}.md")
             number += 1
             changed.append(number)
-            time.sleep(0.05)
+            time.sleep(0.25)  # what changes faster than it is read is never indexed
 
     changing = threading.Thread(target=change)
     changing.start()
@@ -364,7 +364,7 @@ def test_a_bucket_that_changes_all_through_a_rebuild(name: str, bucket: Bucket) 
         done.set()
         changing.join()
     assert promoted.promoted
-    assert len(changed) > 20
+    assert len(changed) > 10
     sync(name)
     after = audit(name)
     assert after.consistent
