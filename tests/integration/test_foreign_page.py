@@ -8,7 +8,6 @@ import os
 import queue
 import shutil
 import stat
-import subprocess
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -26,13 +25,11 @@ from deployments import stack
 from deployments.environment import Environment
 from deployments.parts import Endpoints
 from tests.conftest import missing
+from tests.integration.browser import opened
 from tests.integration.test_stack import environment, silent
 
 EVIL = "evil.example"
-FLAGS = (
-    "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync",
-    "--disable-background-networking", "--disable-component-update", f"--host-resolver-rules=MAP {EVIL} 127.0.0.1",
-)  # fmt: skip
+POINTED = f"--host-resolver-rules=MAP {EVIL} 127.0.0.1"
 PAGE = """<!doctype html><script>
 const socket = url => new Promise((good, bad) => {
   const it = new WebSocket(url, ['prefect']);
@@ -150,14 +147,8 @@ def tries(here: Endpoints, own: str) -> list[tuple[str, str, dict[str, Any]]]:
 def test_a_page_of_another_origin_gets_nothing(
     chromium: str, here: Endpoints, api: httpx.Client, tmp_path: Path
 ) -> None:
-    with page(tries(here, "/readable")) as (url, reports):
-        browser = subprocess.Popen([chromium, *FLAGS, f"--user-data-dir={tmp_path}", "--remote-debugging-port=0", url],
-                                   stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)  # fmt: skip
-        try:
-            found = dict(reports.get(timeout=120))
-        finally:
-            browser.terminate()
-            browser.wait(30)
+    with page(tries(here, "/readable")) as (url, reports), opened(chromium, url, tmp_path, POINTED):
+        found = dict(reports.get(timeout=120))
     assert found.pop("own") == "200 readable", "the page can read what is its own"
     assert {name: text for name, text in found.items() if text} == {}
     assert len(found) == len(tries(here, "")) - 1
@@ -169,9 +160,8 @@ def test_a_name_that_points_here_gets_nothing(chromium: str, here: Endpoints, tm
     """A page whose server moves its own name to this machine is of the same origin as what answers there."""
     port = urlsplit(here.prefect_api_url).port
     for path in ("/api/health", "/runs", "/ui-settings"):
-        shown = dumped(chromium, f"http://{EVIL}:{port}{path}", tmp_path)
-        assert "answers under one address alone" in shown
-        assert "api_url" not in shown
+        with opened(chromium, f"http://{EVIL}:{port}{path}", tmp_path / path[1:], POINTED) as tab:
+            assert "api_url" not in tab.until("answers under one address alone")
 
 
 def test_foreign_hosts_and_origins_are_refused_by_every_server(here: Endpoints) -> None:
@@ -205,27 +195,20 @@ def test_without_the_password_prefect_tells_nothing(here: Endpoints) -> None:
             assert client.post("/block_documents/filter", json={"include_secrets": True}).status_code == 401
 
 
-def dumped(chromium: str, url: str, folder: Path) -> str:
-    """Return the page behind an address as the browser shows it after a while."""
-    done = subprocess.run([chromium, *FLAGS, f"--user-data-dir={folder}", "--virtual-time-budget=30000", "--dump-dom",
-                           url], capture_output=True, text=True, check=True, timeout=180)  # fmt: skip
-    return done.stdout
-
-
 def test_one_link_opens_the_ui(
     chromium: str, env: Environment, here: Endpoints, api: httpx.Client, tmp_path: Path
 ) -> None:
     flow = api.post("/flows/", json={"name": "sync"}).json()["id"]
     run = {"flow_id": flow, "name": "crimson-otter", "state": {"type": "COMPLETED"}}
     assert api.post("/flow_runs/", json=run).status_code == 201
-    assert "Hide subflows" not in dumped(chromium, f"{here.prefect_ui_url}/runs", tmp_path / "before")
-    # On a busy machine the browser's virtual time ends before the page has come.
-    shown = (dumped(chromium, here.prefect_open_url, tmp_path / "profile") for _ in range(5))
-    assert any("Hide subflows" in page for page in shown)
-    wrong = f"{here.prefect_open_url[:-6]}AAAAA="
-    assert "not, or no longer, valid" in dumped(chromium, wrong, tmp_path / "profile")
-    shown = (dumped(chromium, f"{here.prefect_ui_url}/runs", tmp_path / "profile") for _ in range(5))
-    assert any("Hide subflows" in page for page in shown), "still logged in"
+    with opened(chromium, f"{here.prefect_ui_url}/runs", tmp_path / "stranger") as tab:
+        assert "1 run" not in tab.until("Authentication failed")
+    with opened(chromium, here.prefect_open_url, tmp_path / "owner") as tab:
+        assert "login" not in tab.until("\n1 run\n").lower()
+        tab.go(f"{here.prefect_open_url[:-6]}AAAAA=")
+        tab.until("not, or no longer, valid")
+        tab.go(f"{here.prefect_ui_url}/runs")
+        tab.until("\n1 run\n")  # still logged in
     assert here.prefect_open_url.partition("#")[2] not in (env.home / "logs" / "prefect.log").read_text()
 
 
