@@ -230,23 +230,25 @@ def exchanges(vllm: VllmServer, monkeypatch: pytest.MonkeyPatch) -> Exchanges:
 
 
 class Command:
-    """`lockstep` over an index with every part configured, as where Lockstep is but a guest."""
+    """`lockstep` over an index with every part configured, as where Lockstep is but a guest.
+
+    The pipeline that its variables describe is saved; others are named by ``--pipeline``.
+    """
 
     def __init__(self, folder: Path, variables: dict[str, str]) -> None:
         (folder / "lockstep").mkdir()
         own = {"HOME": str(folder), "LOCKSTEP_HOME": str(folder / "lockstep"), "PATH": os.environ["PATH"]}
         self.folder, self.variables = folder, own | variables
 
-    def start(self, *arguments: str, **changed: str) -> subprocess.Popen[str]:
-        """Start it; ``changed`` are variables of its environment."""
+    def start(self, *arguments: str) -> subprocess.Popen[str]:
         return subprocess.Popen(
-            [tool("lockstep"), *arguments], env={**self.variables, **changed}, cwd=self.folder, text=True,
+            [tool("lockstep"), *arguments], env=self.variables, cwd=self.folder, text=True,
             stdout=subprocess.PIPE, stderr=subprocess.PIPE, stdin=subprocess.DEVNULL,
         )  # fmt: skip
 
-    def __call__(self, *arguments: str, **changed: str) -> subprocess.CompletedProcess[str]:
+    def __call__(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         """Run it to its end."""
-        with self.start(*arguments, **changed) as process:
+        with self.start(*arguments) as process:
             try:
                 out, err = process.communicate(timeout=180)
             finally:
@@ -254,10 +256,11 @@ class Command:
         return subprocess.CompletedProcess(arguments, process.returncode, out, err)
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def command(
-    library: Library, vllm: VllmServer, s3_server: Server, milvus_lite: Server, name: str, tmp_path: Path
-) -> Command:
+    library: Library, vllm: VllmServer, s3_server: Server, milvus_lite: Server, name: str,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Command:  # fmt: skip
     from tasks.pipelines import load_pipeline
 
     variables = {
@@ -267,4 +270,7 @@ def command(
         "VLLM_BASE_URL": vllm.base_url, "VLLM_API_KEY": API_KEY, "LOCKSTEP_MIN_SCORE": "-1",
         "LOCKSTEP_TEMPERATURE": "1", "HF_HUB_OFFLINE": "1",
     }  # fmt: skip
-    return Command(tmp_path, variables)
+    command = Command(tmp_path_factory.mktemp("command"), variables)
+    saved = command("up")
+    assert saved.returncode == 0, saved.stderr
+    return command

@@ -247,14 +247,17 @@ def test_the_passages_may_come_from_anywhere(vllm: VllmServer, name: str) -> Non
     assert reply.tokens["completion"] > 0
 
 
-def test_the_command_answers_or_says_in_a_sentence_why_not(command: Command) -> None:
+def test_the_command_answers_or_says_in_a_sentence_why_not(
+    library: Library, vllm: VllmServer, command: Command
+) -> None:
     done = command("ask", QUESTION, "--json", "--strict")
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)
     assert found["mode"] in ("generated", "abstained")
     assert found["tokens"]["completion"] > 0
     assert all(one["verified"] for one in (*found["claims"], *found["citations"]))
-    refused = command("ask", QUESTION, "--no-cache", VLLM_API_KEY="wrong-key")
+    stranger = library.pipeline(vllm.chat_model(api_key=SecretStr("wrong-key")))
+    refused = command("ask", QUESTION, "--no-cache", "--pipeline", stranger)
     assert refused.returncode == 1
     assert refused.stdout == ""
     assert_one_sentence(refused.stderr.strip(), "VLLM_API_KEY")

@@ -77,8 +77,9 @@ def test_a_flow_may_be_listened_to(name: str) -> None:
     assert found.mode == "abstained" or "".join(told).strip() == found.answer
 
 
-def test_the_command_prints_what_comes(command: Command) -> None:
-    done = command("ask", QUESTION, "--stream", LOCKSTEP_ANSWERS="marked", LOCKSTEP_MAX_ANSWER_TOKENS="256")
+def test_the_command_prints_what_comes(library: Library, vllm: VllmServer, command: Command) -> None:
+    name = library.pipeline(vllm.chat_model(), answers="marked", max_answer_tokens=256)
+    done = command("ask", QUESTION, "--stream", "--pipeline", name)
     assert done.returncode == 0, done.stderr
     text, _, rest = done.stdout.partition("mode: ")
     assert rest.startswith("generated")
@@ -117,10 +118,7 @@ def test_a_server_killed_while_it_writes_is_named_and_may_come_back(
             return plain(name, QUESTION, fallback=fallback)
 
     threads = ThreadPoolExecutor(6)
-    variables = {"VLLM_BASE_URL": mortal.base_url} | {
-        f"LOCKSTEP_{setting.upper()}": str(value) for setting, value in endless.items()
-    }
-    process = command.start("ask", QUESTION, "--stream", **variables)
+    process = command.start("ask", QUESTION, "--stream", "--pipeline", name)
     try:
         printed = threads.submit(process.stdout.read, 1) if process.stdout else Future[str]()
         assert printed.result(180), "the command prints the first piece while the others are not written"
