@@ -6,6 +6,7 @@ import random
 import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from tenacity import RetryCallState, Retrying, retry_if_exception, stop_after_attempt
@@ -26,9 +27,14 @@ NO_SCHEMA = ("response_format", "json_schema", "json schema", "guided", "structu
 CONNECT_SECONDS = 10.0
 LONGEST_PAUSE = 20.0
 TOKENIZE_SECONDS = 5.0
+LONGEST_TOKEN = 256
+"""Characters, and events of a stream, that no token of a model exceeds: a server that writes on is not listened to."""
 _LIMIT = re.compile(r"(?:maximum context length|max_model_len|context length|context window)\D{0,20}?(\d{2,9})")
 _SECONDS = re.compile(r"\d{1,6}(?:\.\d+)?")
 _NEEDED = re.compile(r"(\d{1,9}) (?:input tokens|prompt tokens|tokens? (?:from|in) the (?:input|messages|prompt))")
+HEARD_OF = 64
+"""Who listens reads the text so far anew each time: it is told after another 64th of it, so that it costs the same a
+character however long an answer is. Of the first 64 characters each is told."""
 
 without_tokenizer: set[tuple[str, str]] = set()
 """Servers and models that were asked in this process how many tokens a text is, and cannot say."""
@@ -219,18 +225,24 @@ class Chat:
         return options
 
     def _stream(self, options: dict[str, Any], heard: Heard) -> Spoken:
-        text, finish, tokens = "", None, dict[str, int]()
+        text, finish, tokens, told = "", None, dict[str, int](), 0
+        longest = LONGEST_TOKEN * self.settings.max_answer_tokens
         options = {**options, "stream": True, "stream_options": {"include_usage": True}}
         with self.client.chat.completions.create(**options) as stream:
-            for event in self._whole(stream):
+            for event in islice(self._whole(stream), longest):
                 tokens = tokens_of(event) or tokens
                 choice = choice_of(event)
                 finish = getattr(choice, "finish_reason", None) or finish
                 if piece := content_of(getattr(choice, "delta", None)):
                     text += piece
+                if len(text) - told > len(text) // HEARD_OF:
+                    told = len(text)
                     heard(said_aloud(text))
+                if len(text) > longest:
+                    finish = "length"
+                    break
         if finish is None:
-            raise self._broken("the stream ended early")
+            raise self._broken("the stream ended early, or has no end")
         return Spoken(said_aloud(text).strip(), finish == "length", tokens)
 
     def _whole(self, stream: Any) -> Iterator[Any]:

@@ -20,6 +20,8 @@ class Say:
     between: float = 0.0
     pings: int = 0
     """Comments sent before the answer, a tenth of a second apart, as proxies do to keep a stream open."""
+    hollow: int = 0
+    """Events without a text before the answer."""
 
 
 def claims(*made: tuple[str, list[tuple[int, str]]], answerable: bool = True) -> str:
@@ -82,6 +84,8 @@ class StubChat:
                 for _ in range(reply.pings):
                     self.wfile.write(b": ping\n\n")
                     time.sleep(0.1)
+                for _ in range(reply.hollow):
+                    self.event({"delta": {"content": ""}, "finish_reason": None})
                 for start in range(0, len(reply.text), 7):
                     self.event({"delta": {"content": reply.text[start : start + 7]}, "finish_reason": None})
                     time.sleep(reply.between)

@@ -14,12 +14,13 @@ from pydantic import SecretStr
 
 from blocks.chat_model import ChatModel
 from blocks.settings import Settings
-from tasks.chat import BrokenOffError, SlowError, TooLongError, without_tokenizer
+from tasks.chat import LONGEST_TOKEN, BrokenOffError, Chat, SlowError, TooLongError, without_tokenizer
 from tasks.cite import check
 from tasks.errors import PartError, TransientError
 from tasks.fit import fewer
 from tasks.generate import CUT_NOTE, MARKED_NOTE, ask_model, with_schema, without_schema
 from tasks.models import Hit
+from tasks.prompt import build
 from tasks.reply import Reply
 from tests.stub_chat import Say, StubChat, claims
 
@@ -382,6 +383,28 @@ def test_a_server_killed_in_mid_stream_is_no_answer(asked: Callable[..., Reply],
         asked(Say(GOOD[:-4], None), tell=lambda *one: told.append(one), retries=3)
     assert len(told) == 1
     assert len(chat.requests) == 1
+
+
+def test_a_server_that_takes_no_notice_of_max_tokens_is_cut_off(asked: Callable[..., Reply]) -> None:
+    endless, told = Say("It says nothing [1]. " * 900), list[str]()
+    reply = asked(endless, answers="marked", max_answer_tokens=64, tell=lambda draft, _: told.append(draft.text))
+    assert CUT_NOTE in reply.notes
+    assert 0 < sum(map(len, told)) <= 64 * LONGEST_TOKEN + 10
+
+
+def test_a_long_answer_is_read_no_oftener_than_it_grows(chat: StubChat) -> None:
+    """Who listens reads all of it each time: read at every token, an answer of 4,000 tokens takes a minute of CPU."""
+    chat.replies, heard = [(200, Say("It says nothing [1]. " * 1_000))], list[int]()
+    with Chat(ChatModel(base_url=chat.url, api_key=SecretStr("key")), Settings()) as open_chat:
+        open_chat.say(build("What?", HITS, "marked"), heard=lambda text: heard.append(len(text)))
+    assert heard[:3] == [7, 14, 21]
+    assert heard[-1] > 20_500
+    assert sum(heard) < 100 * heard[-1]
+
+
+def test_a_stream_that_neither_says_anything_nor_ends_is_left(asked: Callable[..., Reply]) -> None:
+    with pytest.raises(BrokenOffError, match="has no end"):
+        asked(Say(GOOD, hollow=64 * LONGEST_TOKEN), max_answer_tokens=64, tell=lambda *_: None)
 
 
 def test_the_server_counts_the_tokens_of_the_passages(asked: Callable[..., Reply], chat: StubChat) -> None:

@@ -271,6 +271,6 @@ def command(
         "LOCKSTEP_TEMPERATURE": "1", "HF_HUB_OFFLINE": "1",
     }  # fmt: skip
     command = Command(tmp_path_factory.mktemp("command"), variables)
-    saved = command("up")
+    saved = command("sync")  # saves what the variables describe; it is in step already
     assert saved.returncode == 0, saved.stderr
     return command
