@@ -18,6 +18,7 @@ from urllib.parse import urlsplit
 
 from blocks.pymilvus_import import load_pymilvus
 from deployments.environment import plain
+from deployments.processes import running, serving
 from deployments.state import State
 from tasks.address import check_address
 from tasks.errors import PartError
@@ -111,10 +112,10 @@ def _lists_collections(address: str) -> bool:
     return answer.startswith(b"\n\0")
 
 
-def check_prefect(endpoints: Endpoints, _state: State) -> str:
+def check_prefect(endpoints: Endpoints, state: State) -> str:
     """Ask the API whether it is well, and for a flow, with the credentials in force: the first it tells anybody."""
-    _prefect(endpoints, "GET", "/health")
-    _prefect(endpoints, "POST", "/flows/filter", {"limit": 1})
+    _prefect(endpoints, state, "GET", "/health")
+    _prefect(endpoints, state, "POST", "/flows/filter", {"limit": 1})
     return f"UI at {hidden(endpoints.prefect_ui_url)}"
 
 
@@ -127,7 +128,7 @@ def check_worker(endpoints: Endpoints, state: State) -> str:
     born = max(state.born("worker"), state.born("prefect"))
     name = endpoints.worker_name
     filters = {"workers": {"status": {"any_": ["ONLINE"]}}}
-    answer = _prefect(endpoints, "POST", f"/work_pools/{POOL}/workers/filter", filters)
+    answer = _prefect(endpoints, state, "POST", f"/work_pools/{POOL}/workers/filter", filters)
     found = next((row for row in answer.json() if row["name"] == name), None)
     if not found or not found["last_heartbeat_time"]:
         raise PartError("the API has not heard of it yet")
@@ -140,18 +141,18 @@ def check_worker(endpoints: Endpoints, state: State) -> str:
     return f"pool {POOL}"
 
 
-def check_schedule(endpoints: Endpoints, _state: State) -> str:
+def check_schedule(endpoints: Endpoints, state: State) -> str:
     """Ask the API when the next sync is due: a schedule that plans nothing looks like one that has nothing to do."""
     name = endpoints.pipeline
     try:
-        deployment = _prefect(endpoints, "GET", f"/deployments/name/sync/{name}").json()
+        deployment = _prefect(endpoints, state, "GET", f"/deployments/name/sync/{name}").json()
     except PartError as error:
         if "404" in str(error):
             raise PartError(f"sync/{name} is not deployed: run `lockstep up`") from error
         raise
     if deployment["paused"] or not any(schedule["active"] for schedule in deployment["schedules"]):
         return f"paused: sync/{name} runs on events and by hand only"
-    planned = _runs(endpoints, deployment["id"], "SCHEDULED")
+    planned = _runs(endpoints, state, deployment["id"], "SCHEDULED")
     now = parsedate_to_datetime(planned.headers["Date"])
     if not planned.json():
         if (now - datetime.fromisoformat(deployment["updated"])).total_seconds() < PLANNING_SECONDS:
@@ -161,12 +162,12 @@ def check_schedule(endpoints: Endpoints, _state: State) -> str:
     late = (now - due).total_seconds()
     if late < LATE_SECONDS:
         return f"next sync of {name} at {due.astimezone():%H:%M:%S}"
-    if _runs(endpoints, deployment["id"], "RUNNING", "PENDING").json():
+    if _runs(endpoints, state, deployment["id"], "RUNNING", "PENDING").json():
         return f"a sync of {name} is running; the next one waits for it"
     raise PartError(f"a run of sync/{name} is {late:.0f} s late: is a worker of pool {POOL} online?")
 
 
-def _runs(endpoints: Endpoints, deployment: str, *states: str) -> httpx.Response:
+def _runs(endpoints: Endpoints, state: State, deployment: str, *states: str) -> httpx.Response:
     """Return the first run of a deployment, by due time, that is in one of some states."""
     filters = {
         "flow_runs": {"state": {"type": {"any_": states}}},
@@ -174,7 +175,7 @@ def _runs(endpoints: Endpoints, deployment: str, *states: str) -> httpx.Response
         "sort": "EXPECTED_START_TIME_ASC",
         "limit": 1,
     }
-    return _prefect(endpoints, "POST", "/flow_runs/filter", filters)
+    return _prefect(endpoints, state, "POST", "/flow_runs/filter", filters)
 
 
 def check_vllm(endpoints: Endpoints, _state: State) -> str:
@@ -246,7 +247,13 @@ def _ledger(endpoints: Endpoints) -> Iterator[Connection | None]:
         raise PartError(_short(error)) from error
 
 
-def _prefect(endpoints: Endpoints, method: str, path: str, body: dict[str, Any] | None = None) -> httpx.Response:
+def _prefect(
+    endpoints: Endpoints, state: State, method: str, path: str, body: dict[str, Any] | None = None
+) -> httpx.Response:
+    """Ask the API. The embedded one's password goes to the process that `up` started and to no other on its port."""
+    own = state.records.get("prefect")
+    if own and own.url == endpoints.prefect_api_url and not serving(own):
+        raise PartError("it does not listen" if running(own) else "its process is gone: run `lockstep up`")
     headers = {}
     if key := plain(endpoints.prefect_api_key):
         headers["Authorization"] = f"Bearer {key}"

@@ -56,6 +56,18 @@ def running(record: Record | None) -> psutil.Process | None:
         return None
 
 
+def serving(record: Record | None) -> bool:
+    """Tell whether the process of ``record`` is what listens on its port: else whoever else does hears a password."""
+    process = running(record)
+    if process is None or record is None:
+        return False
+    with suppress(psutil.Error):
+        return any(
+            one.status == psutil.CONN_LISTEN and one.laddr.port == record.port for one in process.net_connections("tcp")
+        )
+    return False
+
+
 def stop(processes: Iterable[psutil.Process], strays: Iterable[psutil.Process]) -> None:
     """Stop ``processes`` with all their children, and ``strays``: SIGTERM, and SIGKILL after 10 s.
 

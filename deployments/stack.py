@@ -180,6 +180,8 @@ def endpoints(env: Environment) -> Endpoints:
     missing = [name for name in ours if not processes.running(state.records.get(name))]
     if missing and missing == ours:
         raise MisuseError("nothing is running: run `lockstep up` first")
+    if PREFECT.name in ours and not missing and not processes.serving(state.records.get(PREFECT.name)):
+        missing = [PREFECT.name]
     if missing:
         raise PartError(f"not running: {', '.join(missing)}. `lockstep up` starts what is gone.")
     return resolve(env, state)
