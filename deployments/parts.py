@@ -27,6 +27,7 @@ from deployments.environment import Environment, prefect_auth, prefect_environme
 from deployments.prefect_server import opening
 from deployments.state import State
 from tasks.errors import MisuseError
+from tasks.shown import keep_secrets
 
 # Flow runs inherit it from the worker: how `down` finds those that outlived a worker which was killed.
 WORKER_MARK = "_LOCKSTEP_WORKER"
@@ -60,6 +61,9 @@ class Endpoints:
     prefect_auth_string: SecretStr | None
     worker_name: str
     pipeline: str
+
+    def __post_init__(self) -> None:
+        keep_secrets(self)  # who holds them shows them nowhere
 
 
 @dataclass(frozen=True)

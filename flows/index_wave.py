@@ -21,7 +21,7 @@ from tasks.embed import embed
 from tasks.models import ObjectRef
 from tasks.parse import parse
 from tasks.prune import delete, prune, record
-from tasks.shown import one_line
+from tasks.shown import inert
 from tasks.upsert import upsert
 
 if TYPE_CHECKING:
@@ -87,7 +87,7 @@ def index_wave(stage: Stage, number: int, objects: str, work: Wave) -> None:  # 
     for outcome in found:
         work.done.add(stage, outcome)
         for failure in outcome.failures:
-            get_run_logger().warning("cannot index '%s': %s", one_line(failure.ref.key), one_line(failure.reason))
+            get_run_logger().warning("cannot index '%s': %s", inert(failure.ref.key), inert(failure.reason))
 
 
 def run_wave(stage: Stage, number: int, work: Wave) -> None:

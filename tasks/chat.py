@@ -13,6 +13,7 @@ from tenacity import RetryCallState, Retrying, retry_if_exception, stop_after_at
 
 from tasks.address import check_address
 from tasks.errors import PartError, TransientError
+from tasks.shown import keep_secrets
 from tasks.spoken import Spoken, choice_of, content_of, first_model, said_aloud, short, tokens_of, whole
 
 if TYPE_CHECKING:
@@ -130,6 +131,7 @@ class Chat:
         import openai
 
         self.block, self.settings = block, settings
+        keep_secrets(block)
         check_address(block.base_url, "Chat model", "VLLM_BASE_URL")
         with translated(block):
             self.client: OpenAI = block.get_client().with_options(

@@ -9,6 +9,7 @@ from blocks.embedder import Embedder
 from blocks.pipeline import Pipeline
 from tasks.errors import ChangedError, MisuseError
 from tasks.logs import clean_logs
+from tasks.shown import keep_secrets
 from tasks.tenants import check_prefix
 
 PLACE = {"source": ("bucket", "prefix", "endpoint_url"), "store": ("uri", "database"), "ledger": ("url",)}
@@ -28,6 +29,7 @@ def load_pipeline(name: str) -> Pipeline:
             f"there is no pipeline '{name}': `lockstep up` saves the one that the environment describes, and the "
             "Prefect UI shows the others under Blocks."
         ) from error
+    keep_secrets(loaded)
     check_prefix(loaded.settings.tenants, loaded.source.prefix)
     return loaded
 

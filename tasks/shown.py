@@ -46,13 +46,35 @@ _OBEYED = re.compile(
     "[\x00-\x08\x0e-\x1f\x7f-\x84\x86-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]"
 )
 _UNSAFE_IN_JSON = re.compile("[\x7f-\x9f\u2028\u2029\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+_SHORTEST = 8
+_kept: set[str] = set()
 _BREAK = "\u200b"
 """Stands where an address would become a link: without width, nothing to see."""
-_ADDRESS = re.compile(r"(?i)(?<=:)(?=//)|(?<=www)(?=\.)|(?=@[\w-]+\.)")
+_ADDRESS = re.compile(r"(?i)(?<=:)(?=//)|(?<=www)(?=\.)|(?=@[\\\w-]+\.)")
+
+
+def keep_secrets(of: object) -> None:
+    """From now on hide the secrets of a block wherever they stand: a server may repeat the key that it refuses.
+
+    Those of its blocks as well. What is shorter than 8 characters, or letters alone, may be a word of a message, and an
+    address is shown without its password: these are hidden by what stands around them.
+    """
+    for name, value in vars(of).items():
+        if hasattr(type(value), "model_fields"):
+            keep_secrets(value)
+        elif hasattr(value, "get_secret_value") or (isinstance(value, str) and name.endswith("token")):
+            secret = str(value.get_secret_value() if hasattr(value, "get_secret_value") else value)
+            if len(secret) >= _SHORTEST and not secret.isalpha() and "://" not in secret:
+                _kept.add(secret)
 
 
 def hidden(text: str) -> str:
-    """Return a text without the passwords that stand in its addresses, settings and headers; twice is as once."""
+    """Return a text without secrets that are known, and without passwords in its addresses, settings and headers.
+
+    Twice is as once.
+    """
+    for secret in tuple(_kept):
+        text = text.replace(secret, _STARS)
     for pattern in _SECRETS:
         text = pattern.sub(rf"\g<1>{_STARS}", text)
     return text
@@ -71,6 +93,11 @@ def one_line(text: str) -> str:
 def unlinked(text: str) -> str:
     """Return a text whose addresses nothing takes for links, though it looks the same."""
     return _ADDRESS.sub(_BREAK, text)
+
+
+def inert(text: str) -> str:
+    """Return what others say as it is logged: in one line, and no log view makes a link of it."""
+    return unlinked(one_line(text))
 
 
 def escaped_json(text: str) -> str:

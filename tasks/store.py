@@ -20,6 +20,7 @@ from tasks.milvus_errors import translated
 from tasks.models import Hit
 from tasks.schema import Abilities, abilities, fields, generation_number, indexes
 from tasks.searches import OUTPUT, SEARCHES, Query
+from tasks.shown import keep_secrets
 from tasks.source import Source, from_row
 
 if TYPE_CHECKING:
@@ -47,6 +48,7 @@ class Store:
     def __init__(self, block: MilvusStore, alias: str) -> None:
         """Connect. Raises ``TransientError`` when the server does not answer, ``PartError`` when it refuses."""
         self.block = block
+        keep_secrets(block)
         self.alias = alias
         self._writing = threading.Lock()
         self._loaded: set[str] = set()

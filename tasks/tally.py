@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from tasks.errors import OutageError
+from tasks.shown import inert
 
 if TYPE_CHECKING:
     from blocks.settings import Settings
@@ -37,7 +38,7 @@ class Tally:
         self.moved_on += outcome.moved_on
         self.failed += len(outcome.suspicious)
         for failure in outcome.suspicious[:1]:
-            self.reason = self.reason or f"'{failure.ref.key}': {failure.reason}"
+            self.reason = self.reason or inert(f"'{failure.ref.key}': {failure.reason}")
         room = CHANGES_KEPT - len(self.changes)
         self.changes += [(stage, key, chunks) for key, chunks in outcome.done[:room]]
 

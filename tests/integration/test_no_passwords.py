@@ -34,7 +34,9 @@ from tasks.store import Store
 from tests.conftest import free_port
 from tests.stub_chat import StubChat
 
-SECRET = "geheim-7xq"
+SECRET = "geheimnis"
+"""Of letters alone: what hides it is what stands around it."""
+KEY = "sk-geheim-7xq9"
 PASSWORDS = [f"u:{SECRET}@", f"u:{SECRET}#x@", f"u:{SECRET}/x@", f"{SECRET}@", f"u:'{SECRET}\"@"]
 
 
@@ -130,6 +132,21 @@ def test_a_chat_model_that_refuses(status: int, chat: StubChat, logged: Callable
     url = chat.url.replace("http://", f"http://u:{SECRET}@")
     block = ChatModel(base_url=url, api_key=SecretStr(SECRET), model="m", timeout_seconds=5, max_retries=0)
     told(lambda: Chat(block, Settings()).say(Prompt((), ())), logged)
+
+
+@pytest.mark.parametrize("status", [400, 401, 403, 422, 429, 500, 200])
+@pytest.mark.parametrize(
+    "words",
+    ["Incorrect API key provided: {}", "Invalid token '{}'", "x-api-key: {}", "'Bearer {}'", '{{"seen": "{}"}}'],
+)
+def test_a_chat_model_that_repeats_the_key(
+    status: int, words: str, chat: StubChat, logged: Callable[[Exception], str]
+) -> None:
+    said = words.format(KEY)
+    chat.replies = [(status, {"error": {"message": said}} if status != 200 else said.encode())]
+    block = ChatModel(base_url=chat.url, api_key=SecretStr(KEY), model="m", timeout_seconds=5, max_retries=0)
+    assert KEY not in told(lambda: Chat(block, Settings()).say(Prompt((), ())), logged)
+    assert KEY not in logged(Exception(said))
 
 
 @pytest.mark.parametrize("password", [*PASSWORDS, "query"])

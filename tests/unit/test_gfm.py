@@ -137,6 +137,7 @@ HOSTILE = [
     "www.elsewhere.example WWW.elsewhere.example/x",
     "a@elsewhere.example, mailto:a@elsewhere.example xmpp:a@elsewhere.example/x",
     "ftp://elsewhere.example/x",
+    "eve@_elsewhere.example a@b_.com xmpp:a@b_.com/x mailto:a@b-_c.com",
     "<https://elsewhere.example> <a@elsewhere.example>",
     "<img src=https://elsewhere.example/x> <script>alert(1)</script>",
     "<!-- comment --> <?php ?> <![CDATA[x]]> <!DOCTYPE x>",

@@ -8,9 +8,15 @@ import unicodedata
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from prefect_aws import AwsCredentials
+from pydantic import SecretStr
 
+from blocks.chat_model import ChatModel
+from blocks.ledger import Ledger
+from blocks.milvus_store import MilvusStore
+from blocks.s3_source import S3Source
 from tasks.errors import GateError, InconsistentError, LockstepError, PartError
-from tasks.shown import escaped_json, hidden, one_line, unlinked, visible
+from tasks.shown import escaped_json, hidden, keep_secrets, one_line, unlinked, visible
 
 SECRET = "geheim-7"
 
@@ -51,6 +57,17 @@ SECRET = "geheim-7"
 def test_passwords_are_hidden_in_every_form(text: str, expected: str) -> None:
     assert hidden(text) == expected
     assert hidden(expected) == expected
+
+
+def test_the_secrets_of_a_block_are_hidden_wherever_they_stand(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tasks.shown._kept", set())
+    keys = AwsCredentials(aws_secret_access_key=SecretStr("wJal/rXUtnFEMI+K7"), aws_session_token="IQoJb3JpZ2luX2VjE9")
+    keep_secrets(S3Source(bucket="documents", credentials=keys))
+    keep_secrets(ChatModel(base_url="http://h/v1", api_key=SecretStr("sk-geheim-7xq9")))
+    keep_secrets(MilvusStore(uri="http://h", token=SecretStr("password")))
+    keep_secrets(Ledger(url=SecretStr("sqlite:////var/lib/ledger1.db")))
+    said = "no: wJal/rXUtnFEMI+K7, (IQoJb3JpZ2luX2VjE9) sk-geheim-7xq9? The password of sqlite:////var/lib/ledger1.db"
+    assert hidden(said) == "no: ***, (***) ***? The password of sqlite:////var/lib/ledger1.db"
 
 
 @pytest.mark.parametrize(
