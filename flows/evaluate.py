@@ -22,6 +22,7 @@ from tasks.pipelines import load_pipeline
 from tasks.quality_report import evaluation_markdown
 from tasks.report import words
 from tasks.retrieve import resolve
+from tasks.source import check_asked
 from tasks.swap import numbered
 from tasks.tools import Tools, connect
 
@@ -50,7 +51,8 @@ def evaluate(
     """Ask the golden questions (a file, or s3://bucket/key) of a generation, and of another, or in another mode.
 
     The live generation, the pipeline's mode and the pipeline's golden questions by default. Raises ``MisuseError``
-    for questions that cannot be read, that name keys which are not indexed, and for a mode the server has not.
+    for questions that cannot be read, that name keys which are not indexed, and for a mode the server has not,
+    ``SourceError`` for a generation that another ledger keeps.
     """
     block = load_pipeline(pipeline)
     where = golden or block.settings.golden
@@ -62,6 +64,7 @@ def evaluate(
         other = named(tools, against_generation) if against_generation else collection
         questions = given
         for one in {collection, other}:
+            check_asked(block, one, tools.store.source_of(one), {one: tools.ledger.source(one)})
             questions = known(tools, one, questions, where, ignore_missing)
         compared = other != collection or against_mode is not None
         tools.progress.planned(len(questions) * (2 if compared else 1))

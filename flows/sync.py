@@ -12,7 +12,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import asdict
 from functools import partial
 from typing import Any, cast
@@ -35,11 +35,12 @@ from tasks.generations import add_cost
 from tasks.judge import judge
 from tasks.models import SyncReport
 from tasks.pipelines import load_pipeline, still_saved
-from tasks.plan import Plan, plan
+from tasks.plan import Plan, check_moved, plan
 from tasks.progress import Silent
 from tasks.report import deletions_markdown, failures_markdown, sync_markdown
 from tasks.retries import patiently
 from tasks.settle import MANY, settle
+from tasks.shown import inert
 from tasks.source import check_source
 from tasks.swap import nothing_answers, publish
 from tasks.tally import Tally
@@ -89,7 +90,9 @@ def sync(
             todo = planned(pipeline, tools, collection)
             rename_run(f"sync {collection}: {todo}")
             if todo.left_out:
-                get_run_logger().warning("%s objects are left out: %s", f"{todo.left_out:,}", "; ".join(todo.named))
+                get_run_logger().warning(
+                    "%s objects are left out: %s", f"{todo.left_out:,}", inert("; ".join(todo.named))
+                )
             tools.progress.planned(todo.todo)
             done = Tally(todo.new + todo.changed)
             try:
@@ -161,7 +164,8 @@ def catch_up(tools: Tools, collection: str, done: Tally, described: str, *, alon
     try:
         work_off(tools, collection, "renamed", done)
     except Exception:
-        delete()
+        with suppress(DeletionError):
+            delete()
         raise
     delete()
     work_off(tools, collection, "written", done)
@@ -210,7 +214,12 @@ def delete_gone(tools: Tools, collection: str) -> int:
 
 
 def work_off(tools: Tools, collection: str, stage: Stage, done: Tally) -> None:
-    """Do the work that the ledger has recorded for a stage, wave by wave, and add it to the tally."""
+    """Do the work that the ledger has recorded for a stage, wave by wave, and add it to the tally.
+
+    Raises ``DeletionError`` before it deletes many objects whose bytes are not yet indexed where they were moved to.
+    """
+    if stage == "deleted":
+        check_moved(tools, collection)
     batches = batched(recorded(tools.ledger, collection, stage), tools.settings)
     for number, wave in enumerate(waves(batches, tools.settings), start=1):
         with without_heartbeat():

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 from botocore.exceptions import ClientError
 
 from tasks.errors import TransientError, WithheldError
-from tasks.listing import etag_of
-from tasks.models import Fetched, ObjectRef
+from tasks.listing import version_of
+from tasks.models import WRITTEN, Fetched, ObjectRef
 from tasks.s3_errors import CHANGED, MovedOnError, translated
 
 if TYPE_CHECKING:
@@ -23,13 +23,13 @@ WEAK = "W/"
 
 
 def _get(client: S3Client, source: S3Source, ref: ObjectRef) -> Any:
-    if not ref.etag.startswith(WEAK):
+    if not ref.etag.startswith((WEAK, WRITTEN)):
         try:
             return client.get_object(Bucket=source.bucket, Key=ref.key, IfMatch=f'"{ref.etag}"')
         except ClientError as error:
             if str(error.response.get("Error", {}).get("Code", "")) not in CHANGED:
                 raise
-    # Another version, or a weak ETag, which never matches: the answer's own tells.
+    # Another version, or a weak ETag or none, which never matches: the answer's own tells.
     return client.get_object(Bucket=source.bucket, Key=ref.key)
 
 
@@ -44,7 +44,7 @@ def fetch(client: S3Client, source: S3Source, ref: ObjectRef, spool: Path) -> Fe
     with translated(source, one_object=True):
         answer = _get(client, source, ref)
         # What compresses or forwards answers may weaken an ETag on its way: it still names the version.
-        if etag_of(answer["ETag"]).removeprefix(WEAK) != ref.etag.removeprefix(WEAK):
+        if version_of(answer).removeprefix(WEAK) != ref.etag.removeprefix(WEAK):
             raise MovedOnError(f"'{ref.key}' changed while it was being read")
         path = spool / uuid.uuid4().hex
         with path.open("wb") as file:

@@ -13,6 +13,7 @@ from tasks.generation import follow_alias
 from tasks.generations import Generation, forget_generation, generations
 from tasks.ledger import now
 from tasks.retries import RETRIED
+from tasks.source import check_source
 
 if TYPE_CHECKING:
     from blocks.settings import Settings
@@ -40,13 +41,20 @@ def to_drop(known: Sequence[Generation], live: str | None, settings: Settings, a
 
 @task(name="collect garbage", task_run_name="drop old generations of {alias}", **RETRIED)
 def collect(tools: Tools, alias: str) -> list[str]:
-    """Drop what :func:`to_drop` says; returns the collections. A run that dies is finished by the next."""
+    """Drop what :func:`to_drop` says; returns the collections. A run that dies is finished by the next.
+
+    Raises ``SourceError`` before it drops what is another bucket's or another ledger's: the address of Milvus may be
+    another one since.
+    """
     dropped: list[str] = []
+    if now_live := tools.store.live():
+        check_source(tools, now_live)
     live = follow_alias(tools)
     going = canary_of(tools.ledger, alias)
     for one in to_drop(generations(tools.ledger, alias), live, tools.settings, now()):
         if going and going.collection == one.collection:  # it answers a share of the questions
             continue
+        check_source(tools, one.collection)
         tools.store.drop(one.collection)
         between("collection dropped")
         forget_generation(tools.ledger, one.collection)

@@ -59,12 +59,12 @@ def set_back(tools: Tools, say: Callable[[str], None]) -> str | None:
     last = next((one for one in known if one.settled and store.exists(one.collection)), None)
     if last is None:
         return None
+    check_source(tools, last.collection)
     held, recorded = store.count(last.collection), tools.ledger.totals(last.collection)["chunks"]
     if held != recorded or last.ingredients != ingredients(tools.pipeline):
         why = "has other settings" if held == recorded else f"has {held:,} chunks where the ledger says {recorded:,}"
         say(f"the alias '{store.alias}' is gone; {last.collection} {why}, so another one is built")
         return None
-    check_source(tools, last.collection)
     store.point_alias(last.collection)
     between("alias moved")
     say(f"the alias '{store.alias}' was gone: it points at {last.collection} again, which is whole")

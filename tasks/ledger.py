@@ -273,6 +273,25 @@ class Ledger:
         with self.transaction() as connection:
             return int(connection.execute(query).scalar_one())
 
+    def not_arrived(self, collection: str) -> tuple[list[str], int]:
+        """Return the keys that are to be deleted while their bytes wait under another one, and how many objects answer.
+
+        The number has those that are to be deleted in it.
+        """
+        other = OBJECTS.alias()
+        same = sa.and_(other.c.collection == collection, other.c.etag == OBJECTS.c.indexed_etag)
+        there = sa.and_(same, other.c.state == "indexed")
+        waits = sa.and_(same, other.c.state.in_(["pending", "quarantined"]))
+        query = (
+            sa.select(OBJECTS.c.key)
+            .where(OBJECTS.c.collection == collection, OBJECTS.c.state == "deleting")
+            .where(sa.exists().where(waits), ~sa.exists().where(there))
+            .order_by(OBJECTS.c.key)
+        )
+        with self.transaction() as connection:
+            going = list(connection.execute(query).scalars())
+        return going, self.answering(collection) + self.totals(collection).get("deleting", 0)
+
     def state(self, collection: str) -> str:
         """Return what differs after every sync that changed anything: how many rows, and when one was written last."""
         columns = (sa.func.count(), sa.func.max(OBJECTS.c.updated_at), sa.func.sum(OBJECTS.c.chunks))

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from tasks.models import Chunk, ObjectRef
 
 ETAG_CHARACTERS = 255
+LARGEST = 2**63 - 1
 NAMED = 10
 
 
@@ -33,6 +34,8 @@ def unkeepable(ref: ObjectRef) -> str | None:
         return f"its key has {size:,} bytes, more than {KEY_BYTES:,}"
     if len(ref.etag) > ETAG_CHARACTERS:
         return f"its ETag has {len(ref.etag):,} characters, more than {ETAG_CHARACTERS}"
+    if ref.size > LARGEST:
+        return f"its size is {ref.size:,} bytes"
     return None
 
 

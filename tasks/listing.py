@@ -11,7 +11,7 @@ from urllib.parse import unquote
 
 from tasks.errors import PartError, TransientError
 from tasks.limits import LeftOut
-from tasks.models import ObjectRef
+from tasks.models import WRITTEN, ObjectRef
 from tasks.s3_errors import MovedOnError, translated, where
 from tasks.source import still_named
 
@@ -39,11 +39,20 @@ def etag_of(said: str) -> str:
     return weak + said.removeprefix(weak).strip('"')
 
 
+def version_of(said: Mapping[str, Any]) -> str:
+    """Return what tells an object's version, of an entry of a listing or of an answer: its ETag without quotes.
+
+    A server without ETags (rclone over a store that has no checksums) tells versions by when they were written, which
+    an answer says in seconds.
+    """
+    return etag_of(said["ETag"]) or f"{WRITTEN}{int(said['LastModified'].timestamp())}"
+
+
 def to_ref(listed: Any) -> ObjectRef:
     """Return the reference of one entry of a listing; servers differ in whether they quote ETags."""
     return ObjectRef(
         key=listed["Key"],
-        etag=etag_of(listed["ETag"]),
+        etag=version_of(listed),
         size=listed["Size"],
         last_modified=int(listed["LastModified"].timestamp() * 1000),
     )
@@ -65,6 +74,8 @@ def pages(client: S3Client, source: S3Source, left_out: LeftOut | None = None) -
         readable(source)  # what was hidden while it was listed
     except MovedOnError as error:
         raise PartError(strange) from error
+    except ValueError as error:  # what the client cannot read of an answer
+        raise TransientError(f"{strange} ({error})") from error
 
 
 def _pages(client: S3Client, source: S3Source, strange: str) -> Iterator[list[ObjectRef]]:
@@ -78,8 +89,8 @@ def _pages(client: S3Client, source: S3Source, strange: str) -> Iterator[list[Ob
             if wrong := wrong_page(page, before, source.prefix):
                 raise TransientError(f"S3: the listing of {where(source)} cannot be trusted: {wrong}. {WHOLE}")
             before = page
-            refs = (to_ref(entry) for entry in page.get("Contents", []))
-            yield [ref for ref in refs if selected(ref.key, source.include, source.exclude)]
+            entries = page.get("Contents", [])
+            yield [to_ref(entry) for entry in entries if selected(entry["Key"], source.include, source.exclude)]
         if wrong := not_the_last(before or {}):
             raise TransientError(f"S3: the listing of {where(source)} broke off: {wrong}. {WHOLE}")
 
@@ -94,6 +105,10 @@ def wrong_page(page: Mapping[str, Any], before: Mapping[str, Any] | None, prefix
     echoed = page.get("Prefix") or ""
     if not keys and prefix not in (echoed, unquote(echoed)):
         return f"it is of the prefix '{echoed}', not of '{prefix}'"
+    for entry in page.get("Contents", []):
+        lacks = [name for name in ("ETag", "LastModified", "Size") if name not in entry]
+        if lacks and not entry["Key"].endswith("/"):
+            return f"it says no {lacks[0]} of '{entry['Key']}'"
     if keys and before and keys == [entry["Key"] for entry in before.get("Contents", [])]:
         return f"the page up to '{keys[-1]}' came twice"
     return ""

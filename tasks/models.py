@@ -18,6 +18,10 @@ Action = Literal["new", "changed"]
 Mode = Literal["generated", "extractive", "abstained"]
 
 
+WRITTEN = "written-"
+"""Begins the version of an object that has no ETag: the second that it was written in follows."""
+
+
 @dataclass(frozen=True, slots=True)
 class ObjectRef:
     """A version of a key in the bucket, as listed. ``size`` in bytes, ``last_modified`` in ms since 1970."""

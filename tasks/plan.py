@@ -11,14 +11,16 @@ import pandas as pd
 from prefect import task
 
 from tasks.between import between
-from tasks.brake import Loss, stop
+from tasks.brake import Loss, stop, unasked
+from tasks.errors import DeletionError
 from tasks.failures import retry_withheld
 from tasks.ledger import now
 from tasks.limits import LeftOut
 from tasks.listing import pages
 from tasks.models import ObjectRef
-from tasks.retries import RETRIED
-from tasks.seen import seen_keys
+from tasks.retries import RETRIED, patiently
+from tasks.s3_errors import where
+from tasks.seen import KEYS_NAMED, seen_keys
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -106,6 +108,27 @@ def make_plan(
             between("deletions recorded")
             deleted += len(keys)
     return Plan(counts["new"], counts["changed"], deleted, counts["unchanged"])
+
+
+@patiently
+def check_moved(tools: Tools, collection: str) -> None:
+    """Raise ``DeletionError`` when many objects are to go that were moved, and not read where they are now.
+
+    A listing may name keys that nobody can read: what it says was moved would be deleted, and come back nowhere.
+    """
+    if tools.consent.allow_deletions:
+        return
+    going, held = tools.ledger.not_arrived(collection)
+    loss = Loss(held, len(going), held, tuple(going[:KEYS_NAMED]))
+    if loss.lost > unasked(held, tools.settings):
+        raise DeletionError(
+            f"{loss.lost:,} of the {held:,} objects that {collection} holds were moved to other keys, says the listing "
+            f"of {where(tools.source)}, but cannot be read there: too many to delete them unasked "
+            f"(max_deleted_share {tools.settings.max_deleted_share:g}). Nothing was deleted, and they go on answering. "
+            "Mend what keeps the new keys from being read; or say once that they are meant to go: "
+            "`lockstep sync --allow-deletions`, or the flow's parameter allow_deletions.",
+            loss,
+        )
 
 
 @task(task_run_name="plan {collection}", **RETRIED)

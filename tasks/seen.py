@@ -10,6 +10,7 @@ import sqlalchemy as sa
 
 from tasks.brake import Loss
 from tasks.ledger_tables import BYTEWISE, OBJECTS
+from tasks.models import WRITTEN
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
@@ -22,6 +23,7 @@ LISTED = sa.Table(
     sa.MetaData(),
     sa.Column("key", BYTEWISE, primary_key=True),
     sa.Column("etag", sa.String(255)),
+    sa.Column("size", sa.BigInteger),
     prefixes=["TEMPORARY"],
 )
 KEYS_AT_ONCE = 10_000
@@ -39,13 +41,15 @@ class Seen:
         """Note that these objects were listed."""
         if refs:
             with self._connection.begin():
-                self._connection.execute(self._insert, [{"key": ref.key, "etag": ref.etag} for ref in refs])
+                self._connection.execute(
+                    self._insert, [{"key": ref.key, "etag": ref.etag, "size": ref.size} for ref in refs]
+                )
 
     def loss(self, collection: str) -> Loss:
         """Count the objects that the generation answers from, and those of them that the listing had not.
 
-        Those whose very bytes were listed under another key do not count: they were moved. Nor do deletions that an
-        earlier run recorded.
+        Those whose very bytes were listed under another key do not count, each of these for one: they were moved. Nor
+        do deletions that an earlier run recorded.
         """
         if self._connection.dialect.name == "postgresql":  # it knows nothing of a table that was just filled
             with self._connection.begin():
@@ -61,10 +65,21 @@ class Seen:
             held, lost = self._count(OBJECTS, *answers), self._count(OBJECTS, *gone)
             if lost:
                 self._connection.execute(sa.text(f"create index ix_{LISTED.name} on {LISTED.name} (etag)"))
-                gone.append(~sa.exists().where(LISTED.c.etag == OBJECTS.c.indexed_etag))
-                lost = self._count(OBJECTS, *gone)
-            some = sa.select(OBJECTS.c.key).where(*gone).order_by(OBJECTS.c.key).limit(KEYS_NAMED)
+                lost -= self._moved(gone)
+            there = sa.exists().where(LISTED.c.etag == OBJECTS.c.indexed_etag)
+            some = sa.select(OBJECTS.c.key).where(*gone).order_by(there, OBJECTS.c.key).limit(min(lost, KEYS_NAMED))
             return Loss(held, lost, self._count(LISTED), tuple(self._connection.execute(some).scalars()))
+
+    def _moved(self, gone: Sequence[sa.ColumnElement[bool]]) -> int:
+        """Count what is gone and listed under another key. What says when it was written says nothing of bytes."""
+        lost, number = OBJECTS.c.indexed_etag, sa.func.count().label("number")
+        of_gone = sa.select(lost, OBJECTS.c.size, number).where(*gone, lost.not_like(f"{WRITTEN}%"))
+        left = of_gone.group_by(lost, OBJECTS.c.size).subquery()
+        listed = sa.select(LISTED.c.etag, LISTED.c.size, number).group_by(LISTED.c.etag, LISTED.c.size).subquery()
+        same = sa.and_(left.c.indexed_etag == listed.c.etag, left.c.size == listed.c.size)
+        fewer = sa.case((left.c.number < listed.c.number, left.c.number), else_=listed.c.number)
+        query = sa.select(sa.func.coalesce(sa.func.sum(fewer), 0)).select_from(left.join(listed, same))
+        return int(self._connection.execute(query).scalar_one())
 
     def _count(self, table: sa.Table, *chosen: sa.ColumnElement[bool]) -> int:
         query = sa.select(sa.func.count()).select_from(table).where(*chosen)

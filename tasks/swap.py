@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from prefect import task
 
 from tasks.between import between
+from tasks.brake import Loss, stop
 from tasks.canary import canary_of
 from tasks.errors import FingerprintError, MisuseError
 from tasks.fingerprint import as_built, check, differences, ingredients
@@ -114,16 +115,27 @@ def swap(tools: Tools, collection: str) -> None:
 def publish(tools: Tools, collection: str, say: Callable[[str], None]) -> None:
     """Let queries come to the first generation, now that it holds what the bucket holds.
 
-    Raises ``FingerprintError`` when another first sync, with other settings, was done before.
+    Raises ``FingerprintError`` when another first sync, with other settings, was done before, ``DeletionError`` when it
+    holds so much less than the generation that answered before the alias was gone as is not deleted unasked.
     """
     with tools.writing(tools.store.alias, "a first sync", tools.settings.wait_for_writer_seconds, say):
         live = tools.store.live()
         if live is None:
+            check_size(tools, collection)
             mark_ready(tools.ledger, collection)
             move_alias(tools, collection)
         elif live != collection:
             check_source(tools, live)
             check(live, tools.ledger.ingredients(live) or {}, ingredients(tools.pipeline))
+
+
+def check_size(tools: Tools, collection: str) -> None:
+    """Raise ``DeletionError`` when objects that answered would be missing, more than go unasked: a wrong listing."""
+    known = generations(tools.ledger, tools.store.alias)
+    last = next((one.collection for one in known if one.settled and one.collection != collection), None)
+    if last and not tools.consent.allow_deletions:
+        before, now = tools.ledger.answering(last), tools.ledger.answering(collection)
+        stop(last, Loss(before, max(before - now, 0), now), tools.pipeline.source, tools.settings)
 
 
 def move_alias(tools: Tools, collection: str) -> None:

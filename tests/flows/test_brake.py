@@ -15,7 +15,9 @@ from flows.sync import sync
 from tasks.errors import DeletionError, GateError
 from tasks.generations import generations
 from tasks.ledger import Ledger
+from tasks.models import ObjectRef
 from tasks.pipelines import load_pipeline
+from tasks.s3_errors import MovedOnError
 from tasks.store import Store
 from tests.conftest import Bucket
 
@@ -76,6 +78,52 @@ def test_a_folder_that_was_renamed_is_not_held_for_lost(make_pipeline: Callable[
     empty(bucket)
     report = sync(name)
     assert (report.new, report.deleted, report.chunks_embedded) == (6, 6, 0)
+
+
+@pytest.mark.parametrize("why", ["cannot be read", "unsuitable"])
+def test_what_was_renamed_to_where_nobody_can_read_it_is_held_for_lost(
+    make_pipeline: Callable[..., str], bucket: Bucket, monkeypatch: pytest.MonkeyPatch, why: str
+) -> None:
+    fill(bucket)
+    name = make_pipeline()
+    sync(name)
+    before = held(name)
+
+    def moved_on(_client: object, _source: object, ref: ObjectRef, _spool: object) -> None:
+        raise MovedOnError(f"'{ref.key}' changed while it was being read")
+
+    empty(bucket)
+    for topic in TOPICS:  # the same bytes
+        text = f"# The {topic}\n\nThe {topic} is a tree of its own kind.\n"
+        bucket.put(f"guides/{topic}.md" + (".exe" if why == "unsuitable" else "%2F"), text)
+    with monkeypatch.context() as broken:
+        if why == "cannot be read":
+            broken.setattr("tasks.parse.fetch", moved_on)
+        with pytest.raises(DeletionError, match=r"6 of the 6 objects .* were moved"):
+            sync(name)
+        assert held(name) == before
+        with pytest.raises(DeletionError):
+            sync(name)
+    assert held(name) == before
+    fill(bucket)
+    sync(name)
+    assert held(name) >= before
+
+
+def test_what_is_moved_is_not_deleted_by_a_sync_that_is_refused(
+    make_pipeline: Callable[..., str], bucket: Bucket
+) -> None:
+    fill(bucket)
+    name = make_pipeline()
+    sync(name)
+    before = held(name)
+    fill(bucket, "manuals")
+    empty(bucket)
+    with pytest.raises(DeletionError, match="were moved"):
+        sync(name, Settings(chunk_tokens=64))
+    assert held(name) == before
+    assert sync(name).chunks_embedded == 0
+    assert held(name) == {key.replace("guides", "manuals") for key in before}
 
 
 def test_a_run_that_was_allowed_and_died_is_finished_without_asking_again(

@@ -13,7 +13,7 @@ from flows.rebuild import rebuild
 from flows.rollback import rollback
 from flows.sync import sync
 from tasks.canary import Canary, begin_canary
-from tasks.errors import FingerprintError, OutageError, PermanentError
+from tasks.errors import DeletionError, FingerprintError, OutageError, PermanentError, SourceError
 from tasks.fingerprint import PARSER
 from tasks.ledger import Ledger, now
 from tasks.pipelines import load_pipeline
@@ -151,6 +151,27 @@ def test_over_anything_else_the_next_generation_is_built_with_the_vectors_that_a
     assert (report.collection, report.chunks_embedded, report.chunks_reused) == (f"{name}_g0002", lost, 6 - lost)
     assert held(name, 2) == KEYS
     assert audit(name).consistent
+
+
+def test_over_half_a_generation_a_wrong_bucket_does_not_answer(
+    name: str, make_pipeline: Callable[..., str], bucket: Bucket
+) -> None:
+    store = store_of(name)
+    store.delete(f"{name}_g0001", store.ids_of(f"{name}_g0001", ["pumps/0.md"]))
+    without_alias(name)
+    make_pipeline(source={"prefix": "gudies/"})
+    with pytest.raises(SourceError):
+        sync(name)
+    make_pipeline(source={"prefix": ""})
+    for key in KEYS:
+        bucket.delete(key)
+    with pytest.raises(DeletionError, match="6 of the 6 objects"):
+        sync(name)
+    assert store_of(name).live() is None
+    for key in KEYS:
+        bucket.put(key, text(key))
+    assert sync(name).collection == f"{name}_g0002"
+    assert held(name, 2) == KEYS
 
 
 def test_a_first_generation_that_was_begun_is_gone_on_with_and_not_let_answer_by_half(

@@ -10,6 +10,8 @@ import pytest
 from blocks.settings import Settings
 from flows.ask import ask
 from flows.audit import audit
+from flows.collect_garbage import collect_garbage
+from flows.evaluate import evaluate
 from flows.promote import promote
 from flows.rebuild import rebuild
 from flows.rollback import rollback
@@ -76,6 +78,7 @@ def test_a_second_ledger_with_another_bucket_is_refused_before_it_writes(name: s
         lambda: promote(neighbour),
         lambda: rollback(neighbour),
         lambda: audit(neighbour),
+        lambda: collect_garbage(neighbour),
     ):
         with pytest.raises(SourceError):
             refused()
@@ -85,14 +88,18 @@ def test_a_second_ledger_with_another_bucket_is_refused_before_it_writes(name: s
     assert sync(name).unchanged == 6
 
 
-def test_who_took_over_on_purpose_answers_and_the_other_does_not(name: str, neighbour: str) -> None:
+def test_who_took_over_on_purpose_answers_and_the_other_does_not(name: str, neighbour: str, tmp_path: Path) -> None:
     with pytest.raises(DeletionError):
         sync(neighbour, accept_source=True)
     sync(neighbour, allow_deletions=True)
     assert held(neighbour) == {f"guides/{topic}.md" for topic in OTHERS}
     assert {one.key for one in ask("What is the quince?", neighbour).citations} == {"guides/quince.md"}
-    with pytest.raises(SourceError, match="questions"):
-        ask("What is the quince?", name)
+    golden = tmp_path / "golden.jsonl"
+    golden.write_text('{"question": "What is the quince?", "relevant": ["guides/quince.md"]}\n')
+    assert evaluate(neighbour, str(golden)).it.measures["recall@10"] == 1
+    for refused in (lambda: ask("What is the quince?", name), lambda: evaluate(name, str(golden))):
+        with pytest.raises(SourceError, match="questions"):
+            refused()
     with pytest.raises(SourceError):
         sync(name)
 

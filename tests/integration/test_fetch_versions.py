@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from pydantic import SecretStr
 from blocks.s3_source import S3Source
 from tasks.errors import WithheldError
 from tasks.fetch import fetch
-from tasks.listing import etag_of
+from tasks.listing import etag_of, to_ref
 from tasks.models import ObjectRef
 from tasks.s3_errors import MovedOnError
 
@@ -25,11 +26,14 @@ class Answering(BaseHTTPRequestHandler):
     """Answers with the ETag that the key names, and keeps to RFC 9110: a weak one never matches If-Match."""
 
     def do_GET(self) -> None:
-        said = {"strong": '"e"', "weak": 'W/"e"', "other": 'W/"another"'}[self.path.rsplit("/", 1)[1].split("?")[0]]
+        said = {"strong": '"e"', "weak": 'W/"e"', "other": 'W/"another"', "none": '""'}[
+            self.path.rsplit("/", 1)[1].split("?")[0]
+        ]
         asked = self.headers.get("If-Match")
         refused = asked is not None and (asked != said or said.startswith("W/"))
         self.send_response(412 if refused else 200)
         self.send_header("ETag", said)
+        self.send_header("Last-Modified", "Thu, 01 Jan 2026 00:00:00 GMT")
         self.send_header("Content-Length", str(0 if refused else len(BODY)))
         self.end_headers()
         self.wfile.write(b"" if refused else BODY)
@@ -63,6 +67,18 @@ def test_the_listed_version_is_read(source: S3Source, tmp_path: Path, key: str, 
 def test_another_version_is_not(source: S3Source, tmp_path: Path, key: str, listed: str) -> None:
     with pytest.raises(MovedOnError):
         read(source, key, listed, tmp_path)
+
+
+def test_where_there_are_no_etags_the_time_of_writing_tells_versions(source: S3Source, tmp_path: Path) -> None:
+    """As rclone over a crypt remote, whose ETags are all empty."""
+
+    def listed(second: int, fraction: int) -> ObjectRef:
+        at = datetime(2026, 1, 1, second=second, microsecond=fraction, tzinfo=UTC)
+        return to_ref({"Key": "none", "ETag": '""', "Size": len(BODY), "LastModified": at})
+
+    assert fetch(source.get_client(), source, listed(0, 250_000), tmp_path).path.read_bytes() == BODY
+    with pytest.raises(MovedOnError):
+        fetch(source.get_client(), source, listed(1, 0), tmp_path)
 
 
 def test_other_bytes_than_are_listed_are_not_the_object_and_no_outage(source: S3Source, tmp_path: Path) -> None:

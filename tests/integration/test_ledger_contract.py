@@ -17,10 +17,11 @@ from blocks.ledger import Ledger as LedgerBlock
 from blocks.settings import Settings
 from tasks import failures, lease
 from tasks.batches import batched, recorded
+from tasks.brake import Loss
 from tasks.errors import LockstepError, PartError, TransientError
 from tasks.ledger import Ledger, now
 from tasks.ledger_tables import NEWEST, OBJECTS, TABLES
-from tasks.models import Failure, ObjectRef
+from tasks.models import WRITTEN, Failure, ObjectRef
 from tasks.plan import make_plan
 
 ON = "docs_g0001"
@@ -116,6 +117,39 @@ def test_a_deletion_stays_recorded_until_it_is_confirmed(ledger: Ledger) -> None
         assert [one.key for one in recorded(ledger, ON, "deleted")] == ["b"]
     ledger.forget(ON, ["a", "b"])
     assert ledger.totals(ON) == {"chunks": 3, "indexed": 1}
+
+
+@pytest.mark.parametrize(
+    ("listed", "lost"),
+    [
+        ([], 4),
+        ([ref("a", "same"), ref("moved", "same")], 1),  # each of those that are listed stands for one that is not
+        ([ref("x", "same"), ref("y", "same"), ref("z", "same"), ref("w", "same")], 0),
+        ([ref("x", "same", 11), ref("y", "other")], 4),
+    ],
+)
+def test_what_is_listed_elsewhere_is_not_lost(ledger: Ledger, listed: list[ObjectRef], lost: int) -> None:
+    plan_and_do(ledger, [ref(key, "same") for key in "abcd"])
+    told: list[Loss] = []
+    make_plan([listed], ledger, ON, "run", brake=told.append)
+    (loss,) = told
+    assert (loss.held, loss.lost, len(loss.keys)) == (4, lost, lost)
+
+
+def test_when_an_object_was_written_says_nothing_of_its_bytes(ledger: Ledger) -> None:
+    """Where a server has no ETags, objects that were copied at once are of the same second."""
+    plan_and_do(ledger, [ref(key, f"{WRITTEN}1700000000") for key in "abcd"])
+    told: list[Loss] = []
+    make_plan([[ref("new", f"{WRITTEN}1700000000")]], ledger, ON, "run", brake=told.append)
+    assert told[0].lost == 4
+
+
+def test_what_was_moved_has_arrived_when_it_is_indexed(ledger: Ledger) -> None:
+    plan_and_do(ledger, [ref("old", "one"), ref("gone", "two"), ref("stays", "three")])
+    make_plan([[ref("new", "one"), ref("stays", "three")]], ledger, ON, "run")
+    assert ledger.not_arrived(ON) == (["old"], 3)
+    ledger.confirm(ON, {ref("new", "one"): ["i1"]}, [], "run")
+    assert ledger.not_arrived(ON) == ([], 4)
 
 
 def test_renames_come_before_deletions_and_the_rest(ledger: Ledger) -> None:

@@ -124,6 +124,25 @@ def test_a_listing_that_breaks_off_is_not_the_whole(body: bytes, said: str) -> N
         listed(url)
 
 
+@pytest.mark.parametrize(
+    "part", ["<ETag>&quot;e&quot;</ETag>", "<LastModified>2026-01-01T00:00:00.000Z</LastModified>"]
+)
+def test_an_entry_that_says_too_little_is_no_reason_to_delete_it(part: str) -> None:
+    named = part[1 : part.index(">")]
+    body = xml(["a1"], LAST).replace(part.encode(), b"")
+    with serving(lambda _query: (200, body)) as url, pytest.raises(TransientError, match=f"no {named} of 'a1'"):
+        listed(url)
+    folder = xml(["a/", "b"], LAST).replace(part.encode(), b"", 1)
+    with serving(lambda _query: (200, folder)) as url:
+        assert listed(url) == ["b"]
+
+
+def test_a_size_that_is_no_number_is_no_listing() -> None:
+    body = xml(["a1"], LAST).replace(b"<Size>5<", b"<Size><")
+    with serving(lambda _query: (200, body)) as url, pytest.raises(TransientError, match="does not answer like"):
+        listed(url)
+
+
 def test_a_server_that_gives_the_same_page_again_and_again_is_left() -> None:
     asked: list[Any] = []
 
