@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 from prefect import task
 
@@ -42,17 +43,29 @@ def supporting_quote(claim: str, passage: str) -> str:
     """Return the sentence of the passage, verbatim, that shares most of its words with the claim."""
     asked = set(WORD.findall(MARK.sub("", claim).lower()))
 
-    def shared(sentence: str) -> float:
-        own = set(WORD.findall(sentence.lower()))
+    def shared(sentence: tuple[str, frozenset[str]]) -> float:
+        _, own = sentence
         return len(asked & own) / (len(own) ** 0.5 or 1.0)
 
-    return max(sentences(passage) or [passage.strip()], key=shared)
+    return max(_sentences(passage), key=shared)[0]
+
+
+@lru_cache(maxsize=128)
+def _sentences(passage: str) -> tuple[tuple[str, frozenset[str]], ...]:
+    """Return the sentences of a passage, each with its words: every citation without a quote looks at all of them."""
+    told = sentences(passage) or [passage.strip()]
+    return tuple((one, frozenset(WORD.findall(one.lower()))) for one in told)
+
+
+@lru_cache(maxsize=1024)
+def _stems(text: str) -> frozenset[str]:
+    return frozenset(words(text))
 
 
 def supports(quote: str, claim: str) -> bool:
     """Say whether a quote that we chose has enough of the claim's words: stems, without those that say nothing."""
-    said = set(words(MARK.sub("", claim)))
-    return len(said & set(words(quote))) >= LEAST_IN_COMMON * max(len(said), 1)
+    said = _stems(MARK.sub("", claim))
+    return len(said & _stems(quote)) >= LEAST_IN_COMMON * max(len(said), 1)
 
 
 def citation(draft: Draft, one: Cited, passages: Sequence[Hit]) -> Citation | None:
@@ -69,7 +82,9 @@ def citation(draft: Draft, one: Cited, passages: Sequence[Hit]) -> Citation | No
     begin = hit.text.find(quote) if one.quote is None else -1
     span = (begin, begin + len(quote)) if begin >= 0 else locate(quote, hit.text, whole_words=True)
     if span and says_enough(quote) and (one.quote is not None or supports(quote, claim)):
-        return cited_at(hit, one.passage, span)
+        made = cited_at(hit, one.passage, span)
+        if says_enough(made.quote):  # of words across two chunks, those in one are shown
+            return made
     said = " ".join((one.quote or "").split())
     return Citation(
         one.passage, hit.key, hit.heading, hit.page, said, hit.chunk_id, hit.outdated, False, version=hit.etag

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from functools import lru_cache
 
 from tasks.fence import STANDS_FOR
 
@@ -50,7 +51,7 @@ def locate(quote: str, passage: str, whole_words: bool = False) -> tuple[int, in
     Quotation marks and dots of omission around it are forgiven. A quote without a letter or digit stands nowhere;
     with ``whole_words``, nor does one that begins or ends within a word.
     """
-    folded, origins = fold(passage)
+    folded, origins = _folded(passage)
     for words in (quote, quote.strip(OUTER)):
         wanted, _ = fold(words)
         at = folded.find(wanted) if any(one.isalnum() for one in wanted) else -1
@@ -58,8 +59,16 @@ def locate(quote: str, passage: str, whole_words: bool = False) -> tuple[int, in
             end = at + len(wanted)
             if not whole_words or (_is_border(folded, at) and _is_border(folded, end)):
                 return origins[at], _end(passage, origins[end - 1])
-            at = folded.find(wanted, at + 1)
+            at += 1
+            while whole_words and at < len(folded) and not _is_border(folded, at):
+                at += 1
+            at = folded.find(wanted, at)
     return None
+
+
+@lru_cache(maxsize=128)
+def _folded(passage: str) -> tuple[str, list[int]]:
+    return fold(passage)
 
 
 def says_enough(quote: str) -> bool:

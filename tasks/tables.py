@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
+LONGEST_NAME = 200
+"""Characters of a column's name that its rows are named by."""
+
 
 def row_lines(rows: Iterable[Sequence[str]]) -> list[str]:
     """Return a line a row, as 'column: value; column: value', named by the first row.
@@ -20,7 +23,8 @@ def row_lines(rows: Iterable[Sequence[str]]) -> list[str]:
 
 
 def _named(header: Sequence[str], row: Sequence[str]) -> str:
-    names = [*header, *[""] * (len(row) - len(header))]
+    # A name stands in every row: a long one would make a hundred times the text of the file.
+    names = [*(name[:LONGEST_NAME] for name in header), *[""] * (len(row) - len(header))]
     return "; ".join(f"{name}: {cell}" if name else cell for name, cell in zip(names, row, strict=False) if cell)
 
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from tasks.cite import UNVERIFIED, Checked, check, supporting_quote, supports
 from tasks.generate import from_marks
 from tasks.marks import cited_numbers, pieces, states, without_unknown
-from tasks.models import Claim, Hit
+from tasks.models import Claim, Hit, Part
 from tasks.prompt import ABSTAIN, abstains
 from tasks.reply import Cited, Draft
 
@@ -169,6 +169,15 @@ def test_a_quote_of_a_letter_or_of_parts_of_words_proves_nothing(quote: str) -> 
     found = check([draft("Renames cost much.", (2, quote))], PASSAGES)
     assert [(one.verified, one.span) for one in found.citations] == [(False, None)]
     assert check([draft("Renames cost much.", (2, quote))], PASSAGES, strict=True) == Checked("")
+
+
+def test_of_a_quote_across_two_chunks_what_is_shown_has_to_say_enough() -> None:
+    first, second = "Rule seven: it does not ", "apply to dogs at all."
+    parts = (Part("c1", None, 0, len(first)), Part("c2", None, len(first), len(first) + len(second)))
+    passage = Hit("c1", "rules.md", 0.9, first + second, "", None, parts=parts)
+    for quote, verified in (("not apply to", False), ("not apply to dogs at all", True)):
+        found = check([draft("Rule seven applies to dogs.", (1, quote))], [passage])
+        assert [one.verified for one in found.citations] == [verified], quote
 
 
 @pytest.mark.parametrize(("claim", "quote"), [("Yes.", "a rename embeds nothing"), ("9000.", "Port number: 9000")])

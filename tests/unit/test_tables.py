@@ -26,6 +26,12 @@ def test_a_line_a_row_named_by_the_first(rows: list[list[str]], lines: list[str]
     assert row_lines(rows) == lines
 
 
+def test_a_long_name_of_a_column_does_not_stand_in_every_row_whole() -> None:
+    """A file of 100 kB would be half a gigabyte of text."""
+    lines = row_lines([["n" * 18_000, "b"], *[["a", ""]] * 1_000])
+    assert set(lines) == {f"{'n' * 200}: a"}
+
+
 def test_the_cells_of_an_html_table() -> None:
     html = "<table><tr><th>a</th><th>b &amp; c</th></tr><tr><td><b>1</b> x</td><td></td></tr></table>"
     assert html_rows(html) == [["a", "b & c"], ["1 x", ""]]
