@@ -13,7 +13,7 @@ import inspect
 import pkgutil
 import re
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -82,8 +82,8 @@ STARTS = (
     "<table>", "<table><caption>", "<details", "---\na: b\n", "context length", "</", "<<", "x{#", '{"claims"',
     "W3CDTF\">", "password=", "metadata.",
 )  # fmt: skip
-AFTER = (" ",)
-OF_PATTERNS, OF_FUNCTIONS = (400, 1_000, 3_000, 8_000, 16_000), (400, 3_200)
+OF_PATTERNS, OF_FUNCTIONS = (320, 1_000, 3_000, 8_000, 16_000), (400, 3_200)
+EVERYTHING = (320, 3_000)
 """Lengths of the texts: the short ones find at once what would take minutes for the long ones."""
 TOO_SLOW, TOO_STEEP = 0.2, 30
 """Seconds of the CPU, and how many times as long eight times the text may take: in proportion it is 8, squared 64."""
@@ -110,9 +110,9 @@ def patterns() -> dict[str, re.Pattern[Any]]:
 PATTERNS = patterns()
 
 
-def texts(length: int) -> list[str]:
-    """Return long runs of everything, at the start of a text and behind what starts a match."""
-    begun = [(start, unit) for start in STARTS for unit in AFTER if start]
+def texts(length: int, after: Sequence[str]) -> list[str]:
+    """Return long runs of everything, at the start of a text and, of some, behind what starts a match."""
+    begun = [(start, unit) for start in STARTS for unit in after if start]
     return [start + unit * (length // len(unit)) + "\x01" for start, unit in [*(("", unit) for unit in UNITS), *begun]]
 
 
@@ -129,6 +129,7 @@ def said(text: str) -> Spoken:
 FUNCTIONS: dict[str, Callable[[str], object]] = {
     "neutral": lambda text: neutral(text, marks=True),
     "a quote": lambda text: locate(text[: len(text) // 2], text, whole_words=True),
+    "a quote that begins within a word": lambda text: locate(text[: len(text) // 4], f"b {text}b", whole_words=True),
     "sentences": sentences,
     "the sentences of a chunk": chunk.SENTENCE.findall,
     "an answer with marks, checked": lambda text: cite.check(generate.marked(said(text)), [hit(text)] * 2),
@@ -158,6 +159,8 @@ QUADRATIC = {
     "a line of marks": re.compile(r"^\W*(\d{1,3})\s*[:.)]\s*((?:\s*\[[\d\s,]+\])+)", re.MULTILINE),
     "the end of a line": re.compile(r"(?:(?<=[.!?])|(?<=\d\]))(?P<space>[^\S\n]+)(?=[^\sa-z\[])|(?P<line>\s*\n\s*)"),
     "a comment": re.compile(r"<!--.*?-->", re.DOTALL),
+    "numbers behind a bracket": re.compile(r"\[\d*\d*\d*,"),
+    "letters in a tag": re.compile(r"<[a-z]*[a-z]*[a-z]*>"),
 }
 """Patterns of which each takes time in the square of some text."""
 
@@ -172,7 +175,15 @@ def refused(call: Callable[[str], object]) -> Callable[[str], None]:
     return attempt
 
 
-TEXTS = {length: texts(length) for of in (OF_PATTERNS, OF_FUNCTIONS) for one in of for length in (one // 8, one)}
+FEW = (" ", "1", "a")
+PAIRS = {
+    length: list(zip(texts(length, after), texts(length // 8, after), strict=True))
+    for length, after in (
+        *((length, UNITS if length in EVERYTHING else FEW) for length in OF_PATTERNS),
+        *((length, FEW) for length in OF_FUNCTIONS),
+    )
+}
+"""By length: every text, and an eighth of it."""
 
 
 def cpu(call: Callable[[Any], object], text: Any) -> float:
@@ -188,7 +199,7 @@ def slow(call: Callable[[str], object], lengths: tuple[int, ...]) -> str:
     Only what is slow is timed again, without what it does once, and with an eighth of the text.
     """
     for length in lengths:
-        for text, eighth in zip(TEXTS[length], TEXTS[length // 8], strict=True):
+        for text, eighth in PAIRS[length]:
             if cpu(call, text) > TOO_SLOW and (after := cpu(call, text)) > TOO_SLOW:
                 before = min(cpu(call, eighth) for _ in range(3))
                 if after > TOO_STEEP * before:
