@@ -14,7 +14,7 @@ BENCH_FOLDER ?= docs
   vllm-server constraints
 
 demo: install
-	@$(BIN)/python -m deployments.demo
+	@$(BIN)/python -m deployments.demo.__main__
 
 test: install
 	$(BIN)/python -m pytest -n 2 --dist loadfile --ignore=tests/acceptance --ignore=tests/faults --ignore=tests/vllm

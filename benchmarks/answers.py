@@ -46,12 +46,12 @@ def main() -> None:
 
 def measure(env: Any, questions: Path) -> None:
     """Print a row a way."""
-    from deployments.session import open_session
+    from deployments.cli.session import open_session
 
     session = open_session(env, saves=True)
-    from tasks.answer import answer
+    from tasks.answers.answer import answer
     from tasks.errors import LockstepError
-    from tasks.golden import parse_golden
+    from tasks.evaluation.golden import parse_golden
     from tasks.pipelines import load_pipeline
 
     block = load_pipeline(session.pipeline)
@@ -79,7 +79,7 @@ def measure(env: Any, questions: Path) -> None:
 
 def said(one: Any, found: Any) -> float:
     """Return the share of the known answer's words that are in what was answered; 0 where nothing was."""
-    from tasks.words import words
+    from tasks.text.words import words
 
     if getattr(found, "mode", "") != "generated":
         return 0.0
@@ -89,7 +89,7 @@ def said(one: Any, found: Any) -> float:
 
 def between(values: Sequence[float]) -> str:
     """Return the mean and its interval."""
-    from tasks.compare import interval
+    from tasks.evaluation.compare import interval
 
     found = interval(values)
     return f"{found.difference:.3f} ({found.low:.3f} to {found.high:.3f})"

@@ -43,12 +43,12 @@ def timed(call: Callable[[str], Any], times: int) -> list[tuple[float, float]]:
 
 
 def measure(env: Any, times: int) -> None:
-    from deployments.session import open_session
+    from deployments.cli.session import open_session
 
     session = open_session(env, saves=True)
     from flows.ask import ask
     from flows.without_heartbeat import without_heartbeat
-    from tasks.answer import answer
+    from tasks.answers.answer import answer
     from tasks.pipelines import load_pipeline
 
     block = load_pipeline(session.pipeline)

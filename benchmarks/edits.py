@@ -1,4 +1,6 @@
-"""How many chunks does an edit change? Ranked cuts (tasks/cuts.py) against packing from the start, in one run.
+"""How many chunks does an edit change? Ranked cuts against packing from the start, in one run.
+
+The cuts are those of tasks/documents/cut_points.py.
 
     python -m benchmarks.edits [FOLDER] [EDITS]        default: the project's own docs, 1000 edits
 
@@ -19,12 +21,12 @@ from transformers import AutoTokenizer
 
 from blocks.embedder import Embedder
 from blocks.settings import Settings
-from tasks.chunk import Measure, capacity_of, cut_document
-from tasks.cuts import Unit, ranges
+from tasks.documents.chunk import Measure, capacity_of, cut_document
+from tasks.documents.cut_points import Unit, ranges
+from tasks.documents.parse import parse
+from tasks.embedding.tokenizer import counter_for
 from tasks.errors import PermanentError
 from tasks.models import Document, Element, ObjectRef
-from tasks.parsers import parse
-from tasks.tokens import counter_for
 
 WINDOW = 256
 ADDED = "This sentence was added by an editor who wanted to say a little more about it."
@@ -70,7 +72,7 @@ def measure_edits(documents: list[list[Element]], edits: int, cut: Ranges) -> tu
         return Counter(chunk.text_hash for chunk in cut_document(document, Settings(), measure).chunks)
 
     dice = random.Random(7)
-    with mock.patch("tasks.chunk.ranges", cut):
+    with mock.patch("tasks.documents.chunk.ranges", cut):
         before = [chunks(document) for document in documents]
         changed = []
         for _ in range(edits):

@@ -70,11 +70,13 @@ def sync_here() -> None:
     import numpy as np
 
     from deployments import environment
-    from deployments.session import open_session
+    from deployments.cli.session import open_session
 
     session = open_session(environment.load(), saves=True)
     from flows.sync import sync
-    from tasks import chunk, embed, parse
+    from tasks.documents import chunk
+    from tasks.embedding import batch as embed
+    from tasks.indexing import steps as parse
 
     def encode(self: Any, texts: Any, _prompt: str = "") -> Any:
         found = np.random.default_rng(len(texts)).normal(size=(len(texts), self.dimension)).astype(np.float32)
@@ -92,7 +94,7 @@ def sync_here() -> None:
 
 def main() -> None:
     """Print a row for each size and format."""
-    from deployments import stack
+    from deployments.local import stack
 
     sizes = [float(size) for size in sys.argv[1:]] or [5.0, 10.0]
     stack.WAVES = stack.WAVES[:1]  # no worker: its sync every five minutes is not what is measured

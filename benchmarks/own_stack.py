@@ -22,7 +22,9 @@ def own_stack(folder: Path) -> Iterator[tuple[Any, Path]]:
     """Start a stack, put a folder into its bucket, and stop it at the end; gives its environment and its home."""
     with tempfile.TemporaryDirectory(prefix="lockstep-bench-") as home:
         os.environ |= {"LOCKSTEP_HOME": home, "BUCKET": "bench", "COLLECTION_NAME": "bench"}
-        from deployments import environment, show, stack
+        from deployments import environment
+        from deployments.cli import output as show
+        from deployments.local import stack
 
         env = environment.load()
         stack.up(env, show.say)

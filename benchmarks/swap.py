@@ -27,8 +27,8 @@ def ask(log: Path, until: Path) -> None:
     import threading
 
     from deployments import environment
-    from deployments.questions import Question, search_all
-    from deployments.session import open_session
+    from deployments.cli.questions_file import Question, search_all
+    from deployments.cli.session import open_session
 
     session = open_session(environment.load(), saves=True)
     from tasks.errors import LockstepError

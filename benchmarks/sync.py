@@ -23,7 +23,7 @@ from benchmarks.own_stack import ROOT, own_stack
 SYNC = """
 import json
 from deployments import environment
-from deployments.session import open_session
+from deployments.cli.session import open_session
 session = open_session(environment.load(), saves=True)
 from dataclasses import asdict
 from flows.sync import sync
@@ -51,14 +51,14 @@ def run_python(code: str) -> dict:
 def raw_encode() -> tuple[int, float, float]:
     """Parse and chunk everything that the bucket holds; return chunks, seconds of that, seconds to encode them."""
     from deployments import environment
-    from deployments.session import open_session
+    from deployments.cli.session import open_session
 
     session = open_session(environment.load(), saves=True)
-    from tasks.chunk import cut_document
-    from tasks.listing import pages
-    from tasks.parse import parse_batch
+    from tasks.bucket.listing import pages
+    from tasks.documents.chunk import cut_document
+    from tasks.indexing.steps import parse_batch
     from tasks.pipelines import load_pipeline
-    from tasks.tools import Tools
+    from tasks.resources import Tools
 
     block = load_pipeline(session.pipeline)
     with Tools(block, block.settings) as tools:
@@ -77,8 +77,8 @@ def raw_encode() -> tuple[int, float, float]:
 def bare_listing() -> float:
     """Return the seconds it takes to list the bucket and nothing else."""
     from deployments import environment
-    from deployments.session import open_session
-    from tasks.listing import pages
+    from deployments.cli.session import open_session
+    from tasks.bucket.listing import pages
 
     session = open_session(environment.load(), saves=True)
     from tasks.pipelines import load_pipeline

@@ -14,12 +14,12 @@ from prefect.exceptions import ObjectNotFound
 
 from blocks.pipeline import Pipeline
 from deployments.environment import Environment, inherit, prefect_environment
-from deployments.parts import Endpoints
+from deployments.local.parts import Endpoints
 from deployments.register import describe, deviations, merged, register_types, save, saved
 from deployments.state import exclusive, load, replace
 from tasks.errors import LockstepError, PartError, SourceError
-from tasks.ledger import Ledger
-from tasks.source import Source, from_row, source_of
+from tasks.generations.source import Source, from_row, source_of
+from tasks.ledger.objects import Ledger
 
 PREFECT_YAML = Path(__file__).parent.parent / "prefect.yaml"
 FLOWS = ("sync", "ask", "audit", "rebuild", "promote", "rollback", "evaluate", "collect-garbage")

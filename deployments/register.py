@@ -18,11 +18,11 @@ from blocks.pipeline import Pipeline
 from blocks.s3_source import S3Source
 from blocks.settings import Settings
 from deployments.environment import Environment, plain
-from deployments.parts import Endpoints
+from deployments.local.parts import Endpoints
 from tasks.errors import MisuseError
-from tasks.fingerprint import FOLLOWING
-from tasks.source import embedded_server
-from tasks.tenants import check_prefix
+from tasks.generations.fingerprint import FOLLOWING
+from tasks.generations.source import embedded_server
+from tasks.retrieval.scope import check_prefix
 
 TYPES: tuple[type[Block], ...] = (
     AwsCredentials,
@@ -99,7 +99,8 @@ def save(pipeline: Pipeline, name: str, no_longer_named: Collection[str] = ()) -
     """Save a pipeline and the blocks it nests under one name, each as a block of its own; returns the name.
 
     A worker that loads it in between gets some of the old blocks and some of the new ones: the generation that it
-    would sync says whose it is, in its collection and in its ledger, and the sync is refused (`tasks/source.py`).
+    would sync says whose it is, in its collection and in its ledger, and the sync is refused
+    (`tasks/generations/source.py`).
     """
     pipeline = merged(pipeline, name, no_longer_named)
     source = pipeline.source.model_copy(update={"credentials": _saved(pipeline.source.credentials, name)})

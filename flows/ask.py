@@ -20,12 +20,12 @@ from prefect.runtime import flow_run
 
 from blocks.pipeline import Pipeline
 from blocks.settings import Settings
-from tasks.answer import RECORDED, answer
+from tasks.answers.answer import RECORDED, answer
+from tasks.indexing.report import answer_markdown, words
 from tasks.models import Answer
 from tasks.pipelines import load_pipeline
-from tasks.report import answer_markdown, words
-from tasks.shown import one_line
-from tasks.tenants import Scope
+from tasks.retrieval.scope import Scope
+from tasks.sanitize import one_line
 
 NAME_LENGTH = 80
 
@@ -49,7 +49,9 @@ def ask(
     """Answer a question from the pipeline's index and return the answer with its citations.
 
     ``settings`` replaces the pipeline's own for this question; while a generation is in canary, all questions of a
-    ``session`` go to the same one. ``filter`` (see `tasks/filters.py`) and ``tenant`` say of which objects it is asked.
+    ``session`` go to the same one. ``filter`` (see `tasks/retrieval/filters.py`) and ``tenant`` say of which objects
+    it is asked.
+
     Raises ``MisuseError`` for an empty question and a filter that cannot be read, ``PartError`` before the first sync
     and when a part refuses.
     """

@@ -19,13 +19,13 @@ from prefect.runtime import flow_run
 from blocks.pipeline import Pipeline
 from flows.run_names import rename_run
 from flows.sync import sync
-from tasks.audit import Findings, doubt, look
 from tasks.errors import InconsistentError
+from tasks.generations.source import check_source
+from tasks.indexing.audit import Findings, doubt, look
+from tasks.indexing.report import audit_markdown, findings
 from tasks.pipelines import load_pipeline
-from tasks.report import audit_markdown, findings
-from tasks.retrieve import resolve
-from tasks.source import check_source
-from tasks.tools import Consent, connect
+from tasks.resources import Consent, connect
+from tasks.retrieval.retrieve import resolve
 
 
 @flow(name="audit", flow_run_name="audit {pipeline}")

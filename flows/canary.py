@@ -15,11 +15,21 @@ from prefect import flow, get_run_logger
 from prefect.artifacts import create_table_artifact
 
 from flows.run_names import rename_run
-from tasks.canary import Canary, Fared, begin_canary, breaches, canary_of, checked_steps, end_canary, fared, next_step
 from tasks.errors import GateError, RejectedError
-from tasks.ledger import now
+from tasks.generations.canary import (
+    Canary,
+    Fared,
+    begin_canary,
+    breaches,
+    canary_of,
+    checked_steps,
+    end_canary,
+    fared,
+    next_step,
+)
+from tasks.ledger.objects import now
+from tasks.resources import Tools
 from tasks.retries import patiently
-from tasks.tools import Tools
 
 LOOKED_EVERY_SECONDS = 1.0
 

@@ -6,10 +6,10 @@ from prefect import flow, get_run_logger
 from prefect.runtime import flow_run
 
 from flows.run_names import rename_run
-from tasks.garbage import collect
-from tasks.lease import next_of
+from tasks.generations.retention import collect
+from tasks.ledger.lease import next_of
 from tasks.pipelines import load_pipeline
-from tasks.tools import connect
+from tasks.resources import connect
 
 
 @flow(name="collect-garbage", flow_run_name="collect garbage of {pipeline}")

@@ -13,18 +13,18 @@ from prefect.runtime import flow_run
 
 from blocks.settings import SearchMode
 from flows.run_names import rename_run
-from tasks.compare import Difference, differences
 from tasks.errors import MisuseError
-from tasks.evaluate import Evaluation, as_rows, known
-from tasks.evaluate import evaluate as ask_all
-from tasks.golden import read_golden
+from tasks.evaluation.compare import Difference, differences
+from tasks.evaluation.evaluate import Evaluation, as_rows, known
+from tasks.evaluation.evaluate import evaluate as ask_all
+from tasks.evaluation.golden import read_golden
+from tasks.evaluation.report import evaluation_markdown
+from tasks.generations.source import check_asked
+from tasks.generations.swap import numbered
+from tasks.indexing.report import words
 from tasks.pipelines import load_pipeline
-from tasks.quality_report import evaluation_markdown
-from tasks.report import words
-from tasks.retrieve import resolve
-from tasks.source import check_asked
-from tasks.swap import numbered
-from tasks.tools import Tools, connect
+from tasks.resources import Tools, connect
+from tasks.retrieval.retrieve import resolve
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,18 +16,18 @@ from prefect import flow, get_run_logger, unmapped
 from prefect.futures import PrefectFuture
 from prefect.task_runners import ThreadPoolTaskRunner
 
-from tasks.chunk import chunk
-from tasks.embed import embed
+from tasks.documents.chunk import chunk
+from tasks.embedding.batch import embed
+from tasks.indexing.prune import delete, prune, record
+from tasks.indexing.steps import parse
+from tasks.indexing.upsert import upsert
 from tasks.models import ObjectRef
-from tasks.parse import parse
-from tasks.prune import delete, prune, record
-from tasks.shown import inert
-from tasks.upsert import upsert
+from tasks.sanitize import inert
 
 if TYPE_CHECKING:
-    from tasks.batches import Stage
-    from tasks.tally import Tally
-    from tasks.tools import Tools
+    from tasks.indexing.batches import Stage
+    from tasks.indexing.outcome import Tally
+    from tasks.resources import Tools
 
 STEPS = 6
 """Mapped tasks of a batch, at the most."""

@@ -16,12 +16,12 @@ from prefect.states import Completed
 
 from flows.run_names import rename_run
 from tasks.errors import BusyError
-from tasks.lease import line_of, writing
+from tasks.ledger.lease import line_of, writing
 
 if TYPE_CHECKING:
     from prefect.client.schemas.objects import State
 
-    from tasks.ledger import Ledger
+    from tasks.ledger.objects import Ledger
 
 
 def unattended() -> bool:

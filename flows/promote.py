@@ -24,19 +24,19 @@ from flows.canary import canary as hold_canary
 from flows.canary import planned
 from flows.run_names import rename_run
 from flows.sync import sync
-from tasks.canary import Canary, canary_of, end_canary
 from tasks.errors import ChangedError, GateError, MisuseError, RejectedError
-from tasks.gates import GateReport, gates
-from tasks.generations import Generation, record_force, record_search_params
-from tasks.golden import read_golden
-from tasks.lease import next_of
+from tasks.evaluation.gates import GateReport, gates
+from tasks.evaluation.golden import read_golden
+from tasks.evaluation.report import promotion_markdown
+from tasks.generations.canary import Canary, canary_of, end_canary
+from tasks.generations.overview import side_by_side
+from tasks.generations.swap import swap, to_promote
+from tasks.ledger.generations import Generation, record_force, record_search_params
+from tasks.ledger.lease import next_of
 from tasks.models import Swap
-from tasks.overview import side_by_side
 from tasks.pipelines import load_pipeline, still_saved
-from tasks.quality_report import promotion_markdown
+from tasks.resources import Consent, Tools, connect
 from tasks.retries import patiently
-from tasks.swap import swap, to_promote
-from tasks.tools import Consent, Tools, connect
 
 
 @flow(name="promote", flow_run_name="promote {pipeline}")

@@ -20,14 +20,14 @@ from blocks.settings import Settings
 from flows.promote import promote as promote_it
 from flows.run_names import rename_run
 from flows.sync import sync
-from tasks.generation import next_generation
-from tasks.generations import add_cost, mark_ready
-from tasks.golden import read_golden
-from tasks.lease import next_of
+from tasks.evaluation.golden import read_golden
+from tasks.generations.opening import next_generation
+from tasks.ledger.generations import add_cost, mark_ready
+from tasks.ledger.lease import next_of
 from tasks.models import Swap
 from tasks.pipelines import load_pipeline
-from tasks.tenants import check_prefix
-from tasks.tools import Consent, Tools, connect
+from tasks.resources import Consent, Tools, connect
+from tasks.retrieval.scope import check_prefix
 
 ROUNDS = 10
 

@@ -11,11 +11,11 @@ from prefect.runtime import flow_run
 from flows.run_names import rename_run
 from flows.sync import sync
 from tasks.errors import FingerprintError
+from tasks.generations.source import check_source
+from tasks.generations.swap import swap, to_go_back_to
 from tasks.models import Swap, SyncReport
 from tasks.pipelines import load_pipeline, still_saved
-from tasks.source import check_source
-from tasks.swap import swap, to_go_back_to
-from tasks.tools import Consent, connect
+from tasks.resources import Consent, connect
 
 
 @flow(name="rollback", flow_run_name="roll {pipeline} back")

@@ -26,26 +26,26 @@ from flows.index_wave import Wave, run_wave
 from flows.line import left, stand_in_line, unattended
 from flows.run_names import rename_run
 from flows.without_heartbeat import without_heartbeat
-from tasks.batches import Stage, batched, recorded, waves
-from tasks.canary import canary_of
 from tasks.errors import DeletionError, FingerprintError, LockstepError, OutageError
-from tasks.failures import failed
-from tasks.generation import generation
-from tasks.generations import add_cost
-from tasks.judge import judge
+from tasks.generations.canary import canary_of
+from tasks.generations.opening import generation
+from tasks.generations.source import check_source
+from tasks.generations.swap import nothing_answers, publish
+from tasks.indexing.batches import Stage, batched, recorded, waves
+from tasks.indexing.finish import judge
+from tasks.indexing.outcome import Tally
+from tasks.indexing.plan import Plan, check_moved, plan
+from tasks.indexing.report import deletions_markdown, failures_markdown, sync_markdown
+from tasks.indexing.settle import MANY, settle
+from tasks.indexing.totals import Totals, totals
+from tasks.ledger.generations import add_cost
+from tasks.ledger.quarantine import failed
+from tasks.listeners import Silent
 from tasks.models import SyncReport
 from tasks.pipelines import load_pipeline, still_saved
-from tasks.plan import Plan, check_moved, plan
-from tasks.progress import Silent
-from tasks.report import deletions_markdown, failures_markdown, sync_markdown
+from tasks.resources import Consent, Tools, connect
 from tasks.retries import patiently
-from tasks.settle import MANY, settle
-from tasks.shown import inert
-from tasks.source import check_source
-from tasks.swap import nothing_answers, publish
-from tasks.tally import Tally
-from tasks.tools import Consent, Tools, connect
-from tasks.totals import Totals, totals
+from tasks.sanitize import inert
 
 FAILURES_SHOWN = 100
 

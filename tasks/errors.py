@@ -28,7 +28,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from tasks.shown import hidden, visible
+from tasks.sanitize import hidden, visible
 
 
 class LockstepError(Exception):
@@ -71,7 +71,7 @@ class OutageError(LockstepError):
 
 
 class DeletionError(LockstepError):
-    """More would be deleted than goes unasked; ``loss`` holds the :class:`tasks.brake.Loss`."""
+    """More would be deleted than goes unasked; ``loss`` holds the :class:`tasks.indexing.deletion_limit.Loss`."""
 
     def __init__(self, message: str, loss: Any) -> None:
         super().__init__(message, loss)
@@ -83,7 +83,7 @@ class DeletionError(LockstepError):
 
 
 class InconsistentError(LockstepError):
-    """The index is not what the bucket says; ``found`` holds the :class:`tasks.audit.Findings`."""
+    """The index is not what the bucket says; ``found`` holds the :class:`tasks.indexing.audit.Findings`."""
 
     def __init__(self, message: str, found: Any) -> None:
         super().__init__(message, found)
@@ -103,7 +103,7 @@ class ContentError(PartError):
 
 
 class GateError(LockstepError):
-    """A generation is not as good as it has to be; ``report`` holds the :class:`tasks.gates.GateReport`."""
+    """A generation is not as good as it has to be; ``report`` holds the :class:`tasks.evaluation.gates.GateReport`."""
 
     def __init__(self, message: str, report: Any) -> None:
         super().__init__(message, report)

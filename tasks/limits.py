@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
 from tasks.errors import PermanentError
-from tasks.schema import HEADING_BYTES, KEY_BYTES, METADATA_BYTES, TEXT_BYTES
+from tasks.milvus.schema import HEADING_BYTES, KEY_BYTES, METADATA_BYTES, TEXT_BYTES
 
 if TYPE_CHECKING:
     from tasks.models import Chunk, ObjectRef

@@ -6,7 +6,7 @@ import logging
 import traceback
 from typing import Any
 
-from tasks.shown import hidden, visible
+from tasks.sanitize import hidden, visible
 
 
 def clean_logs() -> None:

@@ -9,8 +9,8 @@ from blocks.embedder import Embedder
 from blocks.pipeline import Pipeline
 from tasks.errors import ChangedError, MisuseError
 from tasks.logs import clean_logs
-from tasks.shown import keep_secrets
-from tasks.tenants import check_prefix
+from tasks.retrieval.scope import check_prefix
+from tasks.sanitize import keep_secrets
 
 PLACE = {"source": ("bucket", "prefix", "endpoint_url"), "store": ("uri", "database"), "ledger": ("url",)}
 """What says which bucket, which index and which ledger belong together."""

@@ -363,7 +363,7 @@ def no_waiting(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) 
     from prefect import Task
 
     from flows import ask, index_wave, sync
-    from tasks import answer
+    from tasks.answers import answer
 
     monkeypatch.setattr(tenacity.nap, "time", SimpleNamespace(sleep=lambda _seconds: None))
     for module in (sync, index_wave, ask, answer):

@@ -25,17 +25,17 @@ import numpy as np
 from blocks.embedder import Embedder
 from blocks.milvus_store import MilvusStore
 from blocks.settings import Settings
-from tasks.chunk import Measure, capacity_of, cut_document
-from tasks.compare import interval
-from tasks.embed import EmbeddingModel, load_model
-from tasks.evaluate import ranked
-from tasks.golden import Golden, parse_golden
-from tasks.measures import NAMES, measures
+from tasks.documents.chunk import Measure, capacity_of, cut_document
+from tasks.documents.parse import parse
+from tasks.embedding.batch import EmbeddingModel, load_model
+from tasks.evaluation.compare import interval
+from tasks.evaluation.evaluate import ranked
+from tasks.evaluation.golden import Golden, parse_golden
+from tasks.evaluation.metrics import NAMES, measures
+from tasks.milvus.rows import Columns, to_rows
+from tasks.milvus.store import Store
 from tasks.models import Cut, Document, Embedded, ObjectRef
-from tasks.parsers import parse
-from tasks.retrieve import Retrieved, find
-from tasks.rows import Columns, to_rows
-from tasks.store import Store
+from tasks.retrieval.retrieve import Retrieved, find
 
 HERE = Path(__file__).parent
 SIZES = (96, 128, 192, 254)
@@ -139,25 +139,25 @@ def sizes_and_ways(store: Store, model: EmbeddingModel, sets: Sequence[Set], kno
 
 def standard(text: str) -> list[str]:
     """Return the words of a text as a server's standard analyzer takes them."""
-    from tasks.words import TOKEN
+    from tasks.text.words import TOKEN
 
     return [token.lower() for token in TOKEN.findall(text)]
 
 
 @contextmanager
 def patched(**changed: Any) -> Iterator[None]:
-    """Let `tasks.words` do something else for a while."""
-    import tasks.rows
-    import tasks.searches
-    import tasks.words
+    """Let `tasks.text.words` do something else for a while."""
+    import tasks.milvus.rows
+    import tasks.milvus.search
+    import tasks.text.words
 
     with ExitStack() as all_patches:
         for name, value in changed.items():
             if name == "words":
-                all_patches.enter_context(patch.object(tasks.rows, name, value))
-                all_patches.enter_context(patch.object(tasks.searches, name, value))
+                all_patches.enter_context(patch.object(tasks.milvus.rows, name, value))
+                all_patches.enter_context(patch.object(tasks.milvus.search, name, value))
             else:
-                all_patches.enter_context(patch.object(tasks.words, name, value))
+                all_patches.enter_context(patch.object(tasks.text.words, name, value))
         yield
 
 

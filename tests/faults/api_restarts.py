@@ -24,7 +24,7 @@ def main(bucket: str, s3_url: str, milvus_url: str, ledger_url: str) -> None:
     from prefect.client.orchestration import get_client
 
     from flows.sync import sync
-    from tasks.between import listeners
+    from tasks.crash_points import listeners
 
     restarted: list[str] = []
 

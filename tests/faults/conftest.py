@@ -15,8 +15,8 @@ import sqlalchemy as sa
 
 from blocks.milvus_store import MilvusStore
 from flows.sync import sync
-from tasks.ledger import Ledger
-from tasks.ledger_tables import WRITERS
+from tasks.ledger.objects import Ledger
+from tasks.ledger.tables import WRITERS
 from tasks.pipelines import load_pipeline
 from tests.conftest import ROOT, Bucket, Server, pipeline_maker, sqlite_url
 from tests.faults.generations import TOPICS, document

@@ -12,14 +12,14 @@ from prefect import Task
 
 from blocks.s3_source import S3Source
 from flows import audit, index_wave, sync
-from tasks import tools
+from tasks import resources as tools
 from tasks.errors import DeletionError, OutageError
-from tasks.failures import RUNS_OF_DOUBT
+from tasks.ledger.quarantine import RUNS_OF_DOUBT
 
 if TYPE_CHECKING:
     from blocks.pipeline import Pipeline
     from flows.index_wave import Wave
-    from tasks.batches import Stage
+    from tasks.indexing.batches import Stage
     from tasks.models import SyncReport
 
 
@@ -41,7 +41,7 @@ class InProcess:
     """A stand-in for the parsing processes, for files that are known to be harmless."""
 
     def __init__(self, *_: Any) -> None:
-        from tasks.parsers import use_plain_tokenizer
+        from tasks.documents.parse import use_plain_tokenizer
 
         use_plain_tokenizer()
 

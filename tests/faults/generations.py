@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from deployments.questions import Question, search_all
-from tasks.ledger import Ledger
-from tasks.overview import overview
+from deployments.cli.questions_file import Question, search_all
+from tasks.generations.overview import overview
+from tasks.ledger.objects import Ledger
+from tasks.milvus.store import Store
 from tasks.pipelines import load_pipeline
-from tasks.store import Store
 
 TOPICS = ["apples", "bridges", "clouds", "deserts", "engines", "forests", "glaciers", "harbours"]
 

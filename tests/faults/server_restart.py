@@ -37,7 +37,7 @@ def main(bucket: str, s3_url: str, milvus_url: str, ledger_url: str, limit: int 
     from prefect.states import Pending
 
     from flows.sync import sync
-    from tasks.between import listeners
+    from tasks.crash_points import listeners
 
     written: list[float] = []
 

@@ -29,10 +29,10 @@ from blocks.pipeline import Pipeline
 from blocks.s3_source import S3Source
 from blocks.settings import Settings
 from flows.audit import audit
-from tasks.between import PLACES, listeners
+from tasks.crash_points import PLACES, listeners
 from tasks.errors import DeletionError, SourceError, TransientError
-from tasks.ledger import Ledger
-from tasks.store import Store
+from tasks.ledger.objects import Ledger
+from tasks.milvus.store import Store
 from tests.conftest import ACCESS_KEY, SECRET_KEY, Bucket, Server, new_bucket, s3_client, sqlite_url
 from tests.faults.conftest import LITE
 from tests.faults.engineless import engineless, patient_sync, plain_sync

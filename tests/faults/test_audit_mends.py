@@ -10,12 +10,12 @@ import sqlalchemy as sa
 
 from flows.audit import audit
 from flows.sync import sync
-from tasks.audit import Findings
 from tasks.errors import InconsistentError
-from tasks.ledger import Ledger
-from tasks.ledger_tables import GENERATIONS, OBJECTS
+from tasks.indexing.audit import Findings
+from tasks.ledger.objects import Ledger
+from tasks.ledger.tables import GENERATIONS, OBJECTS
+from tasks.milvus.store import Store
 from tasks.pipelines import load_pipeline
-from tasks.store import Store
 from tests.conftest import Bucket
 
 GUIDE = "# Guide\n\n## Install\n\nRun the installer and wait.\n\n## Remove\n\nUnplug the device first.\n"

@@ -14,13 +14,13 @@ from flows.collect_garbage import collect_garbage
 from flows.promote import promote
 from flows.rebuild import rebuild
 from flows.sync import sync
-from tasks.between import PLACES, Place
-from tasks.canary import canary_of
-from tasks.ledger import Ledger
-from tasks.ledger_tables import GENERATIONS, OBJECTS
-from tasks.overview import overview
+from tasks.crash_points import PLACES, Place
+from tasks.generations.canary import canary_of
+from tasks.generations.overview import overview
+from tasks.ledger.objects import Ledger
+from tasks.ledger.tables import GENERATIONS, OBJECTS
+from tasks.milvus.store import Store
 from tasks.pipelines import load_pipeline
-from tasks.store import Store
 from tests.conftest import ROOT, Bucket
 from tests.faults.conftest import Victim
 
@@ -63,7 +63,7 @@ def put(bucket: Bucket, versions: dict[str, int]) -> None:
 
 
 def test_every_place_is_marked_where_it_lies() -> None:
-    marked = "".join(path.read_text() for path in (ROOT / "tasks").glob("*.py") if path.name != "between.py")
+    marked = "".join(path.read_text() for path in (ROOT / "tasks").rglob("*.py") if path.name != "crash_points.py")
     for place in PLACES:
         assert marked.count(f'between("{place}")') == 1, place
 

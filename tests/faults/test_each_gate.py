@@ -16,11 +16,11 @@ from flows.promote import promote
 from flows.rebuild import rebuild
 from flows.sync import sync
 from tasks.errors import GateError
-from tasks.gates import SEED
-from tasks.overview import overview
+from tasks.evaluation.gates import SEED
+from tasks.evaluation.index_recall import sample
+from tasks.generations.overview import overview
+from tasks.milvus.store import Store
 from tasks.pipelines import load_pipeline
-from tasks.recall import sample
-from tasks.store import Store
 from tests.conftest import Bucket
 from tests.faults.generations import document, found, opened, states
 

@@ -10,10 +10,10 @@ import sqlalchemy as sa
 
 from flows.audit import audit
 from flows.sync import sync
-from tasks import failures
-from tasks.between import listeners
+from tasks.crash_points import listeners
 from tasks.errors import OutageError, PartError
-from tasks.ledger import Ledger
+from tasks.ledger import quarantine as failures
+from tasks.ledger.objects import Ledger
 from tasks.pipelines import load_pipeline
 from tests.conftest import Bucket
 from tests.faults.test_faults import TEXTS, keys, states
@@ -43,7 +43,7 @@ def test_when_too_much_fails_the_run_stops_and_quarantines_nothing(
 def test_a_text_that_the_model_cannot_embed_takes_only_its_document_along(
     make_pipeline: Callable[..., str], bucket: Bucket, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from tasks.embed import EmbeddingModel
+    from tasks.embedding.batch import EmbeddingModel
 
     for key, text in TEXTS.items():
         bucket.put(key, text)
@@ -68,7 +68,7 @@ def test_a_text_that_the_model_cannot_embed_takes_only_its_document_along(
 def test_a_document_of_nothing_but_poison_fails_alone_and_a_broken_model_fails_the_run(
     make_pipeline: Callable[..., str], bucket: Bucket, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from tasks.embed import EmbeddingModel
+    from tasks.embedding.batch import EmbeddingModel
 
     encode = EmbeddingModel.encode
     broken = [False]
@@ -93,7 +93,7 @@ def test_a_document_of_nothing_but_poison_fails_alone_and_a_broken_model_fails_t
 
 def test_the_same_bytes_under_a_new_etag_embed_nothing(make_pipeline: Callable[..., str], bucket: Bucket) -> None:
     """As after a multipart upload. The S3 server here names all objects by their MD5, so the ledger is changed."""
-    from tasks.ledger_tables import OBJECTS
+    from tasks.ledger.tables import OBJECTS
 
     bucket.put("a.txt", TEXTS["t/00.txt"])
     name = make_pipeline()

@@ -16,11 +16,11 @@ import sqlalchemy as sa
 
 from flows.audit import audit
 from flows.sync import sync
-from tasks.between import listeners
+from tasks.crash_points import listeners
 from tasks.errors import PartError, TransientError
-from tasks.ledger import Ledger
+from tasks.ledger.objects import Ledger
+from tasks.milvus.store import Store
 from tasks.pipelines import load_pipeline
-from tasks.store import Store
 from tests.conftest import ROOT, Bucket, Server, milvus_2_3_server, milvus_lite_server, pipeline_maker, sqlite_url
 from tests.faults.conftest import LITE, SERVER
 from tests.faults.proxy import Proxy, Trouble

@@ -16,13 +16,13 @@ from pathlib import Path
 import pypdf
 import pytest
 
-from deployments import samples
+from deployments.demo import samples
 from flows.audit import audit
 from flows.sync import sync
-from tasks import failures
-from tasks.ledger import Ledger
+from tasks.ledger import quarantine as failures
+from tasks.ledger.objects import Ledger
+from tasks.milvus.store import Store
 from tasks.pipelines import load_pipeline
-from tasks.store import Store
 from tests.conftest import ROOT, Bucket
 
 LIMIT = r"more memory than the limit of 300 MiB|took more than 45 s"

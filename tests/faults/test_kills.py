@@ -18,8 +18,8 @@ import pytest
 
 from flows.audit import audit
 from flows.sync import sync
+from tasks.milvus.store import Store
 from tasks.pipelines import load_pipeline
-from tasks.store import Store
 from tests.conftest import ROOT, Bucket
 from tests.faults.conftest import Victim
 

@@ -24,12 +24,12 @@ from flows.promote import promote
 from flows.rebuild import rebuild
 from flows.rollback import rollback
 from flows.sync import sync
-from tasks.canary import Canary, begin_canary, canary_of, end_canary
 from tasks.errors import GateError, MisuseError, RejectedError
-from tasks.ledger import now
-from tasks.overview import overview
+from tasks.generations.canary import Canary, begin_canary, canary_of, end_canary
+from tasks.generations.overview import overview
+from tasks.generations.swap import swap
+from tasks.ledger.objects import now
 from tasks.pipelines import load_pipeline, save_pipeline
-from tasks.swap import swap
 from tests.conftest import Bucket
 from tests.faults.generations import TOPICS, document, found, opened, states
 
@@ -272,7 +272,7 @@ def test_a_promotion_measured_beside_another_generation_is_none(name: str, monke
     """While it is measured, somebody goes back to the generation before."""
     rebuild(name, Settings(embed_heading=False))
     rebuild(name, Settings(index_type="FLAT"), promote="manual")
-    from tasks import gates
+    from tasks.evaluation import gates
 
     measure = gates.measure
     monkeypatch.setattr(gates, "measure", lambda *given: (rollback(name), measure(*given))[1])
@@ -320,8 +320,8 @@ def test_search_parameters_stay_with_their_generation(name: str) -> None:
 
 def test_a_sync_that_waited_for_a_swap_goes_on_with_what_is_live_then(name: str) -> None:
     """It was started with the settings of before; while it waits, others become the pipeline's."""
-    from tasks import generation
-    from tasks.lease import writing
+    from tasks.generations import opening as generation
+    from tasks.ledger.lease import writing
 
     _, ledger = opened(name)
     rebuild(name, Settings(embed_heading=False), promote="manual")
@@ -331,7 +331,7 @@ def test_a_sync_that_waited_for_a_swap_goes_on_with_what_is_live_then(name: str)
         waiting.start()
         time.sleep(3)  # it has loaded the pipeline and waits
         block = load_pipeline(name)
-        from tasks.tools import Tools
+        from tasks.resources import Tools
 
         with Tools(block, block.settings) as tools:
             tools.store.point_alias(f"{name}_g0002")

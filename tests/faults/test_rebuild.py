@@ -20,11 +20,11 @@ from flows.promote import promote
 from flows.rebuild import rebuild
 from flows.rollback import rollback
 from flows.sync import sync
-from tasks.embed import EmbeddingModel
+from tasks.embedding.batch import EmbeddingModel
 from tasks.errors import FingerprintError, MisuseError, PartError, TransientError
-from tasks.lease import next_of, writing
-from tasks.ledger_tables import GENERATIONS
-from tasks.overview import overview
+from tasks.generations.overview import overview
+from tasks.ledger.lease import next_of, writing
+from tasks.ledger.tables import GENERATIONS
 from tasks.pipelines import load_pipeline
 from tests.conftest import Bucket
 from tests.faults.generations import TOPICS, document, found, opened, states
@@ -154,7 +154,7 @@ def test_a_rebuild_waits_for_garbage_to_be_collected_before_its_promotion(
 def test_the_live_generation_is_synced_while_the_next_is_measured(
     name: str, bucket: Bucket, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from tasks import gates
+    from tasks.evaluation import gates
 
     rebuild(name, Settings(embed_heading=False), promote="manual")
     measure, synced = gates.measure, list[str]()

@@ -48,7 +48,7 @@ def share_the_parsers() -> Any:
     """Start the server that parsing processes are forked from, once for all victims: it loads libraries for seconds."""
     from multiprocessing import forkserver
 
-    from tasks.isolate import context
+    from tasks.documents.sandbox import context
 
     context()
     forkserver.ensure_running()
@@ -69,7 +69,7 @@ def obey(pipeline: str, place: str = "", seconds: float = 0, notes: str = "", ru
     from flows.rebuild import rebuild
     from flows.rollback import rollback
     from flows.sync import sync
-    from tasks.between import listeners
+    from tasks.crash_points import listeners
 
     listeners.append(lambda reached: die() if reached == place else None)
     if seconds:
@@ -90,7 +90,7 @@ def obey(pipeline: str, place: str = "", seconds: float = 0, notes: str = "", ru
 
 def note_what_is_embedded(notes: Path) -> None:
     """Append a line to a file for each batch that goes through the model: the hashes of its texts."""
-    from tasks import embed
+    from tasks.embedding import batch as embed
 
     encode = embed.encode_what_can
 

@@ -15,10 +15,10 @@ from blocks.chat_model import ChatModel
 from flows.ask import ask
 from flows.sync import sync
 from flows.without_heartbeat import without_heartbeat
-from tasks.answer import answer
-from tasks.canary import Canary, begin_canary, end_canary, fared
+from tasks.answers.answer import answer
 from tasks.errors import MisuseError, PartError, TransientError
-from tasks.ledger import Ledger, now
+from tasks.generations.canary import Canary, begin_canary, end_canary, fared
+from tasks.ledger.objects import Ledger, now
 from tasks.listening import reader
 from tasks.pipelines import load_pipeline
 from tests.conftest import Bucket, Server, new_bucket, pipeline_maker, sqlite_url

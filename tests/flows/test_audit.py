@@ -25,8 +25,8 @@ def test_what_is_in_quarantine_is_told_and_no_inconsistency(make_pipeline: Calla
 def test_many_keys_are_compared_in_bounded_pieces(
     make_pipeline: Callable[..., str], bucket: Bucket, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("tasks.audit.KEYS_AT_ONCE", 4)
-    monkeypatch.setattr("tasks.audit.ROWS_AT_ONCE", 3)
+    monkeypatch.setattr("tasks.indexing.audit.KEYS_AT_ONCE", 4)
+    monkeypatch.setattr("tasks.indexing.audit.ROWS_AT_ONCE", 3)
     for number in range(13):
         bucket.put(f"n/{number:02d}.txt", f"This is the text of object number {number}, one of many.")
     name = make_pipeline()

@@ -12,13 +12,13 @@ from flows.promote import promote
 from flows.rebuild import rebuild
 from flows.rollback import rollback
 from flows.sync import sync
+from tasks.bucket.errors import MovedOnError
 from tasks.errors import DeletionError, GateError
-from tasks.generations import generations
-from tasks.ledger import Ledger
+from tasks.ledger.generations import generations
+from tasks.ledger.objects import Ledger
+from tasks.milvus.store import Store
 from tasks.models import ObjectRef
 from tasks.pipelines import load_pipeline
-from tasks.s3_errors import MovedOnError
-from tasks.store import Store
 from tests.conftest import Bucket
 
 TOPICS = ("ash", "birch", "cedar", "elm", "fir", "oak")
@@ -98,7 +98,7 @@ def test_what_was_renamed_to_where_nobody_can_read_it_is_held_for_lost(
         bucket.put(f"guides/{topic}.md" + (".exe" if why == "unsuitable" else "%2F"), text)
     with monkeypatch.context() as broken:
         if why == "cannot be read":
-            broken.setattr("tasks.parse.fetch", moved_on)
+            broken.setattr("tasks.indexing.steps.fetch", moved_on)
         with pytest.raises(DeletionError, match=r"6 of the 6 objects .* were moved"):
             sync(name)
         assert held(name) == before

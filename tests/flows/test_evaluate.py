@@ -14,7 +14,7 @@ from flows.evaluate import evaluate
 from flows.rebuild import rebuild
 from flows.sync import sync
 from tasks.errors import MisuseError
-from tasks.evaluate import as_rows
+from tasks.evaluation.evaluate import as_rows
 from tests.conftest import Bucket
 
 SUBJECTS = {

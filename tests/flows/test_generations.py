@@ -12,12 +12,12 @@ from flows.audit import audit
 from flows.rebuild import rebuild
 from flows.rollback import rollback
 from flows.sync import sync
-from tasks.canary import Canary, begin_canary
 from tasks.errors import DeletionError, FingerprintError, OutageError, PermanentError, SourceError
-from tasks.fingerprint import PARSER
-from tasks.ledger import Ledger, now
+from tasks.generations.canary import Canary, begin_canary
+from tasks.generations.fingerprint import PARSER
+from tasks.ledger.objects import Ledger, now
+from tasks.milvus.store import Store
 from tasks.pipelines import load_pipeline
-from tasks.store import Store
 from tests.conftest import Bucket
 
 KEYS = {f"pumps/{number}.md" for number in range(6)}
@@ -52,7 +52,7 @@ def without_alias(name: str) -> None:
 
 
 def newer_lockstep(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tasks.fingerprint.PARSER", 1000)
+    monkeypatch.setattr("tasks.generations.fingerprint.PARSER", 1000)
 
 
 def in_canary(name: str, number: int, live: int) -> None:
@@ -112,7 +112,7 @@ def test_what_is_gone_leaves_a_canary_also_when_the_live_generation_cannot_be_sy
         def unreadable(*_: Any) -> None:
             raise (PermanentError if why == "outage" else RuntimeError)("nobody can read this")
 
-        monkeypatch.setattr("tasks.parse.fetch", unreadable)
+        monkeypatch.setattr("tasks.indexing.steps.fetch", unreadable)
     with pytest.raises(expected):
         sync(name)
     assert held(name, 1) == KEYS - {"pumps/0.md"}

@@ -18,12 +18,12 @@ from flows.rebuild import rebuild
 from flows.rollback import rollback
 from flows.sync import sync
 from tasks.errors import ChangedError
-from tasks.generation import finish_swap
-from tasks.lease import writing
-from tasks.ledger import Ledger
+from tasks.generations.opening import finish_swap
+from tasks.ledger.lease import writing
+from tasks.ledger.objects import Ledger
+from tasks.milvus.store import Store
 from tasks.pipelines import load_pipeline, moved
-from tasks.store import Store
-from tasks.tools import Tools
+from tasks.resources import Tools
 from tests.conftest import Bucket, Server, new_bucket, pipeline_maker, sqlite_url
 
 TEXT = "# Pumps\n\nThe filter of the pump is replaced every 400 hours.\n"
@@ -54,7 +54,7 @@ def waiting(block: Pipeline, run: Callable[[], Any], what: str = "") -> Iterator
         writing(Ledger(block.ledger), what or block.alias, "a promotion", 0, print),
         pytest.MonkeyPatch.context() as patch,
     ):
-        patch.setattr("tasks.lease.time.sleep", lambda seconds, sleep=time.sleep: (waits.set(), sleep(seconds)))
+        patch.setattr("tasks.ledger.lease.time.sleep", lambda seconds, sleep=time.sleep: (waits.set(), sleep(seconds)))
         thread = threading.Thread(target=attempt)
         thread.start()
         assert waits.wait(60)

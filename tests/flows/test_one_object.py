@@ -20,12 +20,12 @@ from prefect.client.orchestration import get_client
 
 from flows.audit import audit
 from flows.sync import sync
-from tasks import embed
-from tasks.between import listeners
+from tasks.crash_points import listeners
+from tasks.embedding import batch as embed
 from tasks.errors import LockstepError
+from tasks.indexing.quarantine import contents
+from tasks.milvus.store import Store
 from tasks.pipelines import load_pipeline
-from tasks.quarantine import contents
-from tasks.store import Store
 from tests.conftest import Bucket, Server
 
 Make = Callable[..., str]
@@ -47,7 +47,7 @@ def sections(numbers: range, last: str = "") -> str:
 @pytest.fixture
 def small_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(embed, "PIECE", 20)
-    monkeypatch.setattr("tasks.store.READ_AT_ONCE", 16)
+    monkeypatch.setattr("tasks.milvus.store.READ_AT_ONCE", 16)
 
 
 @pytest.mark.usefixtures("small_pieces")

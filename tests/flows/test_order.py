@@ -14,12 +14,14 @@ from blocks.settings import Settings
 from flows.promote import promote
 from flows.rebuild import rebuild
 from flows.sync import sync
-from tasks import embed, gates, lease
-from tasks.between import Place, listeners
-from tasks.ledger import Ledger
-from tasks.ledger_tables import WRITERS
+from tasks.crash_points import Place, listeners
+from tasks.embedding import batch as embed
+from tasks.evaluation import gates
+from tasks.ledger import lease
+from tasks.ledger.objects import Ledger
+from tasks.ledger.tables import WRITERS
+from tasks.milvus.store import Store
 from tasks.pipelines import load_pipeline
-from tasks.store import Store
 from tests.conftest import Bucket
 
 BEFORE, AFTER = "The green light shows that it is ready.", "The blue light shows that it is ready."

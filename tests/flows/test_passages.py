@@ -7,10 +7,10 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from blocks.chat_model import ChatModel
-from deployments.questions import Question, search_all
+from deployments.cli.questions_file import Question, search_all
 from flows.ask import ask
 from flows.sync import sync
-from tasks import rerank
+from tasks.embedding import reranker as rerank
 from tasks.models import Answer
 from tasks.pipelines import load_pipeline
 from tests.conftest import Bucket
@@ -84,10 +84,10 @@ def test_copies_make_room_for_something_else(asked: Callable[..., Answer]) -> No
 
 
 def test_a_cross_encoder_has_the_last_word(asked: Callable[..., Answer], monkeypatch: pytest.MonkeyPatch) -> None:
-    """A stand-in that finds cake: a real one of random weights is in tests/unit/test_rerank.py."""
+    """A stand-in that finds cake: a real one of random weights is in tests/unit/embedding/test_reranker.py."""
     likes_cake = lambda _question, texts: [float("cake" in text) for text in texts]  # noqa: E731
     monkeypatch.setattr(rerank, "_load", lambda _: None)
-    for module in ("tasks.retrieve", "tasks.answer"):
+    for module in ("tasks.retrieval.retrieve", "tasks.answers.answer"):
         monkeypatch.setattr(f"{module}.load_reranker", lambda _: likes_cake)
     found = asked(rerank_model="a/cross-encoder", neighbours=0)
     assert (found.passages[0].key, found.passages[0].score) == ("cake.md", 1.0)

@@ -9,17 +9,17 @@ import pytest
 import sqlalchemy as sa
 from botocore.exceptions import ClientError
 
-from deployments.questions import Question, search_all
+from deployments.cli.questions_file import Question, search_all
 from flows.ask import ask
 from flows.audit import audit
 from flows.sync import sync
+from tasks.bucket.errors import translated
+from tasks.bucket.fetch import fetch
 from tasks.errors import DeletionError, FingerprintError, MisuseError, OutageError
-from tasks.fetch import fetch
-from tasks.ledger import Ledger
-from tasks.ledger_tables import OBJECTS
+from tasks.indexing.quarantine import contents, release
+from tasks.ledger.objects import Ledger
+from tasks.ledger.tables import OBJECTS
 from tasks.pipelines import load_pipeline
-from tasks.quarantine import contents, release
-from tasks.s3_errors import translated
 from tests.conftest import Bucket
 
 GOOD = "The last good version says: turn the valve to the left."
@@ -98,7 +98,7 @@ class Refusing:
                     raise ClientError(said, "GetObject")  # type: ignore[arg-type]
             return fetch(client, source, ref, spool)
 
-        monkeypatch.setattr("tasks.parse.fetch", fetched)
+        monkeypatch.setattr("tasks.indexing.steps.fetch", fetched)
 
 
 def later(name: str, hours: float) -> None:

@@ -11,11 +11,11 @@ from pydantic import SecretStr
 from blocks.chat_model import ChatModel
 from flows.ask import ask
 from flows.sync import sync
-from tasks.answer import answer
+from tasks.answers.answer import answer
 from tasks.errors import MisuseError
 from tasks.models import Answer
 from tasks.pipelines import load_pipeline
-from tasks.tenants import Scope
+from tasks.retrieval.scope import Scope
 from tests.conftest import Bucket, Server, new_bucket, pipeline_maker, sqlite_url
 from tests.injected import HONEST, TEXTS
 from tests.stub_chat import StubChat, claims

@@ -17,9 +17,9 @@ from flows.rebuild import rebuild
 from flows.rollback import rollback
 from flows.sync import sync
 from tasks.errors import DeletionError, SourceError
-from tasks.ledger import Ledger
+from tasks.ledger.objects import Ledger
+from tasks.milvus.store import Store
 from tasks.pipelines import load_pipeline
-from tasks.store import Store
 from tests.conftest import Bucket, Server, new_bucket, pipeline_maker, sqlite_url
 from tests.flows.test_brake import fill, held
 

@@ -17,15 +17,16 @@ from prefect.states import Pending
 
 from blocks.s3_source import S3Source
 from flows.sync import sync
-from tasks import failures, lease
 from tasks.errors import FingerprintError, MisuseError, PartError, TransientError
-from tasks.lease import writing
-from tasks.ledger import Ledger
-from tasks.ledger_tables import WRITERS
+from tasks.indexing.plan import make_plan
+from tasks.ledger import lease
+from tasks.ledger import quarantine as failures
+from tasks.ledger.lease import writing
+from tasks.ledger.objects import Ledger
+from tasks.ledger.tables import WRITERS
+from tasks.milvus.store import Store
 from tasks.models import SyncReport
 from tasks.pipelines import load_pipeline
-from tasks.plan import make_plan
-from tasks.store import Store
 from tests.conftest import Bucket, Server, milvus_lite_server
 
 GUIDE = """# Guide
@@ -221,7 +222,7 @@ def test_a_run_that_died_is_finished_by_the_next(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as broken:
-        broken.setattr("tasks.ledger.Ledger.confirm", die)
+        broken.setattr("tasks.ledger.objects.Ledger.confirm", die)
         with pytest.raises(BaseException):  # noqa: B017, PT011 - however Prefect words it
             sync(name)
     assert store_of(name).live() is None  # half a first index answers nothing
@@ -313,7 +314,7 @@ def test_the_line_is_free_before_the_bucket_is_listed(
         taken.append(leased(ledger, lease.line_of(name)))
         return make_plan(*given, **options)
 
-    monkeypatch.setattr("tasks.plan.make_plan", listed)
+    monkeypatch.setattr("tasks.indexing.plan.make_plan", listed)
     with get_client(sync_client=True) as client:
         deployed = client.create_deployment(client.create_flow_from_name("sync"), name)
         of_it = client.create_flow_run_from_deployment(deployed, parameters={"pipeline": name}, state=Pending())

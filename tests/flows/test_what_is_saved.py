@@ -7,14 +7,15 @@ from pathlib import Path
 
 import pytest
 
-from deployments import environment, parts
+from deployments import environment
 from deployments.deploy import as_saved, ensure_registered
+from deployments.local import parts
 from deployments.register import describe
 from deployments.state import State
 from tasks.errors import MisuseError, SourceError
-from tasks.ledger import Ledger
+from tasks.generations.source import Claim, source_of
+from tasks.ledger.objects import Ledger
 from tasks.pipelines import load_pipeline
-from tasks.source import Claim, source_of
 from tests.conftest import ACCESS_KEY, SECRET_KEY, Bucket, Server, sqlite_url
 
 Given = Callable[..., tuple[environment.Environment, parts.Endpoints]]

@@ -12,7 +12,7 @@ import pytest
 from tests.conftest import ACCESS_KEY, SECRET_KEY, Bucket, Server, sqlite_url
 
 if TYPE_CHECKING:
-    from tasks.tools import Tools
+    from tasks.resources import Tools
 
 
 @pytest.fixture
@@ -26,7 +26,7 @@ def tools(s3_server: Server, milvus_lite: Server, bucket: Bucket, tmp_path: Path
     from blocks.milvus_store import MilvusStore
     from blocks.pipeline import Pipeline
     from blocks.s3_source import S3Source
-    from tasks.tools import Tools
+    from tasks.resources import Tools
 
     credentials = AwsCredentials(
         aws_access_key_id=ACCESS_KEY, aws_secret_access_key=SecretStr(SECRET_KEY), region_name="us-east-1"

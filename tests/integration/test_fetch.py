@@ -12,11 +12,11 @@ import pytest
 from prefect_aws import AwsCredentials
 
 from blocks.s3_source import S3Source
+from tasks.bucket.errors import MovedOnError
+from tasks.bucket.fetch import fetch
+from tasks.bucket.listing import pages
 from tasks.errors import WithheldError
-from tasks.fetch import fetch
-from tasks.listing import pages
 from tasks.models import ObjectRef
-from tasks.s3_errors import MovedOnError
 from tests.conftest import ACCESS_KEY, SECRET_KEY, Bucket, Server
 
 

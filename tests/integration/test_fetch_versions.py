@@ -13,11 +13,11 @@ from prefect_aws import AwsCredentials
 from pydantic import SecretStr
 
 from blocks.s3_source import S3Source
+from tasks.bucket.errors import MovedOnError
+from tasks.bucket.fetch import fetch
+from tasks.bucket.listing import etag_of, to_ref
 from tasks.errors import WithheldError
-from tasks.fetch import fetch
-from tasks.listing import etag_of, to_ref
 from tasks.models import ObjectRef
-from tasks.s3_errors import MovedOnError
 
 BODY = b"hello"
 

@@ -10,14 +10,14 @@ import pytest
 import sqlalchemy as sa
 
 from blocks.settings import Settings
-from tasks import gates
-from tasks.chunk import embedded_text, hash_of
-from tasks.evaluate import Evaluation
-from tasks.generation import open_next
-from tasks.ledger_tables import GENERATIONS
+from tasks.documents.chunk import embedded_text, hash_of
+from tasks.evaluation import gates
+from tasks.evaluation.evaluate import Evaluation
+from tasks.generations.opening import open_next
+from tasks.ledger.tables import GENERATIONS
+from tasks.milvus.rows import Columns, to_rows
 from tasks.models import Chunk, Cut, CutDocument, Embedded, ObjectRef
-from tasks.rows import Columns, to_rows
-from tasks.tools import Tools
+from tasks.resources import Tools
 
 REF = ObjectRef("a.md", "e1", 1, 0)
 TEXTS = {"i1": "The green light shows.", "i2": "Unplug the device first.", "i3": "Pumps need oil."}

@@ -14,14 +14,14 @@ from pydantic import SecretStr
 
 from blocks.chat_model import ChatModel
 from blocks.settings import Settings
-from tasks.chat import LONGEST_TOKEN, BrokenOffError, Chat, SlowError, TooLongError, without_tokenizer
-from tasks.cite import check
+from tasks.answers.context_window import fewer
+from tasks.answers.generate import CUT_NOTE, MARKED_NOTE, ask_model, with_schema, without_schema
+from tasks.answers.prompt import build
+from tasks.chat.client import LONGEST_TOKEN, BrokenOffError, Chat, SlowError, TooLongError, without_tokenizer
+from tasks.citations.drafts import Reply
+from tasks.citations.verify import check
 from tasks.errors import PartError, TransientError
-from tasks.fit import fewer
-from tasks.generate import CUT_NOTE, MARKED_NOTE, ask_model, with_schema, without_schema
 from tasks.models import Hit
-from tasks.prompt import build
-from tasks.reply import Reply
 from tests.stub_chat import Say, StubChat, claims
 
 HITS = tuple(
@@ -318,7 +318,7 @@ def test_a_server_whose_tokenize_is_something_else_answers_all_the_same(
 
 
 def test_a_host_that_cannot_be_reached_is_not_called_slow(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tasks.chat.CONNECT_SECONDS", 0.3)
+    monkeypatch.setattr("tasks.chat.client.CONNECT_SECONDS", 0.3)
     # Linux drops what comes to a listener whose queue is full, as a firewall does.
     with socket.create_server(("127.0.0.1", 0), backlog=0) as full:
         waiting = [socket.socket() for _ in range(3)]

@@ -8,8 +8,8 @@ import time
 
 import pytest
 
+from tasks.documents.sandbox import Isolated
 from tasks.errors import PermanentError, TransientError
-from tasks.isolate import Isolated
 
 
 def hang() -> None:
@@ -56,7 +56,7 @@ def test_limits_hold_and_the_next_file_is_parsed() -> None:
 
 
 def test_a_process_is_replaced_after_so_many_files(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tasks.isolate.FILES_PER_PROCESS", 2)
+    monkeypatch.setattr("tasks.documents.sandbox.FILES_PER_PROCESS", 2)
     with Isolated(processes=1, seconds=20.0, memory_mb=256) as isolated:
         first, second, third = (isolated.result(isolated.start(os.getpid)) for _ in range(3))
     assert first == second != third != os.getpid()

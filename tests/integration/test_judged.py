@@ -7,13 +7,13 @@ from collections.abc import Mapping
 import numpy as np
 import pytest
 
-from tasks import failures
 from tasks.errors import LockstepError
-from tasks.generation import open_next
-from tasks.judge import judge
+from tasks.generations.opening import open_next
+from tasks.indexing.finish import judge
+from tasks.ledger import quarantine as failures
+from tasks.milvus.rows import Columns, to_rows
 from tasks.models import Chunk, Cut, CutDocument, Embedded, Failure, ObjectRef
-from tasks.rows import Columns, to_rows
-from tasks.tools import Tools
+from tasks.resources import Tools
 
 
 @pytest.fixture
@@ -53,8 +53,8 @@ def held(tools: Tools, collection: str) -> Mapping[str, str]:
 def test_the_last_good_version_stays_if_it_is_whole_and_nothing_else(
     tools: Tools, collection: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("tasks.prune.KEYS_AT_ONCE", 2)
-    monkeypatch.setattr("tasks.failures.KEYS_AT_ONCE", 3)
+    monkeypatch.setattr("tasks.indexing.prune.KEYS_AT_ONCE", 2)
+    monkeypatch.setattr("tasks.ledger.quarantine.KEYS_AT_ONCE", 3)
     for key in ("whole", "broken", "fine"):
         index(tools, collection, ref(key, "e1"), "1", "2")
     write(tools, collection, ref("whole", "e2"), "3")  # a run that died had begun to write the next version

@@ -14,16 +14,17 @@ from pydantic import SecretStr
 
 from blocks.ledger import Ledger as LedgerBlock
 from blocks.pipeline import Pipeline
-from tasks import failures, lease
-from tasks.batches import recorded
-from tasks.canary import Canary, Fared, Watch, begin_canary, canary_of, end_canary, fared, next_step
 from tasks.errors import LockstepError
-from tasks.generations import add_cost, forget_generation, generation_of, generations, mark_ready, settle
-from tasks.ledger import Ledger
-from tasks.ledger_tables import GENERATIONS, OBJECTS, WRITERS
+from tasks.generations.canary import Canary, Fared, Watch, begin_canary, canary_of, end_canary, fared, next_step
+from tasks.indexing.batches import recorded
+from tasks.indexing.plan import make_plan
+from tasks.ledger import lease
+from tasks.ledger import quarantine as failures
+from tasks.ledger.generations import add_cost, forget_generation, generation_of, generations, mark_ready, settle
+from tasks.ledger.listed_keys import seen_keys
+from tasks.ledger.objects import Ledger
+from tasks.ledger.tables import GENERATIONS, OBJECTS, WRITERS
 from tasks.models import Failure, ObjectRef
-from tasks.plan import make_plan
-from tasks.seen import seen_keys
 
 ON, OTHER = "docs_g0001", "docs_g0002"
 
@@ -57,7 +58,7 @@ def failed(ledger: Ledger, one: ObjectRef, run: str) -> None:
 def test_all_that_a_listing_had_not_is_missing_however_many_pieces_it_takes(
     ledger: Ledger, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("tasks.seen.KEYS_AT_ONCE", 3)
+    monkeypatch.setattr("tasks.ledger.listed_keys.KEYS_AT_ONCE", 3)
     indexed(ledger, ON, *(ref(f"k{n}") for n in range(9)))
     with seen_keys(ledger) as seen:
         seen.add([ref("k4"), ref("k0")])
@@ -68,7 +69,7 @@ def test_all_that_a_listing_had_not_is_missing_however_many_pieces_it_takes(
 
 
 def test_every_piece_of_what_is_gone_is_recorded_for_deletion(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tasks.seen.KEYS_AT_ONCE", 1)
+    monkeypatch.setattr("tasks.ledger.listed_keys.KEYS_AT_ONCE", 1)
     indexed(ledger, ON, *(ref(f"k{n}") for n in range(12)))
     plan = make_plan([[ref(f"k{n}") for n in range(9)]], ledger, ON, "run")
     assert plan.deleted == 3
@@ -283,8 +284,8 @@ def test_what_is_read_of_one_generation_is_of_no_other(ledger: Ledger) -> None:
 
 
 def test_much_is_recorded_in_pieces_and_all_of_it(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tasks.ledger.ROWS_AT_ONCE", 3)
-    monkeypatch.setattr("tasks.failures.KEYS_AT_ONCE", 3)
+    monkeypatch.setattr("tasks.ledger.objects.ROWS_AT_ONCE", 3)
+    monkeypatch.setattr("tasks.ledger.quarantine.KEYS_AT_ONCE", 3)
     indexed(ledger, ON, *map(ref, KEYS))
     assert ledger.totals(ON) == {"indexed": 8, "chunks": 8}
     for key in KEYS:
@@ -324,7 +325,7 @@ def test_an_object_is_newly_bad_when_the_other_generation_answers_with_its_versi
 
 def test_what_is_settled_is_one_aliass_and_keeps_its_times(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
     times = iter(range(1, 100))
-    monkeypatch.setattr("tasks.generations.now", lambda: next(times))
+    monkeypatch.setattr("tasks.ledger.generations.now", lambda: next(times))
     for alias in ("docs", "manuals"):
         for number in (1, 2):
             ledger.record_generation(f"{alias}_g000{number}", alias, "f", {})
@@ -351,7 +352,7 @@ def test_a_canary_is_judged_by_its_own_questions_since_its_step_began(
     ledger: Ledger, block: LedgerBlock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     times = iter(range(1, 100))
-    monkeypatch.setattr("tasks.canary.now", lambda: next(times))
+    monkeypatch.setattr("tasks.generations.canary.now", lambda: next(times))
     watches = {}
     for alias in ("docs", "manuals"):
         begin_canary(ledger, Canary(alias, OTHER, ON, (50, 100), 0, 9.0, 1))

@@ -15,14 +15,15 @@ from pydantic import SecretStr
 
 from blocks.ledger import Ledger as LedgerBlock
 from blocks.settings import Settings
-from tasks import failures, lease
-from tasks.batches import batched, recorded
-from tasks.brake import Loss
 from tasks.errors import LockstepError, PartError, TransientError
-from tasks.ledger import Ledger, now
-from tasks.ledger_tables import NEWEST, OBJECTS, TABLES
+from tasks.indexing.batches import batched, recorded
+from tasks.indexing.deletion_limit import Loss
+from tasks.indexing.plan import make_plan
+from tasks.ledger import lease
+from tasks.ledger import quarantine as failures
+from tasks.ledger.objects import Ledger, now
+from tasks.ledger.tables import NEWEST, OBJECTS, TABLES
 from tasks.models import WRITTEN, Failure, ObjectRef
-from tasks.plan import make_plan
 
 ON = "docs_g0001"
 
@@ -161,7 +162,7 @@ def test_renames_come_before_deletions_and_the_rest(ledger: Ledger) -> None:
 
 
 def test_recorded_work_is_read_in_pieces_while_it_is_confirmed(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tasks.batches.ROWS_AT_ONCE", 4)
+    monkeypatch.setattr("tasks.indexing.batches.ROWS_AT_ONCE", 4)
     make_plan([[ref(f"k{n:02d}") for n in range(19)]], ledger, ON, "run")
     done = []
     for group in batched(recorded(ledger, ON, "written"), Settings(batch_objects=3)):
@@ -390,7 +391,7 @@ def test_its_state_differs_after_every_sync_that_changed_something(
     ledger: Ledger, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     times = iter(range(1, 1000))
-    monkeypatch.setattr("tasks.ledger.now", lambda: next(times))
+    monkeypatch.setattr("tasks.ledger.objects.now", lambda: next(times))
     states = [ledger.state(ON)]
     for refs in ([ref("a"), ref("b")], [ref("a", "e2"), ref("b")], [ref("a", "e2")], [ref("c")], []):
         plan_and_do(ledger, refs)

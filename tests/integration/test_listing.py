@@ -16,9 +16,9 @@ from prefect_aws import AwsCredentials
 from pydantic import SecretStr
 
 from blocks.s3_source import S3Source
+from tasks.bucket.listing import pages
 from tasks.errors import PartError, TransientError
 from tasks.limits import LeftOut
-from tasks.listing import pages
 
 CREDENTIALS = AwsCredentials(
     aws_access_key_id="some", aws_secret_access_key=SecretStr("secret"), region_name="us-east-1"

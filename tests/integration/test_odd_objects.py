@@ -13,10 +13,10 @@ from prefect_aws import AwsCredentials
 from pydantic import SecretStr
 
 from blocks.s3_source import S3Source
+from tasks.bucket.errors import MovedOnError
+from tasks.bucket.fetch import fetch
 from tasks.errors import PermanentError
-from tasks.fetch import fetch
 from tasks.models import ObjectRef
-from tasks.s3_errors import MovedOnError
 
 BODY = b"hello"
 

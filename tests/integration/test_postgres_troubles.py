@@ -12,14 +12,14 @@ import sqlalchemy as sa
 from pydantic import SecretStr
 
 from blocks.ledger import Ledger as LedgerBlock
-from tasks import lease
-from tasks.audit import LISTED as AUDITED
-from tasks.audit import _insert, _tables
 from tasks.errors import PartError, TransientError
-from tasks.ledger import Ledger
+from tasks.indexing.audit import LISTED as AUDITED
+from tasks.indexing.audit import _insert, _tables
+from tasks.indexing.plan import make_plan
+from tasks.ledger import lease
+from tasks.ledger.listed_keys import seen_keys
+from tasks.ledger.objects import Ledger
 from tasks.models import ObjectRef
-from tasks.plan import make_plan
-from tasks.seen import seen_keys
 from tests.faults.proxy import Proxy
 
 ON = "docs_g0001"

@@ -18,10 +18,10 @@ import psutil
 import pytest
 
 from blocks.milvus_store import MilvusStore
-from deployments import processes, stack
 from deployments import state as memory
 from deployments.environment import Environment, load
-from deployments.parts import WORKER_MARK, resolve
+from deployments.local import processes, stack
+from deployments.local.parts import WORKER_MARK, resolve
 from deployments.state import Record, State
 from tasks.errors import MisuseError, PartError
 
@@ -191,7 +191,7 @@ def test_the_worker_survives_a_restart_of_prefect(env: Environment) -> None:
 
 def test_a_part_that_hangs_is_started_again(env: Environment, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(stack, "PATIENCE_SECONDS", 0.5)
-    monkeypatch.setattr("deployments.health.SECONDS", 0.5)
+    monkeypatch.setattr("deployments.local.health.SECONDS", 0.5)
     monkeypatch.setattr(processes, "STOP_SECONDS", 1.0)
     before, lines = pids(env), list[str]()
     os.kill(before["s3"] or 0, signal.SIGSTOP)

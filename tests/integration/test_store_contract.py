@@ -13,12 +13,12 @@ import pytest
 from blocks.milvus_store import MilvusStore
 from blocks.settings import SearchMode, Settings
 from tasks.errors import ContentError, GoneError, LockstepError, MisuseError, PartError, TransientError
-from tasks.fingerprint import fingerprint
-from tasks.indexes import INDEXES, build_params, check_index, those_of
+from tasks.generations.fingerprint import fingerprint
+from tasks.milvus.index_types import INDEXES, build_params, check_index, those_of
+from tasks.milvus.rows import Columns, to_rows
+from tasks.milvus.schema import fields
+from tasks.milvus.store import Store
 from tasks.models import Chunk, Cut, CutDocument, Embedded, ObjectRef
-from tasks.rows import Columns, to_rows
-from tasks.schema import fields
-from tasks.store import Store
 from tests.conftest import milvus_lite_server
 
 DIMENSION = 8
@@ -166,7 +166,7 @@ def test_much_is_written_and_pruned_in_pieces_and_all_of_it(
     store: Store, collection: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for bound in ("ROWS_AT_ONCE", "KEYS_AT_ONCE", "READ_AT_ONCE", "HASHES_AT_ONCE"):
-        monkeypatch.setattr(f"tasks.store.{bound}", 2)
+        monkeypatch.setattr(f"tasks.milvus.store.{bound}", 2)
     write(store, collection, *(batch(key, [1, 2, 3, 4, 5]) for key in KEYS))
     assert store.count(collection) == 5 * len(KEYS)
     assert store.known_vectors(collection, [f"hash-{n}" for n in range(1, 7)]).keys() == {
@@ -231,7 +231,7 @@ def test_vectors_of_known_texts_come_back(store: Store, collection: str) -> None
 def test_a_text_in_very_many_rows_hides_no_other(
     store: Store, collection: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("tasks.store.READ_AT_ONCE", 5)
+    monkeypatch.setattr("tasks.milvus.store.READ_AT_ONCE", 5)
     write(store, collection, *(batch(f"copy-{n}", [1]) for n in range(12)), batch("z", [2]), batch("y", [3]))
     assert store.known_vectors(collection, ["hash-1", "hash-2", "hash-3"]).keys() == {"hash-1", "hash-2", "hash-3"}
 

@@ -13,7 +13,7 @@ import pytest
 from blocks.milvus_store import MilvusStore
 from blocks.pymilvus_import import load_pymilvus
 from tasks.errors import LockstepError
-from tasks.store import Store
+from tasks.milvus.store import Store
 
 
 @pytest.fixture(params=["silent", "refusing"])

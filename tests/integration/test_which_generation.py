@@ -5,14 +5,14 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from tasks.canary import Canary, begin_canary, canary_of, end_canary
 from tasks.errors import FingerprintError, MisuseError, PartError
-from tasks.garbage import collect
-from tasks.generation import open_generation, open_named, open_next
-from tasks.generations import forget_generation, generation_of, mark_ready, settle
+from tasks.generations.canary import Canary, begin_canary, canary_of, end_canary
+from tasks.generations.opening import open_generation, open_named, open_next
+from tasks.generations.retention import collect
+from tasks.generations.swap import publish, to_go_back_to, to_promote
+from tasks.ledger.generations import forget_generation, generation_of, mark_ready, settle
 from tasks.models import ObjectRef
-from tasks.swap import publish, to_go_back_to, to_promote
-from tasks.tools import Tools
+from tasks.resources import Tools
 
 
 def opened(tools: Tools, chunk_tokens: int) -> int:

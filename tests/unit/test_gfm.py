@@ -15,15 +15,14 @@ from hypothesis import strategies as st
 
 from blocks.settings import Settings
 from flows.ask import ask
-from tasks.audit import Findings
-from tasks.brake import Loss
-from tasks.compare import differences
-from tasks.evaluate import Evaluation, Outcome
-from tasks.gates import Gate, GateReport
-from tasks.measures import NAMES
-from tasks.models import Answer, Citation, Claim, Hit, SyncReport
-from tasks.quality_report import evaluation_markdown, promotion_markdown
-from tasks.report import (
+from tasks.evaluation.compare import differences
+from tasks.evaluation.evaluate import Evaluation, Outcome
+from tasks.evaluation.gates import Gate, GateReport
+from tasks.evaluation.metrics import NAMES
+from tasks.evaluation.report import evaluation_markdown, promotion_markdown
+from tasks.indexing.audit import Findings
+from tasks.indexing.deletion_limit import Loss
+from tasks.indexing.report import (
     answer_markdown,
     audit_markdown,
     deletions_markdown,
@@ -32,7 +31,8 @@ from tasks.report import (
     sync_markdown,
     words,
 )
-from tasks.shown import visible
+from tasks.models import Answer, Citation, Claim, Hit, SyncReport
+from tasks.sanitize import visible
 
 OWN = "http://s3/documents/x"
 

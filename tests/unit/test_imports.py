@@ -23,14 +23,14 @@ def run(code: str) -> str:
     ("module", "not_wanted"),
     [
         # Prefect reads its settings when it is imported: the command has to set the environment first.
-        ("deployments.command", ("prefect", "torch", "pymilvus", "unstructured", "transformers")),
-        ("deployments.stack", ("prefect", "torch", "pymilvus", "unstructured", "transformers")),
-        ("deployments.show", ("prefect", "torch", "pymilvus", "unstructured", "transformers")),
-        ("deployments.questions", ("prefect", "torch", "pymilvus", "unstructured", "transformers")),
-        ("deployments.session", ("prefect", "torch", "pymilvus", "unstructured", "transformers")),
+        ("deployments.cli.main", ("prefect", "torch", "pymilvus", "unstructured", "transformers")),
+        ("deployments.local.stack", ("prefect", "torch", "pymilvus", "unstructured", "transformers")),
+        ("deployments.cli.output", ("prefect", "torch", "pymilvus", "unstructured", "transformers")),
+        ("deployments.cli.questions_file", ("prefect", "torch", "pymilvus", "unstructured", "transformers")),
+        ("deployments.cli.session", ("prefect", "torch", "pymilvus", "unstructured", "transformers")),
         # Parsing processes have a memory limit and start while the first file waits.
-        ("tasks.parsers", ("prefect", "torch", "pymilvus", "boto3", "transformers", "pandas")),
-        ("tasks.pdf", ("prefect", "torch", "pymilvus", "boto3", "transformers", "pandas")),
+        ("tasks.documents.parse", ("prefect", "torch", "pymilvus", "boto3", "transformers", "pandas")),
+        ("tasks.documents.pdf", ("prefect", "torch", "pymilvus", "boto3", "transformers", "pandas")),
     ],
 )
 def test_an_import_brings_no_heavy_library(module: str, not_wanted: tuple[str, ...]) -> None:
@@ -38,7 +38,7 @@ def test_an_import_brings_no_heavy_library(module: str, not_wanted: tuple[str, .
 
 
 PARSING_PROCESS = """
-from tasks.isolate import Isolated
+from tasks.documents.sandbox import Isolated
 with Isolated(1, 60.0, 1024) as isolated:
     loaded = "[name for name in ('prefect', 'torch', 'pymilvus') if __import__('sys').modules.get(name)]"
     print(*isolated.result(isolated.start(eval, loaded)))

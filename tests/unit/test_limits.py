@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 
 from blocks.settings import Settings
-from tasks.chunk import Measure, chunk
+from tasks.documents.chunk import Measure, chunk
 from tasks.limits import NAMED, LeftOut, check_chunk, check_metadata, unkeepable
+from tasks.milvus.schema import HEADING_BYTES, KEY_BYTES, TEXT_BYTES
 from tasks.models import Chunk, Document, Element, ObjectRef, Parsed
-from tasks.schema import HEADING_BYTES, KEY_BYTES, TEXT_BYTES
 
 
 class Words:

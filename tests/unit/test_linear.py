@@ -23,18 +23,25 @@ import blocks
 import deployments
 import flows
 import tasks
-from tasks import chunk, cite, claims, extract, generate, parsers, passages, pdf, report, words
-from tasks.decode import decode
+from tasks.answers import extractive as extract
+from tasks.answers import generate, passages
+from tasks.answers.fence import neutral
+from tasks.answers.prompt import build
+from tasks.chat.response import Spoken, said_aloud
+from tasks.citations import json_answer as claims
+from tasks.citations import verify as cite
+from tasks.citations.quotes import locate
+from tasks.documents import chunk, pdf
+from tasks.documents import parse as parsers
+from tasks.documents.decode import decode
 from tasks.errors import LockstepError
-from tasks.fence import neutral
-from tasks.filters import compiled
-from tasks.golden import parse_golden
+from tasks.evaluation.golden import parse_golden
+from tasks.indexing import report
 from tasks.models import Hit
-from tasks.prompt import build
-from tasks.question import checked
-from tasks.quotes import locate
-from tasks.sentences import sentences
-from tasks.spoken import Spoken, said_aloud
+from tasks.retrieval.filters import compiled
+from tasks.retrieval.question import checked
+from tasks.text import words
+from tasks.text.sentences import sentences
 
 ROOT = Path(__file__).parents[2]
 UNITS = (
@@ -93,7 +100,7 @@ def modules() -> Iterator[Any]:
     """Yield every module of the code, but the one that is only for processes in which there is to be no torch."""
     for package in (blocks, tasks, flows, deployments):
         for found in pkgutil.walk_packages(package.__path__, f"{package.__name__}."):
-            if ".migrations" not in found.name and found.name != "tasks.without_torch":
+            if ".migrations" not in found.name and found.name != "tasks.documents.without_torch":
                 yield importlib.import_module(found.name)
 
 

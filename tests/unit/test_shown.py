@@ -16,7 +16,7 @@ from blocks.ledger import Ledger
 from blocks.milvus_store import MilvusStore
 from blocks.s3_source import S3Source
 from tasks.errors import GateError, InconsistentError, LockstepError, PartError
-from tasks.shown import escaped_json, hidden, keep_secrets, one_line, unlinked, visible
+from tasks.sanitize import escaped_json, hidden, keep_secrets, one_line, unlinked, visible
 
 SECRET = "geheim-7"
 
@@ -60,7 +60,7 @@ def test_passwords_are_hidden_in_every_form(text: str, expected: str) -> None:
 
 
 def test_the_secrets_of_a_block_are_hidden_wherever_they_stand(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tasks.shown._kept", set())
+    monkeypatch.setattr("tasks.sanitize._kept", set())
     keys = AwsCredentials(aws_secret_access_key=SecretStr("wJal/rXUtnFEMI+K7"), aws_session_token="IQoJb3JpZ2luX2VjE9")
     keep_secrets(S3Source(bucket="documents", credentials=keys))
     keep_secrets(ChatModel(base_url="http://h/v1", api_key=SecretStr("sk-geheim-7xq9")))

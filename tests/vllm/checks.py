@@ -7,10 +7,10 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-from tasks.answer import answer
-from tasks.cite import UNVERIFIED
+from tasks.answers.answer import answer
+from tasks.answers.fence import neutral
+from tasks.citations.verify import UNVERIFIED
 from tasks.errors import LockstepError
-from tasks.fence import neutral
 from tasks.models import Answer, Citation, Hit, Part
 from tasks.pipelines import load_pipeline
 from tests.vllm.conftest import API_KEY, Exchange

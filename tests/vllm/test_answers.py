@@ -12,12 +12,12 @@ import pytest
 from pydantic import SecretStr
 
 from flows.ask import ask
-from tasks.answer import REMOVED_NOTE
-from tasks.chat import Chat
-from tasks.cite import UNVERIFIED
+from tasks.answers.answer import REMOVED_NOTE
+from tasks.answers.generate import ask_model
+from tasks.chat.client import Chat
+from tasks.citations.markers import MARK, without_marks
+from tasks.citations.verify import UNVERIFIED
 from tasks.errors import PartError
-from tasks.generate import ask_model
-from tasks.marks import MARK, without_marks
 from tasks.models import Answer, Hit
 from tasks.pipelines import load_pipeline
 from tests.vllm.checks import (

@@ -12,8 +12,8 @@ import pytest
 
 from flows.ask import ask
 from flows.sync import sync
-from tasks.answer import CACHED_NOTE
-from tasks.generate import CUT_NOTE
+from tasks.answers.answer import CACHED_NOTE
+from tasks.answers.generate import CUT_NOTE
 from tasks.models import Answer
 from tests.vllm.checks import plain
 from tests.vllm.conftest import Command, Exchanges, Library, VllmServer

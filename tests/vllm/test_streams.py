@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from flows.ask import ask
-from tasks.cite import UNVERIFIED
+from tasks.citations.verify import UNVERIFIED
 from tasks.errors import TransientError
 from tasks.listening import reader
 from tasks.models import Answer

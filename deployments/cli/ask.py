@@ -1,0 +1,104 @@
+"""The command that answers a question."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+from deployments.cli.options import Filter, Json, Mode, PipelineName, Tenant, TopK, Verbose, scope_of
+from tasks.errors import MisuseError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+Stream = Annotated[
+    bool, typer.Option("--stream", help="Print the answer while it is written, each piece as soon as it is checked.")
+]
+Strict = Annotated[
+    bool | None,
+    typer.Option("--strict/--no-strict", help="Leave out what no verified quote supports.", show_default=False),
+]
+NoCache = Annotated[
+    bool, typer.Option("--no-cache", help="Ask the model also if the same question was answered before.")
+]
+Fallback = Annotated[
+    Literal["none", "extractive"] | None,
+    typer.Option("--fallback", help="What answers when the chat model fails; default: the pipeline's."),
+]
+
+
+def ask(  # noqa: PLR0913, PLR0917 - they are the options of a command
+    question: Annotated[str, typer.Argument(help="The question.")],
+    top_k: TopK = None,
+    mode: Mode = None,
+    only: Filter = "",
+    tenant: Tenant = "",
+    stream: Stream = False,
+    strict: Strict = None,
+    fallback: Fallback = None,
+    no_cache: NoCache = False,
+    session_id: Annotated[
+        str, typer.Option("--session", help="Questions of one session go to the same generation in a canary.")
+    ] = "",
+    pipeline: PipelineName = None,
+    as_json: Json = False,
+    verbose: Verbose = False,
+) -> None:
+    """Answer a question from the index, with citations that are checked; recorded as a flow run.
+
+    [?] marks what no quote in the passages supports. Exits with 1 when a part that is needed does not answer.
+    """
+    from tasks.retrieval.question import checked
+
+    question, scope = checked(question), scope_of(only, tenant)
+    if stream and as_json:
+        raise MisuseError("give either --stream or --json, one of the two: JSON is printed when it is whole.")
+    from deployments import environment
+    from deployments.cli import output as show
+    from deployments.cli.session import open_session
+
+    session = open_session(environment.load(), pipeline, verbose)
+    from flows.ask import ask as run
+    from flows.without_heartbeat import without_heartbeat
+    from tasks.pipelines import load_pipeline
+
+    given: dict[str, Any] = {"top_k": top_k, "mode": mode, "strict": strict, "fallback": fallback}
+    if no_cache:
+        given["cache_seconds"] = 0.0
+    settings = with_given(load_pipeline(session.pipeline).settings, given)
+    with without_heartbeat(), printed(stream) as shown:
+        answer = run(question, session.pipeline, settings, session_id, scope.filter, scope.tenant)
+    if as_json:
+        show.as_json(show.answer_json(answer))
+        for note in answer.notes:
+            show.say(note)
+    else:
+        show.answer_text(answer, "".join(shown))
+
+
+def with_given(settings: Any, given: dict[str, Any]) -> Any:
+    """Return the settings with the options that were given; None is none."""
+    return settings.model_copy(update={name: value for name, value in given.items() if value is not None})
+
+
+@contextmanager
+def printed(stream: bool) -> Iterator[list[str]]:
+    """Print the pieces of an answer written inside, on stdout, as they come; yields what was printed."""
+    from deployments.cli.output import write
+    from tasks.listening import reader
+
+    shown: list[str] = []
+
+    def read(piece: str) -> None:
+        shown.append(piece)
+        write(piece)
+
+    token = reader.set(read if stream else None)
+    try:
+        yield shown
+    finally:
+        reader.reset(token)
+        if shown and not shown[-1].endswith("\n"):
+            write("\n")

@@ -1,0 +1,177 @@
+"""The commands that build generations, swap them, list them and drop them."""
+
+from __future__ import annotations
+
+import os
+from typing import Annotated, Literal
+
+import typer
+
+from deployments.cli.options import AcceptSource, AllowDeletions, Json, PipelineName, Verbose
+from tasks.errors import MisuseError
+
+
+def rebuild(  # noqa: PLR0913, PLR0917 - they are the options of a command
+    chunk_tokens: Annotated[int | None, typer.Option("--chunk-tokens", help="Most tokens of one chunk.")] = None,
+    embed_model: Annotated[str | None, typer.Option("--embed-model", help="A model's name, or its folder.")] = None,
+    index_type: Annotated[str | None, typer.Option("--index-type", help="HNSW, IVF_FLAT, …")] = None,
+    index_params: Annotated[
+        str | None, typer.Option("--index-params", help='Build parameters of the index as JSON, {"M": 32}.')
+    ] = None,
+    search_params: Annotated[
+        str | None, typer.Option("--search-params", help='Search parameters of the index as JSON, {"ef": 128}.')
+    ] = None,
+    promote: Annotated[
+        Literal["auto", "approve", "manual"],
+        typer.Option("--promote", help="When it is ready: promote it, wait for an approval in the UI, or leave it."),
+    ] = "auto",
+    allow_deletions: AllowDeletions = False,
+    accept_source: AcceptSource = False,
+    pipeline: PipelineName = None,
+    as_json: Json = False,
+    verbose: Verbose = False,
+) -> None:
+    """Build the next generation beside the live one; what is not given stays as the pipeline has it."""
+    from deployments import environment
+    from deployments.cli import output as show
+    from deployments.cli.session import open_session
+
+    given = {
+        "chunk_tokens": chunk_tokens,
+        "index_type": index_type,
+        "index_params": index_params,
+        "search_params": search_params,
+    }
+    session = open_session(environment.load(), pipeline, verbose, saves=True, accept_source=accept_source)
+    from deployments.register import changed_settings
+    from flows.rebuild import rebuild as run
+    from tasks.pipelines import load_pipeline
+
+    settings = changed_settings(load_pipeline(session.pipeline).settings, given)
+    if promote == "approve":
+        show.say(f"when it is ready, approve or reject it in the Prefect UI: {session.here.prefect_ui_url}")
+    with show.progress_bar(shown=not as_json and not verbose):
+        done = run(session.pipeline, settings, embed_model, promote, allow_deletions, accept_source)
+    show.as_json(show.rebuild_json(done)) if as_json else show.swap_report(done)
+
+
+def promote(  # noqa: PLR0913, PLR0917 - they are the options of a command
+    generation: Annotated[int | None, typer.Argument(help="Its number; default: the newest that is ready.")] = None,
+    force: Annotated[str, typer.Option("--force", help="Promote it though a gate fails, for this reason.")] = "",
+    approve: Annotated[bool, typer.Option("--approve", help="Wait for an approval in the Prefect UI.")] = False,
+    canary: Annotated[
+        str, typer.Option("--canary", help="Shares of the questions that come to it first, in percent: 10,50,100.")
+    ] = "",
+    hold: Annotated[str, typer.Option("--hold", help="How long each share is watched: 90s, 15m, 2h.")] = "15m",
+    allow_deletions: AllowDeletions = False,
+    accept_source: AcceptSource = False,
+    pipeline: PipelineName = None,
+    as_json: Json = False,
+    verbose: Verbose = False,
+) -> None:
+    """Let queries come to a generation that is ready, if it passes the gates."""
+    steps, hold_seconds = shares(canary), seconds(hold)
+    from deployments import environment
+    from deployments.cli import output as show
+    from deployments.cli.session import open_session
+
+    session = open_session(environment.load(), pipeline, verbose)
+    from flows.promote import promote as run
+
+    if approve:
+        show.say(f"when it is ready, approve or reject it in the Prefect UI: {session.here.prefect_ui_url}")
+    done = run(
+        session.pipeline,
+        generation,
+        force,
+        None,
+        approve,
+        steps,
+        hold_seconds,
+        who(),
+        allow_deletions=allow_deletions,
+        accept_source=accept_source,
+    )
+    show.as_json(show.swap_json(done)) if as_json else show.swap_report(done)
+
+
+def shares(given: str) -> list[int]:
+    """Return the percentages of '10,50,100'. Raises ``MisuseError`` when they are none."""
+    try:
+        return [int(one.strip().removesuffix("%")) for one in given.split(",")] if given else []
+    except ValueError as error:
+        raise MisuseError(f"--canary {given} will not do: percentages that rise, as in 10,50,100.") from error
+
+
+def seconds(given: str) -> float:
+    """Return the seconds of '90s', '15m' or '2h'. Raises ``MisuseError`` when it is no such time."""
+    units = {"s": 1, "m": 60, "h": 3600}
+    number, unit = given[:-1], given[-1:]
+    try:
+        found = float(number) * units[unit]
+    except (KeyError, ValueError) as error:
+        raise MisuseError(f"--hold {given} will not do: a time, as in 90s, 15m or 2h.") from error
+    if not 0 <= found < 30 * 86400:
+        raise MisuseError(f"--hold {given} will not do: from 0s to 30 days.")
+    return found
+
+
+def who() -> str:
+    """Return who runs this command, as the machine knows them."""
+    import getpass
+    import socket
+
+    try:
+        user = getpass.getuser()
+    except (OSError, KeyError):  # a container may have no name for its user
+        user = f"user {os.getuid()}"
+    return f"{user}@{socket.gethostname()}"
+
+
+def rollback(
+    to: Annotated[int | None, typer.Option("--to", help="The generation's number; default: the one before.")] = None,
+    allow_deletions: AllowDeletions = False,
+    accept_source: AcceptSource = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="Also to one that another version of Lockstep built: it only loses objects.")
+    ] = False,
+    pipeline: PipelineName = None,
+    as_json: Json = False,
+    verbose: Verbose = False,
+) -> None:
+    """Go back to an earlier generation, and sync what it missed."""
+    from deployments import environment
+    from deployments.cli import output as show
+    from deployments.cli.session import open_session
+
+    session = open_session(environment.load(), pipeline, verbose)
+    from flows.rollback import rollback as run
+
+    done = run(session.pipeline, to, allow_deletions, accept_source, force)
+    show.as_json(show.swap_json(done)) if as_json else show.swap_report(done)
+
+
+def generations(pipeline: PipelineName = None, as_json: Json = False) -> None:
+    """List the generations: which is live, how they differ, what they hold."""
+    from deployments import environment
+    from deployments.cli import output as show
+    from deployments.cli.session import open_session
+
+    session = open_session(environment.load(), pipeline)
+    from tasks.generations.overview import overview
+
+    rows = overview(session.pipeline)
+    show.as_json({"generations": rows}) if as_json else show.generations_table(rows)
+
+
+def collect_garbage(pipeline: PipelineName = None, as_json: Json = False, verbose: Verbose = False) -> None:
+    """Drop the generations that nobody needs for the way back."""
+    from deployments import environment
+    from deployments.cli import output as show
+    from deployments.cli.session import open_session
+
+    session = open_session(environment.load(), pipeline, verbose)
+    from flows.collect_garbage import collect_garbage as run
+
+    dropped = run(session.pipeline)
+    show.as_json({"dropped": dropped}) if as_json else show.say(f"dropped {', '.join(dropped) or 'nothing'}")

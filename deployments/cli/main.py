@@ -1,0 +1,330 @@
+"""The `lockstep` command.
+
+    lockstep up | down | status       the local stack: what is not configured elsewhere is started
+    lockstep env                      its addresses and secrets, for a shell
+    lockstep sync                     bring the index in step with the bucket
+    lockstep search Q | ask Q         find chunks | get a cited answer
+    lockstep audit [--repair]         prove that the index is what the bucket says
+    lockstep quarantine list | retry  objects that cannot be indexed
+    lockstep rebuild                  build the next generation beside the live one, and promote it
+    lockstep promote | rollback       go to the next generation | back to the one before
+    lockstep generations              which there are, and how they differ
+    lockstep evaluate --golden F      what is found for questions whose answers are known
+    lockstep collect-garbage          drop those that are no longer needed
+
+Exit codes: 0 done, 1 failed, 2 misuse. JSON goes to stdout alone; everything else goes to stderr.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from deployments.cli.ask import ask
+from deployments.cli.evaluate import evaluate
+from deployments.cli.generations import collect_garbage, generations, promote, rebuild, rollback
+from deployments.cli.options import (
+    AcceptSource,
+    AllowDeletions,
+    Filter,
+    Json,
+    Mode,
+    PipelineName,
+    Tenant,
+    TopK,
+    Verbose,
+    scope_of,
+)
+from tasks.errors import InconsistentError, LockstepError, MisuseError, PartError
+from tasks.sanitize import hidden, visible
+
+app = typer.Typer(
+    name="lockstep",
+    help="Keep a Milvus index in step with a bucket, and answer questions from it.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=True,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+@app.command()
+def up(as_json: Json = False) -> None:
+    """Start the parts that are not configured elsewhere, register blocks, deploy the flows.
+
+    Exits with 1 when a part that is used does not answer, or no sync is planned.
+    """
+    from deployments import environment
+    from deployments.cli import output as show
+    from deployments.cli.session import enter, prefect_answers
+    from deployments.local import stack
+
+    env = environment.load()
+    started = stack.up(env, show.say)
+    enter(env)
+    with prefect_answers(started.endpoints.prefect_api_url):
+        from deployments.deploy import ensure_deployed, ensure_registered
+
+        ensure_deployed(env, ensure_registered(env, started.endpoints), show.say)
+    schedule = stack.schedule(env)
+    show.say(f"{schedule.name}: {schedule.detail}")
+    parts = (*started.parts, schedule)
+    if as_json:
+        show.as_json({"parts": [_part(part) for part in parts], "ui": started.endpoints.prefect_ui_url})
+    else:
+        show.ui_link(started.endpoints.prefect_open_url)
+    if missing := [f"{part.name}: {part.detail}" for part in parts if part.state == "down"]:
+        raise PartError(f"the local parts are up, but {'; '.join(missing)}")
+
+
+@app.command()
+def down() -> None:
+    """Stop the processes that `up` started, and no others."""
+    from deployments import environment
+    from deployments.cli import output as show
+    from deployments.local import stack
+
+    stack.down(environment.load(), show.say)
+
+
+@app.command()
+def status(as_json: Json = False) -> None:
+    """Say which parts are up and where, and what is in canary. Exits with 1 when a part is down."""
+    from deployments import environment
+    from deployments.cli import output as show
+    from deployments.local import stack
+    from deployments.local.parts import resolve
+    from deployments.state import load
+
+    env = environment.load()
+    parts, canary = stack.status(env), stack.canary(env)
+    if as_json:
+        show.as_json({"parts": [_part(part) for part in parts], "canary": canary})
+    else:
+        show.parts_table(parts)
+        show.canary_line(canary)
+        if any(part.name == "prefect" and part.state == "up" for part in parts):
+            show.ui_link(resolve(env, load(env.home)).prefect_open_url)
+    if any(part.state == "down" for part in parts):
+        raise typer.Exit(1)
+
+
+@app.command("env")
+def env_command(as_json: Json = False) -> None:
+    """Print the addresses and secrets in force as a shell's exports: eval "$(lockstep env)".
+
+    Then `prefect`, `aws` and scripts reach the local stack. Exits with an error when it does not run.
+    """
+    from deployments import environment
+    from deployments.cli import output as show
+    from deployments.exports import exports, lines
+    from deployments.local import stack
+
+    env = environment.load()
+    found = exports(env, stack.endpoints(env))
+    show.as_json(found) if as_json else show.write(lines(found))
+
+
+def _part(part: Any) -> dict[str, Any]:
+    return {name: getattr(part, name) for name in ("name", "state", "url", "pid", "detail", "log")} | {
+        "log": str(part.log) if part.log else None
+    }
+
+
+@app.command()
+def sync(
+    allow_deletions: AllowDeletions = False,
+    accept_source: AcceptSource = False,
+    pipeline: PipelineName = None,
+    as_json: Json = False,
+    verbose: Verbose = False,
+) -> None:
+    """Bring the index in step with the bucket, once."""
+    from deployments import environment
+    from deployments.cli import output as show
+    from deployments.cli.session import open_session
+
+    session = open_session(environment.load(), pipeline, verbose, saves=True, accept_source=accept_source)
+    from flows.sync import sync as run
+
+    with show.progress_bar(shown=not as_json and not verbose):
+        report = run(session.pipeline, allow_deletions=allow_deletions, accept_source=accept_source)
+    show.as_json(show.sync_json(report)) if as_json else show.sync_report(report)
+
+
+@app.command()
+def search(  # noqa: PLR0917 - its options
+    question: Annotated[str | None, typer.Argument(help="What to look for.")] = None,
+    queries_file: Annotated[
+        Path | None,
+        typer.Option("--queries-file", help='Many questions: one JSON {"id", "question"} a line.'),
+    ] = None,
+    top_k: TopK = None,
+    mode: Mode = None,
+    only: Filter = "",
+    tenant: Tenant = "",
+    pipeline: PipelineName = None,
+    as_json: Json = False,
+) -> None:
+    """Find the chunks nearest to a question; writes no flow run."""
+    if (question is None) == (queries_file is None):
+        raise MisuseError("give either a question or --queries-file, one of the two")
+    from deployments import environment
+    from deployments.cli import output as show
+    from deployments.cli.questions_file import Question, read_questions, search_all
+    from deployments.cli.session import open_session
+    from tasks.retrieval.question import checked
+
+    env = environment.load()
+    questions = read_questions(queries_file) if queries_file else [Question("", checked(question or ""))]
+    scope = scope_of(only, tenant)
+    session = open_session(env, pipeline)
+    from tasks.pipelines import load_pipeline
+
+    block = load_pipeline(session.pipeline)
+    for found in search_all(block, questions, _settings(block.settings, top_k, mode), scope):
+        for note in found.notes:
+            show.say(note)
+        if as_json or queries_file:
+            line = show.hits_json(found.collection, found.hits, found.seconds)
+            show.as_json({"id": found.id, **line} if queries_file else line)
+        else:
+            show.hits_table(found.collection, found.hits)
+
+
+@app.command()
+def audit(
+    repair: Annotated[bool, typer.Option("--repair", help="Mend what is wrong, then audit again.")] = False,
+    allow_deletions: AllowDeletions = False,
+    accept_source: AcceptSource = False,
+    pipeline: PipelineName = None,
+    as_json: Json = False,
+    verbose: Verbose = False,
+) -> None:
+    """Compare bucket, ledger and index chunk by chunk. Exits with 1 when they do not agree."""
+    from deployments import environment
+    from deployments.cli import output as show
+    from deployments.cli.session import open_session
+
+    session = open_session(environment.load(), pipeline, verbose)
+    from flows.audit import audit as run
+
+    try:
+        found = run(session.pipeline, repair, allow_deletions=allow_deletions, accept_source=accept_source)
+    except InconsistentError as error:
+        found = error.found
+        if as_json:
+            show.as_json(show.audit_json(found))
+        else:
+            show.audit_report(found)
+        raise
+    show.as_json(show.audit_json(found)) if as_json else show.audit_report(found)
+
+
+quarantine = typer.Typer(help="Objects that cannot be indexed: list them, try them again.", no_args_is_help=False)
+app.add_typer(quarantine, name="quarantine")
+
+
+@quarantine.callback(invoke_without_command=True)
+def quarantine_default(context: typer.Context, pipeline: PipelineName = None, as_json: Json = False) -> None:
+    """List what is in quarantine (as `quarantine list` does)."""
+    if context.invoked_subcommand is None:
+        quarantine_list(pipeline, as_json)
+    elif pipeline or as_json:
+        raise MisuseError(f"put the options behind: lockstep quarantine {context.invoked_subcommand} --json …")
+
+
+@quarantine.command("list")
+def quarantine_list(pipeline: PipelineName = None, as_json: Json = False) -> None:
+    """List what is in quarantine: key, reason, since when, attempts, and whether an older version answers."""
+    from deployments import environment
+    from deployments.cli import output as show
+    from deployments.cli.session import open_session
+
+    session = open_session(environment.load(), pipeline)
+    from tasks.indexing.quarantine import contents
+
+    rows = contents(session.pipeline)
+    show.as_json({"quarantined": rows}) if as_json else show.quarantine_table(rows)
+
+
+@quarantine.command("retry")
+def quarantine_retry(
+    keys: Annotated[list[str] | None, typer.Argument(help="Keys to try again.")] = None,
+    every: Annotated[bool, typer.Option("--all", help="All of them.")] = False,
+    pipeline: PipelineName = None,
+    as_json: Json = False,
+) -> None:
+    """Take objects out of quarantine, for the next sync to try again."""
+    if bool(keys) == every:
+        raise MisuseError("give either keys or --all, one of the two")
+    from deployments import environment
+    from deployments.cli import output as show
+    from deployments.cli.session import open_session
+
+    session = open_session(environment.load(), pipeline)
+    from tasks.indexing.quarantine import release
+
+    released = release(session.pipeline, keys or None)
+    if as_json:
+        show.as_json({"retried": released})
+    else:
+        show.say(f"{len(released)} taken out of quarantine; the next sync tries them (`lockstep sync` does it now)")
+
+
+for command in (ask, rebuild, promote, rollback, generations, collect_garbage, evaluate):
+    app.command(command.__name__.replace("_", "-"))(command)
+
+
+def _settings(settings: Any, top_k: int | None, mode: str | None) -> Any:
+    given = {"top_k": top_k, "mode": mode}
+    return settings.model_copy(update={name: value for name, value in given.items() if value is not None})
+
+
+def main() -> None:
+    """Run the command."""
+    main_with(app)
+
+
+def main_with(run: Callable[[], Any]) -> None:
+    """Run something as the command does: errors end in one sentence and an exit code.
+
+    No stack trace reaches the person: that of an unexpected error goes to a file. What is written is the owner's alone.
+    """
+    os.umask(0o077)
+    try:
+        run()
+    except MisuseError as error:
+        _fail(str(error), 2)
+    except LockstepError as error:
+        _fail(str(error), 1)
+    except KeyboardInterrupt:
+        _fail("stopped; what was recorded is taken up by the next sync", 130)
+    except Exception as error:  # noqa: BLE001 - the last resort of a command: say it, keep the trace for a report
+        _fail(
+            f"unexpected: {type(error).__name__}: {error}. The trace is in {_keep_trace()}; please report it.",
+            1,
+        )
+
+
+def _keep_trace() -> Path:
+    import tempfile
+
+    with tempfile.NamedTemporaryFile("w", prefix="lockstep-", suffix=".log", delete=False) as log:
+        log.write(visible(hidden(traceback.format_exc())))
+    return Path(log.name)
+
+
+def _fail(message: str, code: int) -> None:
+    sys.stderr.write(f"lockstep: {visible(hidden(message))}\n")
+    sys.exit(code)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,46 @@
+"""The options that several commands have."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+if TYPE_CHECKING:
+    from tasks.retrieval.scope import Scope
+
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
+Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Show Prefect's log on stderr as well.")]
+PipelineName = Annotated[
+    str | None, typer.Option("--pipeline", help="Name of a saved Pipeline block; default: the environment's.")
+]
+TopK = Annotated[
+    int | None, typer.Option("--top-k", min=1, max=100, help="How many chunks to find; default: the pipeline's.")
+]
+Mode = Annotated[
+    Literal["auto", "dense", "hybrid", "lexical"] | None,
+    typer.Option("--mode", help="How chunks are found; default: the pipeline's."),
+]
+Filter = Annotated[
+    str,
+    typer.Option("--filter", help='Only these: prefix=guides/ and page<=3, metadata.team="infra", key in (a, b), …'),
+]
+Tenant = Annotated[str, typer.Option("--tenant", help="Whose objects are asked, where they have tenants.")]
+
+AllowDeletions = Annotated[
+    bool,
+    typer.Option("--allow-deletions", help="Delete what is gone from the bucket, however much that is, this once."),
+]
+AcceptSource = Annotated[
+    bool,
+    typer.Option("--accept-source", help="The bucket, its prefix, its address or the ledger is another one: meant so."),
+]
+
+
+def scope_of(only: str, tenant: str) -> Scope:
+    """Return of which objects is asked. A filter that cannot be read is refused before anything is loaded."""
+    from tasks.retrieval.filters import compiled
+    from tasks.retrieval.scope import Scope
+
+    compiled(only)
+    return Scope(only, tenant)

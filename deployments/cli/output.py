@@ -1,0 +1,310 @@
+"""Print what commands report: JSON for machines on stdout, tables for eyes, everything else on stderr."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+from rich import markup
+from rich.console import Console, ConsoleOptions, RenderableType
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    SpinnerColumn,
+    TextColumn,
+    TimeElapsedColumn,
+)
+from rich.segment import Segment
+from rich.table import Table
+
+from tasks.listeners import listener
+from tasks.sanitize import escaped_json, one_line, visible
+
+if TYPE_CHECKING:
+    from deployments.local.stack import PartStatus
+    from tasks.indexing.audit import Findings
+    from tasks.models import Answer, Citation, Hit, Swap, SyncReport
+
+
+class Screen(Console):
+    """A console on which the texts of others are texts: no part of one moves the cursor or sets the clipboard."""
+
+    def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
+        """Return the segments of what is printed; those that are text hold nothing that a terminal obeys."""
+        for segment in super().render(renderable, options):
+            yield segment if segment.control else Segment(visible(segment.text), segment.style)
+
+
+out = Screen(highlight=False, soft_wrap=True, emoji=False)
+err = Screen(stderr=True, highlight=False, soft_wrap=True, emoji=False)
+
+SYNC_KEYS = (
+    "collection", "new", "changed", "deleted", "unchanged", "quarantined", "chunks_embedded", "chunks_reused",
+    "chunks_deleted", "seconds", "flow_run_id",
+)  # fmt: skip
+CITATION_KEYS = ("n", "key", "heading", "page", "quote", "verified", "version", "span", "chunk_id")
+HIT_KEYS = ("key", "chunk_id", "score", "text", "heading", "page")
+
+
+def say(line: str) -> None:
+    """Print a line for people, on stderr."""
+    err.print(markup.escape(line))
+
+
+def escape(name: str) -> str:
+    """Return a name (a key, a heading, a reason) as it is printed within a line: it is no markup, and ends no line."""
+    return markup.escape(one_line(name))
+
+
+def as_json(value: object) -> None:
+    """Print a value as one line of JSON, on stdout."""
+    write(escaped_json(json.dumps(value, ensure_ascii=False)) + "\n")
+
+
+def write(text: str) -> None:
+    """Write a text on stdout at once, as it is but for what a terminal obeys."""
+    sys.stdout.write(visible(text))
+    sys.stdout.flush()
+
+
+def sync_json(report: SyncReport) -> dict[str, Any]:
+    """Return a sync's report as `lockstep sync --json` prints it; what was left out only where something was."""
+    keys = (*SYNC_KEYS, *(("left_out", "left_out_named") if report.left_out else ()))
+    return {key: getattr(report, key) for key in keys}
+
+
+def hits_json(collection: str, hits: Sequence[Hit], seconds: dict[str, float]) -> dict[str, Any]:
+    """Return what was found as `lockstep search --json` prints it."""
+    found = [{key: getattr(hit, key) for key in HIT_KEYS} | _mark(hit.outdated) for hit in hits]
+    return {"collection": collection, "hits": found, "seconds": seconds}
+
+
+def answer_json(answer: Answer) -> dict[str, Any]:
+    """Return an answer as `lockstep ask --json` prints it."""
+    whole = asdict(answer)
+    citations = [{key: one[key] for key in CITATION_KEYS} | _mark(one["outdated"]) for one in whole["citations"]]
+    kept = ("answer", "mode", "collection", "flow_run_id", "seconds", "tokens", "claims", "cached")
+    return {**{key: whole[key] for key in kept}, "citations": citations, "notes": list(answer.notes)}
+
+
+def _mark(outdated: bool) -> dict[str, bool]:
+    """Return what marks a chunk of an older version; nothing else has the mark."""
+    return {"outdated": True} if outdated else {}
+
+
+def sync_report(report: SyncReport) -> None:
+    """Print a sync's report as a table."""
+    table = Table(title=f"{report.collection}  {report.seconds:.1f} s", title_justify="left", box=None)
+    table.add_column()
+    table.add_column(justify="right")
+    for name in ("new", "changed", "deleted", "unchanged", "quarantined"):
+        table.add_row(f"objects {name}", f"{getattr(report, name):,}")
+    for name in ("chunks_embedded", "chunks_reused", "chunks_deleted"):
+        table.add_row(name.replace("_", " "), f"{getattr(report, name):,}")
+    out.print(table)
+    if report.moved_on:
+        say(f"{report.moved_on} objects changed while they were being read: the next sync takes them")
+    if report.left_out:
+        first = "; ".join(report.left_out_named)
+        say(f"{report.left_out} objects are left out, since no row can be kept of them: {first}")
+
+
+def place(citation: Citation | Hit) -> str:
+    """Return where something stands: key › heading › page."""
+    page = f"page {citation.page}" if citation.page else ""
+    old = " (an older version)" if citation.outdated else ""
+    return " › ".join(part for part in (citation.key, citation.heading, page) if part) + old
+
+
+def hits_table(collection: str, hits: Sequence[Hit]) -> None:
+    """Print what was found, best first."""
+    if not hits:
+        say(f"{collection} holds nothing to find. Has a sync run?")
+    for n, hit in enumerate(hits, start=1):
+        out.print(f"[bold]{n}.[/] {hit.score:.3f}  [cyan]{escape(place(hit))}[/]")
+        text = " ".join(hit.text.split())
+        out.print(escape(f"   {text[:300]}{'…' if len(text) > 300 else ''}"))
+
+
+def answer_text(answer: Answer, streamed: str = "") -> None:
+    """Print an answer with its citations; of one that was shown while it came, only these."""
+    if streamed.strip() != answer.answer:
+        if streamed:
+            say("  what was printed so far is not the whole answer; this is:")
+        out.print(markup.escape(answer.answer))
+    for line in dict.fromkeys(f"  [dim]\\[{one.n}][/] {_cited(one)}" for one in answer.citations):
+        out.print(line)
+    cached = " · cached" if answer.cached else ""
+    out.print(f"  [dim]mode: {answer.mode} · {answer.collection} · {answer.seconds['total']:.2f} s{cached}[/]")
+    for note in answer.notes:
+        say(f"  {note}")
+
+
+def _cited(citation: Citation) -> str:
+    doubt = "" if citation.verified else f" [yellow](not found there: {escape(repr(citation.quote))})[/]"
+    return f"[cyan]{escape(place(citation))}[/]{doubt}"
+
+
+def parts_table(parts: Sequence[PartStatus]) -> None:
+    """Print the parts of the stack, a line each: an address is never cut, however narrow the terminal."""
+    colours = {"up": "green", "down": "red"}
+    names, states, urls = (
+        max((len(getattr(part, field) or "") for part in parts), default=0) for field in ("name", "state", "url")
+    )
+    for part in parts:
+        state = f"[{colours.get(part.state, 'dim')}]{part.state:<{states}}[/]"
+        row = f"{part.name:<{names}}  {state}  {escape((part.url or '').ljust(urls))}  {escape(part.detail or '')}"
+        out.print(row.rstrip())
+
+
+def ui_link(address: str) -> None:
+    """Print where the Prefect UI is. Of an embedded server the link holds the password: it goes to a terminal, not into
+    JSON, logs or artifacts."""
+    plain, secret, _ = address.partition("/lockstep/open#")
+    if secret and not out.is_terminal:
+        address = f"{plain} (`lockstep status` in a terminal prints the link that opens it)"
+    out.print(f"Prefect UI: {escape(address)}")
+
+
+def canary_line(canary: dict[str, Any] | None) -> None:
+    """Print which generation is in canary, if one is."""
+    if canary:
+        until = datetime.fromtimestamp(canary["until"] / 1000).astimezone().isoformat(" ", timespec="seconds")
+        out.print(
+            f"canary: {canary['collection']} answers {canary['share']}% of the questions, {canary['live']} the others "
+            f"(step {canary['step']} of {len(canary['steps'])}, until {until})"
+        )
+
+
+def audit_json(found: Findings) -> dict[str, Any]:
+    """Return an audit as `lockstep audit --json` prints it: at most 10,000 keys of each kind."""
+    numbers = {"consistent": found.consistent, "objects": found.objects, "chunks": found.chunks}
+    return {**numbers, **found.keys, **({"fingerprint": found.fingerprint} if found.fingerprint else {})}
+
+
+def audit_report(found: Findings) -> None:
+    """Print an audit: the verdict, and each key that is not as it should be."""
+    from tasks.indexing.report import KINDS, findings
+
+    out.print(
+        f"{found.collection}: {findings(found)}  ({found.objects:,} objects, {found.chunks:,} chunks, "
+        f"{found.counts['quarantined']:,} in quarantine)"
+    )
+    if found.left_out:
+        first = "; ".join(found.left_out_named)
+        say(f"{found.left_out} objects are left out, since no row can be kept of them: {first}")
+    for kind in KINDS:
+        for key in found.keys[kind]:
+            out.print(f"  [red]{kind:<10}[/]  [cyan]{escape(key)}[/]  {escape(found.details.get(key, ''))}")
+
+
+def quarantine_table(rows: Sequence[dict[str, Any]]) -> None:
+    """Print what is in quarantine, a paragraph an object."""
+    if not rows:
+        say("nothing is in quarantine")
+    for row in rows:
+        times = f"{row['attempts']} attempt{'s' * (row['attempts'] != 1)} since {row['since']}"
+        old = "; an older version answers" if row["older_version_answers"] else ""
+        out.print(f"[cyan]{escape(row['key'])}[/]  {escape(row['reason'])}  [dim]({times}{old})[/]")
+
+
+SWAP_KEYS = ("collection", "before", "state", "promoted", "gates", "seconds", "flow_run_id")
+REBUILD_KEYS = (
+    "collection", "state", "promoted", "chunks_embedded", "chunks_reused", "gates", "seconds", "flow_run_id",
+)  # fmt: skip
+QUALITY_GATES = ("recall@10 of the index", "p95 latency / live")
+GATE_KEYS = ("name", "value", "bound", "passed")
+
+
+def rebuild_json(done: Swap) -> dict[str, Any]:
+    """Return a rebuild as `lockstep rebuild --json` prints it."""
+    return {**{key: getattr(done, key) for key in REBUILD_KEYS}, "gates": _gates(done)}
+
+
+def swap_json(done: Swap) -> dict[str, Any]:
+    """Return a promotion or a rollback as their `--json` prints it."""
+    return {**{key: getattr(done, key) for key in SWAP_KEYS}, "gates": _gates(done)}
+
+
+def _gates(done: Swap) -> list[dict[str, Any]]:
+    return [{key: gate[key] for key in GATE_KEYS} for gate in done.gates]
+
+
+def swap_report(done: Swap) -> None:
+    """Print what a rebuild, a promotion or a rollback did."""
+    what = f"is live now, before it was {done.before or 'nothing'}" if done.promoted else f"is {done.state}"
+    cost = f", {done.chunks_embedded:,} chunks embedded, {done.chunks_reused:,} reused"
+    out.print(
+        f"{done.collection} {what}  ({done.seconds:.1f} s{cost if done.state != 'live' or not done.gates else ''})"
+    )
+    for gate in done.gates:
+        verdict = "[green]passed[/]" if gate["passed"] else "[red]FAILED[/]"
+        detail = escape(gate["detail"])
+        out.print(f"  {verdict}  {gate['name']}: {gate['value']:g} (must be {gate['bound']})  [dim]{detail}[/]")
+
+
+def generations_table(rows: Sequence[dict[str, Any]]) -> None:
+    """Print the generations, newest first: a line each, what it found at its gates, and what differs from live."""
+    if not rows:
+        say("there is no generation yet: `lockstep sync` makes the first")
+    for row in rows:
+        colour = "green" if row["state"] == "live" else "dim"
+        size = f", {row['vector_bytes'] / 1e6:,.1f} MB of vectors" if row["vector_bytes"] is not None else ""
+        out.print(
+            f"{row['collection']}  [{colour}]{row['state']:<8}[/]  {row['objects']:,} objects, "
+            f"{row['chunks']:,} chunks{size}, created {row['created']}"
+            + (f", promoted {row['promoted']}" if row["promoted"] else "")
+        )
+        figures = [f"{gate['name']} {gate['value']:g}" for gate in row["gates"] if gate["name"] in QUALITY_GATES]
+        figures += [f"golden {name} {value:.3f}" for name, value in row["quality"].items()]
+        if figures:
+            out.print(f"    {', '.join(figures)}")
+        if row["forced"]:
+            out.print(f"    [yellow]promoted against its gates by {escape(row['forced']['who'])}[/]: "
+                      f"{escape(row['forced']['why'])}")  # fmt: skip
+        for difference in row["differs"]:
+            out.print(f"    [dim]{escape(difference)}[/]")
+
+
+class Bar:
+    """A progress bar that listens to a sync."""
+
+    def __init__(self, progress: Progress) -> None:
+        self._progress = progress
+        self._task = progress.add_task("listing", total=None)
+
+    def listed(self, objects: int) -> None:
+        """Show how many objects were listed."""
+        self._progress.update(self._task, description=f"listing: {objects:,} objects")
+
+    def planned(self, objects: int) -> None:
+        """Show how many there are to do."""
+        self._progress.update(self._task, description="indexing", total=max(objects, 1), completed=not objects)
+
+    def advanced(self, objects: int) -> None:
+        """Move on."""
+        self._progress.advance(self._task, objects)
+
+
+@contextmanager
+def progress_bar(shown: bool) -> Iterator[None]:
+    """Show the progress of a sync called inside, on stderr."""
+    columns = (
+        SpinnerColumn(),
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+    )
+    with Progress(*columns, console=err, transient=True, disable=not shown) as progress:
+        token = listener.set(Bar(progress))
+        try:
+            yield
+        finally:
+            listener.reset(token)

@@ -1,0 +1,56 @@
+"""The demo: the project's own documentation becomes an index that answers two questions.
+
+python -m deployments.demo.__main__        what `make demo` runs after installing
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from deployments import environment
+from deployments.cli import output as show
+from deployments.cli.ask import ask
+from deployments.cli.main import main_with, sync, up
+from deployments.cli.session import open_session
+from deployments.demo import samples
+
+DOCS = Path(__file__).parent.parent / "docs"
+QUESTIONS = (
+    "What happens to a file that cannot be parsed?",
+    "How does a rename avoid embedding again?",
+)
+
+
+def run() -> None:
+    """Start the stack, upload the sample corpus, sync it, ask the two questions."""
+    show.say("Lockstep demo 1/4: starting the local stack")
+    up()
+    env = environment.load()
+    show.say("Lockstep demo 2/4: uploading the sample corpus")
+    upload(env)
+    show.say("Lockstep demo 3/4: bringing the index in step with the bucket")
+    sync()
+    show.say("Lockstep demo 4/4: asking")
+    for question in QUESTIONS:
+        show.out.print(f"\n[bold]{question}[/]")
+        ask(question)
+    here = open_session(env).here
+    show.out.print("\nEvery run is recorded.")
+    show.ui_link(here.prefect_open_url)
+    show.out.print("Ask more with `.venv/bin/lockstep ask '…'`; stop everything with `.venv/bin/lockstep down`.")
+
+
+def upload(env: environment.Environment) -> None:
+    """Build the sample corpus and put into the bucket what is not there as it is."""
+    from deployments.register import describe
+
+    here = open_session(env).here
+    folder = env.home / "samples"
+    samples.build(DOCS, folder)
+    source = describe(env, here).source
+    uploaded, unchanged = samples.upload(source.get_client(), here.bucket, here.prefix, folder)
+    show.say(f"{uploaded} files uploaded, {unchanged} were there already")
+
+
+if __name__ == "__main__":
+    main_with(run)

@@ -1,0 +1,1 @@
+"""The local stack: the parts that `lockstep up` starts, and how they are."""

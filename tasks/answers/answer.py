@@ -1,0 +1,231 @@
+"""Answer a question: embed, search, generate or extract, check. With the flow engine, or without."""
+
+from __future__ import annotations
+
+import time
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from tasks.answers.cache import Written, kept
+from tasks.answers.extractive import extract_answer
+from tasks.answers.generate import generate
+from tasks.answers.passages import join
+from tasks.answers.prompt import ABSTAIN
+from tasks.citations.verify import UNVERIFIED, check_draft, cite
+from tasks.embedding.batch import load_model
+from tasks.embedding.reranker import load_reranker
+from tasks.errors import LockstepError, PartError, TransientError
+from tasks.generations.canary import Watch
+from tasks.listening import reader
+from tasks.milvus.store import Store
+from tasks.models import Answer, Claim
+from tasks.retrieval.outdated import mark_outdated
+from tasks.retrieval.question import check_text, checked
+from tasks.retrieval.retrieve import Retrieved, embed_question, on_live, retrieve
+from tasks.retrieval.scope import EVERYTHING, Scope
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from blocks.chat_model import ChatModel
+    from blocks.pipeline import Pipeline
+    from blocks.settings import Settings
+    from tasks.answers.generate import Tell
+    from tasks.answers.prompt import Prompt
+    from tasks.citations.drafts import Draft
+    from tasks.embedding.batch import EmbeddingModel
+
+EXTRACTIVE_NOTE = "no chat model is configured: these are sentences of the documents (set VLLM_BASE_URL for answers)"
+UNCITED_NOTE = "the model cited none of the passages: do not rely on this answer"
+UNVERIFIED_NOTE = f"nothing in the passages was found to support what is marked{UNVERIFIED}"
+REMOVED_NOTE = "nothing that the model said could be verified, and strict leaves out what is not"
+CACHED_NOTE = "written for an earlier question to the same index (--no-cache writes a new one)"
+EMPTY_NOTE = "nothing at all was found in {collection}: if it should hold something, run `lockstep sync`"
+FALLBACK_NOTE = "the chat model failed, so these are sentences of the documents: {error}"
+
+
+@dataclass(frozen=True, slots=True)
+class Steps:
+    """The steps of an answer as callables: Prefect tasks in a flow, plain functions elsewhere."""
+
+    embed: Callable[..., Any]
+    search: Callable[..., Any]
+    join: Callable[..., Any]
+    generate: Callable[..., Any]
+    check: Callable[..., Any]
+    extract: Callable[..., Any]
+
+
+TASKS: tuple[Any, ...] = (embed_question, retrieve, join, generate, cite, extract_answer)
+RECORDED = Steps(*TASKS)
+PLAIN = Steps(*(step.fn for step in TASKS))
+
+
+class Stopwatch:
+    """Seconds by stage, in the order they were measured."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+        self._started = time.monotonic()
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        """Measure what happens inside."""
+        started = time.monotonic()
+        try:
+            yield
+        finally:
+            self.seconds[name] = round(self.seconds.get(name, 0.0) + time.monotonic() - started, 4)
+
+    def total(self) -> dict[str, float]:
+        """Return the stages and ``total``, which holds what lies between them as well."""
+        return {**self.seconds, "total": round(time.monotonic() - self._started, 4)}
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A question with what was found for it: everything that an answer is written from."""
+
+    pipeline: Pipeline
+    question: str
+    settings: Settings
+    steps: Steps
+    watch: Stopwatch
+    found: Retrieved
+    vector: NDArray[np.float32]
+    model: EmbeddingModel
+
+
+def answer(
+    pipeline: Pipeline,
+    question: str,
+    settings: Settings,
+    steps: Steps = PLAIN,
+    session: str = "",
+    scope: Scope = EVERYTHING,
+) -> Answer:
+    """Answer a question from the pipeline's live generation, or from the one in canary; a session stays with one.
+
+    ``scope`` says of which objects it is asked. Without a chat model the answer is extracted, and says so; when nothing
+    found is near enough to the question, or the model finds no answer in it, the answer says that (mode ``abstained``).
+    Whoever listens (:mod:`tasks.listening`) is given the pieces of a generated answer as they come, each one checked.
+    """
+    question = checked(question)
+    check_text("the session", session)
+    watch = Stopwatch()
+
+    def look(collection: str, built: Pipeline) -> tuple[EmbeddingModel, NDArray[np.float32], Retrieved, str]:
+        with watch.stage("load"):
+            model = load_model(built.embedder)
+            if settings.rerank_model:
+                load_reranker(settings.rerank_model)
+        with watch.stage("embed"):
+            vector = steps.embed(model, question)
+        with watch.stage("search"):
+            where = scope.condition(built.settings.tenants)
+            found = steps.search(store, collection, question, vector, built.settings, where)
+        return model, vector, found, where
+
+    with watch.stage("load"):
+        store = Store(pipeline.store, pipeline.alias)
+        asked = Watch(pipeline)
+    with closing(store.client):
+        as_asked = pipeline.model_copy(update={"settings": settings})
+        model, vector, found, where = on_live(store, as_asked, look, asked, session or question)
+        found = mark_outdated(found, pipeline)
+        if pipeline.chat_model and relevant(found, settings):
+            with watch.stage("join"):
+                found = replace(found, hits=steps.join(store, found.collection, found.hits, settings, where))
+    finding = watch.seconds["embed"] + watch.seconds["search"]
+    try:
+        written, cached = write(Asked(pipeline, question, settings, steps, watch, found, vector, model))
+    except LockstepError:
+        asked.note(found.collection, finding, None)
+        raise
+    asked.note(found.collection, finding, found.best, written.mode == "abstained")
+    return Answer(
+        question=question,
+        answer=written.text,
+        mode=written.mode,
+        citations=written.citations,
+        collection=found.collection,
+        seconds=watch.total(),
+        tokens=written.tokens or {},
+        notes=(*written.notes, *found.notes),
+        claims=written.claims,
+        cached=cached,
+        passages=found.hits,
+    )
+
+
+def relevant(found: Retrieved, settings: Settings) -> bool:
+    """Tell whether anything was found that is near enough to the question to answer from."""
+    return bool(found.hits) and found.best >= settings.min_score
+
+
+def write(asked: Asked) -> tuple[Written, bool]:
+    """Return the answer to what was asked, and whether it was kept from an earlier question."""
+    found, chat = asked.found, asked.pipeline.chat_model
+    if not relevant(found, asked.settings):
+        notes = () if found.hits else (EMPTY_NOTE.format(collection=found.collection),)
+        return Written(ABSTAIN, "abstained", notes=notes), False
+    if chat is None:
+        return extracted(asked, EXTRACTIVE_NOTE), False
+    with asked.watch.stage("cache"):
+        place = kept(asked.pipeline, asked.question, asked.settings, found)
+        before = place.read() if place else None
+    if before:
+        return replace(before, tokens={}, notes=(*before.notes, CACHED_NOTE)), True
+    try:
+        written = generated(asked, chat)
+    except (TransientError, PartError) as error:
+        if asked.settings.fallback == "none":
+            raise
+        return extracted(asked, FALLBACK_NOTE.format(error=error)), False
+    if place and written.whole:
+        with asked.watch.stage("cache"):
+            place.write(written)
+    return written, False
+
+
+def extracted(asked: Asked, note: str) -> Written:
+    """Return the sentences of the documents that are nearest to the question."""
+    with asked.watch.stage("extract"):
+        text, citations = asked.steps.extract(asked.found.hits, asked.vector, asked.model, asked.settings)
+    claims = tuple(Claim(" ".join(one.quote.split()), (one.n,), True) for one in citations)
+    return Written(text, "extractive", claims, citations, notes=(note,))
+
+
+def generated(asked: Asked, chat: ChatModel) -> Written:
+    """Return what the chat model says, checked."""
+    strict, steps = asked.settings.strict, asked.steps
+    with asked.watch.stage("generate"):
+        reply = steps.generate(chat, asked.question, asked.found.hits, asked.settings, telling(strict))
+    if not reply.drafts:
+        return Written(ABSTAIN, "abstained", tokens=reply.tokens, notes=reply.notes, whole=reply.whole)
+    with asked.watch.stage("check"):
+        checked = steps.check(reply, strict)
+    if not checked.text:
+        return Written(ABSTAIN, "abstained", tokens=reply.tokens, notes=(REMOVED_NOTE, *reply.notes), whole=reply.whole)
+    doubts = not all(claim.verified for claim in checked.claims)
+    notes = (*((UNVERIFIED_NOTE,) if doubts else ()), *reply.notes)
+    if not any(claim.citations for claim in checked.claims):
+        notes = (UNCITED_NOTE, *notes)
+    return Written(checked.text, "generated", checked.claims, checked.citations, reply.tokens, notes, reply.whole)
+
+
+def telling(strict: bool) -> Tell | None:
+    """Return what gives each piece of an answer, checked, to whoever listens; None when nobody does."""
+    read = reader.get()
+    if read is None:
+        return None
+
+    def tell(draft: Draft, prompt: Prompt) -> None:
+        if one := check_draft(draft, prompt.passages, strict):
+            read(one.text)
+
+    return tell

@@ -1,0 +1,155 @@
+"""Keep what a chat model wrote, so that the same question to the same index needs no second call.
+
+The key is made of everything that the answer follows from: question, settings, chat model, generation, the passages
+found and the state of the ledger. So any change of the index, and any other setting, leads to another key; nobody has
+to throw anything away for an answer to be right. Kept in Prefect's result storage, as
+plain JSON and not as Prefect's records: those say themselves how they are to be read, by unpickling for one, so whoever
+may write there could run code here.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pydantic import TypeAdapter
+
+from tasks.answers.prompt import FORMATS
+from tasks.errors import LockstepError
+from tasks.ledger.objects import Ledger
+from tasks.models import Citation, Claim, Mode
+
+if TYPE_CHECKING:
+    from prefect.filesystems import WritableFileSystem
+
+    from blocks.chat_model import ChatModel
+    from blocks.pipeline import Pipeline
+    from blocks.settings import Settings
+    from tasks.retrieval.retrieve import Retrieved
+
+FOLDER = "lockstep-answers"
+VERSION = 2
+"""Raised when answers are checked or kept in another way: what was kept before is not found any more."""
+
+ASKED_FOR_SECONDS = 2.0
+KNOWN_FOR_SECONDS = 600.0
+_storages: dict[tuple[str, str, str], tuple[WritableFileSystem, float]] = {}
+"""Where results are kept by what Prefect's settings say of it, and until when that is known."""
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """What the chat model wrote, checked; ``whole`` when a later question may get it too."""
+
+    text: str
+    mode: Mode
+    claims: tuple[Claim, ...] = ()
+    citations: tuple[Citation, ...] = ()
+    tokens: dict[str, int] | None = None
+    notes: tuple[str, ...] = ()
+    whole: bool = True
+
+
+_FORM: TypeAdapter[Written] = TypeAdapter(Written)
+
+
+def key_of(question: str, settings: Settings, chat: ChatModel, found: Retrieved, state: str) -> str:
+    """Return the name under which an answer is kept; ``state`` is the ledger's."""
+    parts: Sequence[Any] = (
+        VERSION,
+        FORMATS,
+        question,
+        settings.model_dump(mode="json"),
+        (chat.base_url, chat.model),
+        found.collection,
+        [(hit.chunk_id, hit.text, hit.key, hit.etag, hit.heading, hit.page, hit.outdated) for hit in found.hits],
+        state,
+    )
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+
+class Kept:
+    """The answer kept for one question, if there is one. Its storage failing never costs an answer."""
+
+    def __init__(self, key: str, seconds: float) -> None:
+        self._key, self._seconds = f"{FOLDER}/{key}", seconds
+
+    def read(self) -> Written | None:
+        """Return what was written before, unless its time is over."""
+        with suppress(Exception):  # a missing file, an unreachable storage, another version's record: no answer kept
+            storage: Any = _storage()
+            record = json.loads(storage.read_path(self._key, _sync=True))
+            if datetime.fromisoformat(record["until"]) > datetime.now(UTC):
+                return _FORM.validate_python({**record["answer"], "whole": True})
+        return None
+
+    def write(self, written: Written) -> None:
+        """Keep what was written for as long as the settings say; forget what nobody can ask for any more."""
+        with suppress(Exception):  # an answer that cannot be kept is an answer all the same
+            storage: Any = _storage()
+            until = datetime.now(UTC) + timedelta(seconds=self._seconds)
+            record = {"until": until.isoformat(), "answer": _FORM.dump_python(written, mode="json")}
+            storage.write_path(self._key, content=json.dumps(record).encode(), _sync=True)
+            sweep(getattr(storage, "basepath", None), self._seconds)
+
+
+def sweep(base: str | None, seconds: float) -> None:
+    """Delete answers kept in a local folder for longer than ``seconds``, and at least a day."""
+    if base is None:
+        return
+    until = time.time() - max(seconds, 86_400.0)
+    for file in (Path(base) / FOLDER).iterdir():
+        if file.stat().st_mtime < until:
+            file.unlink(missing_ok=True)
+
+
+def kept(pipeline: Pipeline, question: str, settings: Settings, found: Retrieved) -> Kept | None:
+    """Return where the answer to a question is kept; None where none is to be, or the ledger cannot say its state."""
+    if pipeline.chat_model is None or not settings.cache_seconds:
+        return None
+    try:
+        ledger = Ledger(pipeline.ledger)
+        try:
+            state = ledger.state(found.collection)
+        finally:
+            ledger.engine.dispose()
+    except LockstepError:
+        return None
+    return Kept(key_of(question, settings, pipeline.chat_model, found, state), settings.cache_seconds)
+
+
+def _storage() -> WritableFileSystem:
+    """Return where Prefect keeps results.
+
+    Its API may name a place, and is asked once in ten minutes, not with each question, and once, not with the minutes
+    of patience that a flow has: while it is away, answers are kept where this machine keeps results.
+    """
+    from prefect.results import get_default_result_storage
+    from prefect.settings import (
+        PREFECT_API_REQUEST_TIMEOUT,
+        PREFECT_CLIENT_MAX_RETRIES,
+        get_current_settings,
+        temporary_settings,
+    )
+
+    settings = get_current_settings()
+    told = (
+        str(settings.api.url),
+        str(settings.results.default_storage_block),
+        str(settings.results.local_storage_path),
+    )
+    known = _storages.get(told)
+    if known and time.monotonic() < known[1]:
+        return known[0]
+    resolve: Any = get_default_result_storage
+    with temporary_settings({PREFECT_CLIENT_MAX_RETRIES: 0, PREFECT_API_REQUEST_TIMEOUT: ASKED_FOR_SECONDS}):
+        storage: WritableFileSystem = resolve(_sync=True)
+    _storages[told] = storage, time.monotonic() + KNOWN_FOR_SECONDS
+    return storage

@@ -1,0 +1,89 @@
+"""Make a prompt fit the chat model: by what its server counts, and by what it refuses."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from tasks.answers.budget import fitting
+from tasks.answers.prompt import Prompt
+from tasks.chat.client import Chat, Heard, TooLongError
+from tasks.chat.response import Spoken
+from tasks.errors import PartError
+
+if TYPE_CHECKING:
+    from tasks.models import Hit
+
+OF_TEMPLATE = 64
+"""Tokens that a chat template may add to a prompt."""
+SPARE = 0.95
+"""A prompt is cut to this share of the room that the server named: passages differ in tokens a character."""
+
+
+def fewer(hits: Sequence[Hit], shown: int, error: TooLongError) -> Sequence[Hit]:
+    """Return the best-ranked passages to try next, at least one less than were ``shown``.
+
+    As many as the room that the server named holds, else half. Raises the error when nothing can be left out.
+    """
+    if error.room is not None and error.room <= 0:
+        raise PartError(
+            f"{error} The answer alone may be as long as the model's context: lower LOCKSTEP_MAX_ANSWER_TOKENS."
+        ) from error
+    if shown <= 1:
+        raise PartError(
+            f"{error} One passage alone is too long: lower LOCKSTEP_MAX_ANSWER_TOKENS, or start vLLM with a larger "
+            "--max-model-len."
+        ) from error
+    if not error.room or not error.prompt or error.room >= error.prompt:
+        return hits[: shown // 2]
+    room = SPARE * error.room / error.prompt * sum(len(hit.text) for hit in hits[:shown])
+    kept = 0
+    while kept < shown and (room := room - len(hits[kept].text)) >= 0:
+        kept += 1
+    return hits[: max(1, min(kept, shown - 1))]
+
+
+def within(chat: Chat, hits: Sequence[Hit], make: Callable[[Sequence[Hit]], Prompt]) -> Sequence[Hit]:
+    """Return the best-ranked passages that fit into ``context_tokens``, and into the model's context if it is known.
+
+    The whole prompt is counted first: mostly all of it fits, and one call to the server is enough.
+    """
+
+    def size(prompt: Prompt) -> int | None:
+        return chat.count("\n".join(message["content"] for message in prompt.messages))
+
+    most = chat.settings.context_tokens
+    whole = size(make(hits))
+    if whole is None:
+        return fitting(hits, most)
+    left = chat.window - chat.settings.max_answer_tokens - OF_TEMPLATE if chat.window else most
+    if whole <= min(most, left):
+        return hits
+    return fitting(hits, min(most, left - (size(make(())) or 0)), chat.count)
+
+
+def fitted(
+    chat: Chat,
+    hits: Sequence[Hit],
+    make: Callable[[Sequence[Hit]], Prompt],
+    schema: Callable[[int], dict[str, Any]] | None,
+    hearing: Callable[[Prompt], Heard] | None = None,
+) -> tuple[Prompt, Spoken, tuple[str, ...]]:
+    """Return the prompt that fits the model's context, what the model said to it, and a note if it had to be cut."""
+    most, refused = len(hits), False
+    hits = within(chat, hits, make)
+    while True:
+        prompt = make(hits)
+        shown = len(prompt.passages)
+        try:
+            spoken = chat.say(prompt, schema(shown) if schema else None, hearing(prompt) if hearing else None)
+        except TooLongError as error:
+            hits, refused = fewer(hits, shown, error), True
+        else:
+            why = (
+                "the prompt was too long for the model"
+                if refused
+                else "the passages were more than fit into the prompt"
+            )
+            note = f"{why}: it was shown {shown} of {most} passages"
+            return prompt, spoken, (note,) if shown < most else ()

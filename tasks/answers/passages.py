@@ -1,0 +1,116 @@
+"""Make readable passages of the chunks that were found: near-copies left out, neighbours of a section joined.
+
+Chunks end where the embedding model's window ends, in the middle of a thought; sections end where their author ended
+them. So a passage is made of neighbouring chunks under the same headings.
+"""
+
+from __future__ import annotations
+
+import itertools
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from prefect import task
+
+from tasks.answers.budget import estimated
+from tasks.errors import LockstepError
+from tasks.models import Hit, Part
+from tasks.retries import ONCE
+
+if TYPE_CHECKING:
+    from blocks.settings import Settings
+    from tasks.milvus.store import Store
+
+WORD = re.compile(r"\w+")
+RUN = 3
+"""Texts are compared by the runs of so many words that they share."""
+BETWEEN = "\n"
+
+Place = tuple[str, str, str, int]
+"""Where a chunk stands: key and version of its object, its headings, its number."""
+
+
+def runs(text: str) -> frozenset[tuple[str, ...]]:
+    """Return what two texts are compared by: each run of three words, or all words of a shorter text."""
+    words = WORD.findall(text.lower())
+    return frozenset(tuple(words[at : at + RUN]) for at in range(max(1, len(words) - RUN + 1)))
+
+
+def without_copies(hits: Iterable[Hit], alike: float) -> list[Hit]:
+    """Return the hits without those that say what a better one says: ``alike`` is the share of runs in common.
+
+    With 1 only those go that have the same words.
+    """
+    kept: list[Hit] = []
+    seen: list[frozenset[tuple[str, ...]]] = []
+    for hit in hits:
+        own = runs(hit.text)
+        if all(len(own & other) < alike * len(own | other) for other in seen):
+            kept.append(hit)
+            seen.append(own)
+    return kept
+
+
+def joined(hits: Sequence[Hit], around: Iterable[Hit] = (), room: int | None = None) -> tuple[Hit, ...]:
+    """Return passages, best first: hits that stand side by side in a section as one, with what is ``around`` them.
+
+    A passage has the score and the place of its best chunk; ``parts`` say which chunk stands where in its text. With
+    ``room``, in tokens, chunks around are added only while all of it fits, beginning with those of the best hit.
+    """
+    wanted = {place(hit): hit for hit in hits}
+    rank = {place(hit): n for n, hit in reversed(list(enumerate(hits)))}
+    left = None if room is None else room - sum(estimated(hit.text) for hit in wanted.values())
+    near = {place(one): one for one in around}
+    for hit in hits:
+        of_section = (at for at in near if at[:3] == place(hit)[:3])
+        for at in sorted(of_section, key=lambda at: abs(at[3] - hit.chunk_index)):
+            cost = estimated(near[at].text)
+            if at not in wanted and (left is None or cost <= left):
+                wanted[at] = near[at]
+                left = None if left is None else left - cost
+    passages: list[tuple[int, Hit]] = []
+    for run in side_by_side(wanted):
+        found = [rank[at] for at in run if at in rank]
+        if found:  # else it is around a hit, but what lies between did not fit
+            passages.append((min(found), as_one(hits[min(found)], [wanted[at] for at in run])))
+    return tuple(passage for _, passage in sorted(passages, key=lambda pair: pair[0]))
+
+
+def place(hit: Hit) -> Place:
+    """Return where a chunk stands."""
+    return (hit.key, hit.etag, hit.heading, hit.chunk_index)
+
+
+def side_by_side(places: Iterable[Place]) -> Iterator[list[Place]]:
+    """Yield the places that follow each other in one section of one object, together."""
+    for _, run in itertools.groupby(enumerate(sorted(places)), key=lambda pair: (pair[1][:3], pair[1][3] - pair[0])):
+        yield [at for _, at in run]
+
+
+def as_one(best: Hit, chunks: Sequence[Hit]) -> Hit:
+    """Return chunks that follow each other as one passage."""
+    if len(chunks) == 1:
+        return best
+    parts: list[Part] = []
+    begin = 0
+    for chunk in chunks:
+        parts.append(Part(chunk.chunk_id, chunk.page, begin, begin + len(chunk.text)))
+        begin += len(chunk.text) + len(BETWEEN)
+    return replace(best, text=BETWEEN.join(chunk.text for chunk in chunks), parts=tuple(parts))
+
+
+def around(store: Store, collection: str, hits: Sequence[Hit], reach: int, where: str = "") -> list[Hit]:
+    """Return the chunks up to ``reach`` places before and behind each hit, of the same version of its object."""
+    return store.neighbours(collection, hits, reach, where) if reach else []
+
+
+@task(name="join passages", **ONCE)
+def join(store: Store, collection: str, hits: Sequence[Hit], settings: Settings, where: str = "") -> tuple[Hit, ...]:
+    """Return the passages that an answer is written from; the hits alone when Milvus does not answer any more."""
+    try:
+        near = around(store, collection, hits, settings.neighbours, where)
+    except LockstepError:
+        near = []
+    return joined(hits, near, settings.context_tokens)

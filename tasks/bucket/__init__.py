@@ -1,0 +1,1 @@
+"""The bucket: what it lists, and the bytes of the version that was listed."""

@@ -1,0 +1,142 @@
+"""List the bucket, a page at a time, in constant memory."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote
+
+from tasks.bucket.errors import MovedOnError, translated, where
+from tasks.errors import PartError, TransientError
+from tasks.generations.source import still_named
+from tasks.limits import LeftOut
+from tasks.models import WRITTEN, ObjectRef
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+
+    from blocks.s3_source import S3Source
+
+PAGE = 1000
+WHOLE = "Nothing is taken for deleted that such a listing leaves out; the next sync lists again."
+
+
+def selected(key: str, include: list[str], exclude: list[str]) -> bool:
+    """Say whether a key counts: not a folder marker, matches an include glob (if any) and no exclude glob."""
+    if key.endswith("/"):
+        return False
+    if include and not any(fnmatchcase(key, glob) for glob in include):
+        return False
+    return not any(fnmatchcase(key, glob) for glob in exclude)
+
+
+def etag_of(said: str) -> str:
+    """Return an ETag without its quotes; a weak one keeps its mark, as in ``W/e``."""
+    weak = "W/" * said.startswith('W/"')
+    return weak + said.removeprefix(weak).strip('"')
+
+
+def version_of(said: Mapping[str, Any]) -> str:
+    """Return what tells an object's version, of an entry of a listing or of an answer: its ETag without quotes.
+
+    A server without ETags (rclone over a store that has no checksums) tells versions by when they were written, which
+    an answer says in seconds.
+    """
+    return etag_of(said["ETag"]) or f"{WRITTEN}{int(said['LastModified'].timestamp())}"
+
+
+def to_ref(listed: Any) -> ObjectRef:
+    """Return the reference of one entry of a listing; servers differ in whether they quote ETags."""
+    return ObjectRef(
+        key=listed["Key"],
+        etag=version_of(listed),
+        size=listed["Size"],
+        last_modified=int(listed["LastModified"].timestamp() * 1000),
+    )
+
+
+def pages(client: S3Client, source: S3Source, left_out: LeftOut | None = None) -> Iterator[list[ObjectRef]]:
+    """Yield the bucket's selected objects in pages of up to 1,000, in the server's order.
+
+    Those that no row can be kept of are counted in ``left_out``. Comes to its end only when the server says that this
+    was all. Raises ``PartError`` when the bucket or the credentials are wrong, ``TransientError`` when the server does
+    not answer, or its listing breaks off.
+    """
+    left_out = left_out or LeftOut()
+    strange = f"S3: {where(source)} does not answer like an S3 server. Check AWS_ENDPOINT_URL and BUCKET."
+    try:
+        readable(source)
+        for refs in _pages(client, source, strange):
+            yield left_out.keepable(refs)
+        readable(source)  # what was hidden while it was listed
+    except MovedOnError as error:
+        raise PartError(strange) from error
+    except ValueError as error:  # what the client cannot read of an answer
+        raise TransientError(f"{strange} ({error})") from error
+
+
+def _pages(client: S3Client, source: S3Source, strange: str) -> Iterator[list[ObjectRef]]:
+    with translated(source):
+        paginator = client.get_paginator("list_objects_v2")
+        before: Any = None
+        for page in paginator.paginate(Bucket=source.bucket, Prefix=source.prefix):
+            if "Name" not in page:
+                # Some web page, or an answer that broke off: as an empty listing it would delete the whole index.
+                raise TransientError(strange)
+            if wrong := wrong_page(page, before, source.prefix):
+                raise TransientError(f"S3: the listing of {where(source)} cannot be trusted: {wrong}. {WHOLE}")
+            before = page
+            entries = page.get("Contents", [])
+            yield [to_ref(entry) for entry in entries if selected(entry["Key"], source.include, source.exclude)]
+        if wrong := not_the_last(before or {}):
+            raise TransientError(f"S3: the listing of {where(source)} broke off: {wrong}. {WHOLE}")
+
+
+def wrong_page(page: Mapping[str, Any], before: Mapping[str, Any] | None, prefix: str) -> str:
+    """Return in words why a page is not the next part of the listing that was asked for; nothing when it is."""
+    keys = [entry["Key"] for entry in page.get("Contents", [])]
+    if page.get("KeyCount", 0) > len(keys) + len(page.get("CommonPrefixes", [])):
+        return f"a page announces {page['KeyCount']:,} keys and has {len(keys):,}"
+    if stranger := next((key for key in keys if not key.startswith(prefix)), None):
+        return f"it has '{stranger}', which does not begin with the prefix '{prefix}'"
+    echoed = page.get("Prefix") or ""
+    if not keys and prefix not in (echoed, unquote(echoed)):
+        return f"it is of the prefix '{echoed}', not of '{prefix}'"
+    for entry in page.get("Contents", []):
+        lacks = [name for name in ("ETag", "LastModified", "Size") if name not in entry]
+        if lacks and not entry["Key"].endswith("/"):
+            return f"it says no {lacks[0]} of '{entry['Key']}'"
+    if keys and before and keys == [entry["Key"] for entry in before.get("Contents", [])]:
+        return f"the page up to '{keys[-1]}' came twice"
+    return ""
+
+
+def not_the_last(page: Mapping[str, Any]) -> str:
+    """Return in words why there must be a page after this one, the last that came; nothing when there need not be."""
+    if page.get("IsTruncated"):
+        return "the server says that there is more, but not where to go on (it may know only the old listing, V1)"
+    if "IsTruncated" in page:
+        return ""
+    full = len(page.get("Contents", [])) >= (page.get("MaxKeys") or PAGE)
+    return "the server does not say whether that was all" if full or page.get("NextContinuationToken") else ""
+
+
+def readable(source: S3Source) -> None:
+    """Raise ``TransientError`` when a folder that an embedded server serves cannot be opened.
+
+    rclone answers as if it were not there, and says so in its log alone.
+    """
+    if not source.folder or not still_named(source):
+        return
+
+    def refuse(error: OSError) -> None:
+        raise TransientError(
+            f"S3: the folder {error.filename} cannot be opened ({error.strerror}), so its objects are not listed. "
+            "Nothing was changed. Mend that; the next sync goes on."
+        ) from error
+
+    for _ in os.walk(Path(source.folder), onerror=refuse):
+        pass

@@ -1,0 +1,284 @@
+"""Talk to the chat server: one call, its errors in our words, tried again where that may help."""
+
+from __future__ import annotations
+
+import random
+import re
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from itertools import islice
+from typing import TYPE_CHECKING, Any
+
+from tenacity import RetryCallState, Retrying, retry_if_exception, stop_after_attempt
+
+from tasks.addresses import check_address
+from tasks.chat.response import Spoken, choice_of, content_of, first_model, said_aloud, short, tokens_of, whole
+from tasks.errors import PartError, TransientError
+from tasks.sanitize import keep_secrets
+
+if TYPE_CHECKING:
+    from openai import OpenAI
+
+    from blocks.chat_model import ChatModel
+    from blocks.settings import Settings
+    from tasks.answers.prompt import Prompt
+
+TOO_LONG = ("context length", "context_length", "too long", "maximum context", "max_model_len", "longer than")
+NO_SCHEMA = ("response_format", "json_schema", "json schema", "guided", "structured", "grammar", "schema")
+CONNECT_SECONDS = 10.0
+LONGEST_PAUSE = 20.0
+TOKENIZE_SECONDS = 5.0
+LONGEST_TOKEN = 256
+"""Characters, and events of a stream, that no token of a model exceeds: a server that writes on is not listened to."""
+_LIMIT = re.compile(r"(?:maximum context length|max_model_len|context length|context window)\D{0,20}?(\d{2,9})")
+_SECONDS = re.compile(r"\d{1,6}(?:\.\d+)?")
+_NEEDED = re.compile(r"(\d{1,9}) (?:input tokens|prompt tokens|tokens? (?:from|in) the (?:input|messages|prompt))")
+HEARD_OF = 64
+"""Who listens reads the text so far anew each time: it is told after another 64th of it, so that it costs the same a
+character however long an answer is. Of the first 64 characters each is told."""
+
+without_tokenizer: set[tuple[str, str]] = set()
+"""Servers and models that were asked in this process how many tokens a text is, and cannot say."""
+
+Heard = Callable[[str], None]
+"""Is told the text so far, again and again, while it comes."""
+
+
+class TooLongError(PartError):
+    """The prompt does not fit into the model's context; of ``prompt`` tokens ``room`` would, where the server said."""
+
+    def __init__(self, message: str, room: int | None = None, prompt: int | None = None) -> None:
+        super().__init__(message)
+        self.room, self.prompt = room, prompt
+
+
+class NoSchemaError(PartError):
+    """The server does not write JSON by a schema."""
+
+
+class OtherJSONError(NoSchemaError):
+    """The server wrote JSON, but not by the schema: this time."""
+
+
+class SlowError(TransientError):
+    """The model took too long; asked again it would take as long again."""
+
+
+class BrokenOffError(TransientError):
+    """The answer broke off; a part of it may have been shown."""
+
+
+def too_long(message: str, words: str, answer_tokens: int) -> TooLongError:
+    """Return the error with the numbers that the server gave, if it did."""
+    limit, needed = _LIMIT.search(words.lower()), _NEEDED.search(words.lower())
+    room = int(limit[1]) - answer_tokens if limit else None
+    return TooLongError(message, room, int(needed[1]) if needed else None)
+
+
+@contextmanager
+def translated(block: ChatModel, answer_tokens: int = 0, schema: bool = False) -> Iterator[None]:
+    """Raise our errors instead of the openai client's."""
+    import openai
+
+    where = f"Chat model: {block.base_url}"
+    try:
+        yield
+    except (openai.AuthenticationError, openai.PermissionDeniedError) as error:
+        raise PartError(f"{where} refused the key ({error.status_code}). Check VLLM_API_KEY.") from error
+    except openai.NotFoundError as error:
+        raise PartError(
+            f"{where} has no model '{block.model}', or that is not the address up to and with /v1. "
+            "Check LLM_MODEL and VLLM_BASE_URL."
+        ) from error
+    except (openai.BadRequestError, openai.UnprocessableEntityError) as error:
+        words = str(error).lower()
+        message = f"{where} refused the request: {short(error)}"
+        if any(one in words for one in TOO_LONG):
+            raise too_long(message, words, answer_tokens) from error
+        kind = NoSchemaError if schema and any(one in words for one in NO_SCHEMA) else PartError
+        raise kind(message) from error
+    except openai.APITimeoutError as error:
+        if type(error.__cause__).__name__ == "ConnectTimeout":
+            raise TransientError(
+                f"{where} cannot be reached: no connection within {connect_seconds(block):g} s. Is vLLM up, and is "
+                "VLLM_BASE_URL right?"
+            ) from error
+        raise _slow(block) from error
+    except (openai.APIConnectionError, openai.RateLimitError, openai.InternalServerError) as error:
+        raise TransientError(
+            f"{where} does not answer ({type(error).__name__}: {short(error)}). Is vLLM up, and is VLLM_BASE_URL right?"
+        ) from error
+    except (openai.OpenAIError, ValueError) as error:
+        raise PartError(f"{where} did not answer like an OpenAI-compatible server: {short(error)}") from error
+
+
+def connect_seconds(block: ChatModel) -> float:
+    """Return how long a connection may take to be there."""
+    return min(CONNECT_SECONDS, block.timeout_seconds)
+
+
+def _slow(block: ChatModel) -> SlowError:
+    return SlowError(
+        f"Chat model: {block.base_url} did not answer within {block.timeout_seconds:g} s. Raise timeout_seconds of the "
+        "Chat Model block, or lower LOCKSTEP_MAX_ANSWER_TOKENS."
+    )
+
+
+class Chat:
+    """Talks to one chat server under a pipeline's settings; a ``with`` closes its client."""
+
+    def __init__(self, block: ChatModel, settings: Settings) -> None:
+        import openai
+
+        self.block, self.settings = block, settings
+        keep_secrets(block)
+        check_address(block.base_url, "Chat model", "VLLM_BASE_URL")
+        with translated(block):
+            self.client: OpenAI = block.get_client().with_options(
+                # The pauses of its own retries cannot tell a server that is busy from one that is slow.
+                max_retries=0,
+                timeout=openai.Timeout(block.timeout_seconds, connect=connect_seconds(block)),
+            )
+        self.model = block.model or ""
+        self.window = 0
+        """The tokens of the model's context, once :meth:`count` has learned them from the server."""
+
+    def __enter__(self) -> Chat:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.client.close()
+
+    def say(self, prompt: Prompt, schema: dict[str, Any] | None = None, heard: Heard | None = None) -> Spoken:
+        """Return what the model answers; with ``heard`` as it comes.
+
+        429, 5xx and refused connections are tried again, as often as the block says. Raises ``TransientError`` or
+        ``PartError`` naming the setting to look at, ``TooLongError``, and ``NoSchemaError`` where the server has no
+        JSON schemas.
+        """
+        again = Retrying(
+            retry=retry_if_exception(_passes),
+            stop=stop_after_attempt(1 + self.block.max_retries),
+            wait=_pause,
+            reraise=True,
+        )
+        spoken: Spoken = again(self._once, prompt, schema, heard)
+        if not spoken.text.strip():
+            why = "it came to its limit of tokens" if spoken.cut else "it stopped by itself"
+            raise PartError(
+                f"Chat model: {self.block.base_url} returned an empty answer ({why}). Raise "
+                "LOCKSTEP_MAX_ANSWER_TOKENS, or use another model."
+            )
+        return spoken
+
+    def count(self, text: str) -> int | None:
+        """Return how many tokens the model takes a text for; None when the server does not say (vLLM does)."""
+        import openai
+
+        server = (self.block.base_url, self.block.model or "")
+        if server in without_tokenizer:
+            return None
+        root = self.block.base_url.rstrip("/").removesuffix("/v1")
+        quick = self.client.with_options(base_url=root, timeout=min(TOKENIZE_SECONDS, self.block.timeout_seconds))
+        try:
+            said: Any = quick.post("/tokenize", cast_to=object, body={"prompt": text, **self._named()})
+        except (
+            openai.APIConnectionError,
+            openai.AuthenticationError,
+            openai.InternalServerError,
+            openai.PermissionDeniedError,
+            openai.RateLimitError,
+        ):
+            return None  # it may say so next time
+        except (openai.OpenAIError, ValueError):
+            said = None
+        if not isinstance(said, dict) or not isinstance(said.get("count"), int):  # a page, another API
+            without_tokenizer.add(server)
+            return None
+        window = said.get("max_model_len")
+        self.window = self.window or (window if isinstance(window, int) else 0)
+        return int(said["count"])
+
+    def _named(self) -> dict[str, str]:
+        return {"model": self.model} if self.model else {}
+
+    def _once(self, prompt: Prompt, schema: dict[str, Any] | None, heard: Heard | None) -> Spoken:
+        with translated(self.block, self.settings.max_answer_tokens, schema is not None):
+            self.model = self.model or first_model(self.client.models.list())
+            options = self._options(prompt, schema)
+            if heard:
+                return self._stream(options, heard)
+            return whole(self.client.chat.completions.create(**options))
+
+    def _options(self, prompt: Prompt, schema: dict[str, Any] | None) -> dict[str, Any]:
+        settings = self.settings
+        options: dict[str, Any] = {
+            "model": self.model,
+            "messages": list(prompt.messages),
+            "temperature": settings.temperature,
+            "top_p": settings.top_p,
+            "max_tokens": settings.max_answer_tokens,
+        }
+        if settings.seed is not None:
+            options["seed"] = settings.seed
+        if schema is not None:
+            named = {"name": "answer", "schema": schema, "strict": True}
+            options["response_format"] = {"type": "json_schema", "json_schema": named}
+        return options
+
+    def _stream(self, options: dict[str, Any], heard: Heard) -> Spoken:
+        text, finish, tokens, told = "", None, dict[str, int](), 0
+        longest = LONGEST_TOKEN * self.settings.max_answer_tokens
+        options = {**options, "stream": True, "stream_options": {"include_usage": True}}
+        with self.client.chat.completions.create(**options) as stream:
+            for event in islice(self._whole(stream), longest):
+                tokens = tokens_of(event) or tokens
+                choice = choice_of(event)
+                finish = getattr(choice, "finish_reason", None) or finish
+                if piece := content_of(getattr(choice, "delta", None)):
+                    text += piece
+                if len(text) - told > len(text) // HEARD_OF:
+                    told = len(text)
+                    heard(said_aloud(text))
+                if len(text) > longest:
+                    finish = "length"
+                    break
+        if finish is None:
+            raise self._broken("the stream ended early, or has no end")
+        return Spoken(said_aloud(text).strip(), finish == "length", tokens)
+
+    def _whole(self, stream: Any) -> Iterator[Any]:
+        """Yield the events of a stream. Raises ``BrokenOffError`` when it breaks off, ``ValueError`` without events."""
+        import httpx2
+        import openai
+
+        events = 0
+        try:
+            for event in stream:
+                events += 1
+                yield event
+        except (openai.APITimeoutError, httpx2.ReadTimeout) as error:
+            raise _slow(self.block) from error
+        except openai.APIError as error:
+            raise self._broken(f"{type(error).__name__}: {short(error)}") from error
+        if not events:
+            raise ValueError("there are no events in its stream")
+
+    def _broken(self, why: str) -> BrokenOffError:
+        return BrokenOffError(
+            f"Chat model: {self.block.base_url} broke off in the middle of its answer ({why}): what came of it is "
+            "not the whole answer. Is vLLM up?"
+        )
+
+
+def _passes(error: BaseException) -> bool:
+    return isinstance(error, TransientError) and not isinstance(error, SlowError | BrokenOffError)
+
+
+def _pause(state: RetryCallState) -> float:
+    """Return the seconds to wait: those that the server asks for, else growing ones."""
+    error = state.outcome.exception() if state.outcome else None
+    headers = getattr(getattr(error and error.__cause__, "response", None), "headers", {})
+    asked = _SECONDS.fullmatch(headers.get("retry-after", "").strip())
+    seconds = float(asked[0]) if asked else 0.5 * 2**state.attempt_number * random.uniform(0.75, 1.0)
+    return min(seconds, LONGEST_PAUSE)

@@ -1,0 +1,138 @@
+"""The structured style: an answer as JSON, claim by claim, each with passages and quotes.
+
+    {"answerable": true, "claims": [{"text": "…", "citations": [{"passage": 2, "quote": "…"}]}]}
+
+The schema limits numbers and lengths, so that a model that rambles comes to an end, and names only passages that
+were shown.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, Field
+
+from tasks.citations.drafts import Cited, Draft
+from tasks.citations.markers import without_marks
+
+MOST_CLAIMS, MOST_CITATIONS = 8, 3
+TEXT_LENGTH, QUOTE_LENGTH, SHORTEST_QUOTE = 400, 240, 5
+_BEGIN = re.compile(r'\{[^\[\]{}]*"(claims|sentences)"\s*+:\s*+\[')
+_BETWEEN = re.compile(r"[ \t\r\n,]*+")
+_REFUSES = re.compile(r'\{\s*+"answerable"\s*+:\s*+false\b')
+
+
+class Quoted(BaseModel):
+    """A passage and words of it."""
+
+    passage: int
+    quote: str = ""
+
+
+class Claimed(BaseModel):
+    """A statement and what it rests on."""
+
+    text: str = Field(min_length=1)
+    citations: list[Quoted] = []
+
+
+class Assigned(BaseModel):
+    """What a sentence of an answer that is already written rests on."""
+
+    sentence: int
+    citations: list[Quoted] = []
+
+
+class Structured(BaseModel):
+    """The whole answer."""
+
+    answerable: bool = True
+    claims: list[Claimed]
+
+
+class Assignments(BaseModel):
+    """The whole second answer of two stages."""
+
+    sentences: list[Assigned]
+
+
+Whole = TypeVar("Whole", bound=BaseModel)
+Item = TypeVar("Item", bound=BaseModel)
+
+
+def _object(**properties: Any) -> dict[str, Any]:
+    return {"type": "object", "properties": properties, "required": list(properties), "additionalProperties": False}
+
+
+def _citations(passages: int) -> dict[str, Any]:
+    quote = {"type": "string", "minLength": SHORTEST_QUOTE, "maxLength": QUOTE_LENGTH}
+    one = _object(passage={"type": "integer", "enum": list(range(1, passages + 1))}, quote=quote)
+    return {"type": "array", "items": one, "minItems": 1, "maxItems": MOST_CITATIONS}
+
+
+def answer_schema(passages: int) -> dict[str, Any]:
+    """Return the JSON schema of an answer from so many passages."""
+    text = {"type": "string", "minLength": 1, "maxLength": TEXT_LENGTH}
+    claim = _object(text=text, citations=_citations(passages))
+    return _object(answerable={"type": "boolean"}, claims={"type": "array", "items": claim, "maxItems": MOST_CLAIMS})
+
+
+def assignment_schema(sentences: int, passages: int) -> dict[str, Any]:
+    """Return the JSON schema of citations for so many sentences."""
+    cited = {**_citations(passages), "minItems": 0}
+    one = _object(sentence={"type": "integer", "enum": list(range(1, sentences + 1))}, citations=cited)
+    return _object(sentences={"type": "array", "items": one, "maxItems": sentences})
+
+
+def bare(text: str) -> str:
+    """Return an answer without the block of Markdown that some models put around it."""
+    text = text.strip()
+    if not text.startswith("```"):
+        return text
+    return text[3:].removeprefix("json").removesuffix("```").strip()
+
+
+def parse(kind: type[Whole], text: str) -> Whole | None:
+    """Return an answer as what it must be, or None when it is not that: plain text, other or broken JSON."""
+    try:
+        return kind.model_validate(_readable(json.loads(bare(text))))
+    except (ValueError, RecursionError):
+        return None
+
+
+def _readable(value: Any) -> Any:
+    """Return JSON without halves of characters, which a model can escape and nothing can print."""
+    return json.loads(json.dumps(value, ensure_ascii=False).encode("utf-8", "replace"))
+
+
+def complete(kind: type[Item], name: str, text: str) -> list[Item]:
+    """Return the items of the array ``name`` that are complete in JSON that broke off, or is still being written."""
+    text = bare(text)
+    begin = _BEGIN.match(text)
+    position, decoder, found = begin.end() if begin and begin[1] == name else len(text), json.JSONDecoder(), []
+    while position < len(text):
+        between = _BETWEEN.match(text, position)
+        try:
+            value, position = decoder.raw_decode(text, between.end() if between else position)
+            found.append(kind.model_validate(_readable(value)))
+        except (ValueError, RecursionError):
+            break
+    return found
+
+
+def refuses(text: str) -> bool:
+    """Say whether JSON that may not be whole says that the passages do not hold the answer."""
+    return bool(_REFUSES.match(bare(text)))
+
+
+def cited(citations: list[Quoted]) -> tuple[Cited, ...]:
+    """Return citations as they are checked."""
+    return tuple(Cited(one.passage, one.quote) for one in citations)
+
+
+def drafts(claims: list[Claimed]) -> tuple[Draft, ...]:
+    """Return claims as drafts; a number in brackets within a claim is no citation."""
+    texts = ((without_marks(" ".join(one.text.split())), one) for one in claims)
+    return tuple(Draft(text, cited(one.citations)) for text, one in texts if text)

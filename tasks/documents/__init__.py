@@ -1,0 +1,1 @@
+"""Files become elements, and elements chunks. Knows no bucket, no index and no Prefect."""

@@ -1,0 +1,259 @@
+"""Cut documents into chunks that the embedding model reads whole."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import math
+import re
+import threading
+from array import array
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from prefect import task
+
+from blocks.settings import Settings
+from tasks.documents.cut_points import Unit, cut, rank
+from tasks.documents.spool import Spool
+from tasks.embedding.tokenizer import CHARACTERS_AT_ONCE, TokenCounter, in_pieces
+from tasks.errors import PermanentError
+from tasks.limits import check_chunk, check_metadata
+from tasks.models import Chunk, Cut, CutDocument, Document, Element, Failure, Parsed
+from tasks.retries import ONCE
+
+if TYPE_CHECKING:
+    from tasks.resources import Tools
+
+SENTENCE = re.compile(r".+?(?:(?<![.!?])[.!?]++[\"')\]»”]*+(?:\s+|\Z)|[。！？]+|\Z)", re.DOTALL)
+"""A run of full stops is looked at once: a line of 100,000 of them is cut in linear time."""
+HEADING_SHARE = 1 / 3
+"""The heading path takes this share of a chunk at the most; outer headings are left out of what is embedded."""
+MOST_CHARACTERS = 16_000
+"""Of one chunk: 65,535 bytes is what Milvus stores, and a word no tokenizer knows counts as one token."""
+MOST_COUNTED = 2 * MOST_CHARACTERS
+LINE_END = re.compile("\r\n|[\n\r\x0b\x0c\x1c\x1d\x1e\x85\u2028\u2029]")
+"""The ends of lines that ``str.splitlines`` knows."""
+SEPARATOR = " › "
+UNMEASURED = -1
+"""The cost of a unit before it is counted."""
+
+
+@dataclass(frozen=True, slots=True)
+class Measure:
+    """What a chunk may cost, and what a text costs: tokens, or characters where tokens say too little."""
+
+    counter: TokenCounter
+    capacity: int
+
+    def costs(self, texts: Sequence[str]) -> list[int]:
+        """Return the cost of each text."""
+        # What is far over by its length need not be counted: an element may be a file of fifty megabytes.
+        counted = iter(self.counter.count([text for text in texts if len(text) <= MOST_COUNTED]))
+        return [
+            max(
+                math.ceil(len(text) * self.capacity / MOST_CHARACTERS),
+                next(counted) if len(text) <= MOST_COUNTED else 0,
+            )
+            for text in texts
+        ]
+
+
+def capacity_of(settings: Settings, counter: TokenCounter, document_prompt: str = "") -> int:
+    """Return how many tokens of heading and text a chunk may have: the setting, or what the model reads."""
+    window = counter.window - (counter.count([document_prompt])[0] if document_prompt else 0)
+    return min(settings.chunk_tokens or window, window)
+
+
+def cut_document(
+    document: Document,
+    settings: Settings,
+    measure: Measure,
+    keep: Callable[[Iterable[Chunk]], Collection[Chunk]] = tuple,
+) -> CutDocument:
+    """Return the chunks of a document.
+
+    Sections (runs of elements under the same headings, on the same page) are cut one by one, so no
+    chunk mixes two and an edit in one leaves the others alone. ``keep`` puts the chunks
+    where they are kept. Raises ``PermanentError`` for what Milvus cannot hold.
+    """
+    check_metadata(document.metadata)
+    pieces = _pieces(document.elements, settings, measure)
+    return CutDocument(document.ref, keep(_identified(document.ref.key, pieces)), document.metadata)
+
+
+def _pieces(elements: Iterable[Element], settings: Settings, measure: Measure) -> Iterator[tuple[Element, str, str]]:
+    for _, section in itertools.groupby(elements, key=lambda e: (e.headings, e.page)):
+        first = next(section)
+        prefix = heading_prefix(first.headings, measure) if settings.embed_heading else ""
+        room = measure.capacity - (measure.counter.count([prefix])[0] if prefix else 0)
+        whole: Iterable[Element] = itertools.chain([first], section)  # noqa: B031 - the rest of it
+        for text in cut_section(whole, replace(measure, capacity=room), prefix):
+            yield first, prefix, text
+
+
+def heading_prefix(headings: tuple[str, ...], measure: Measure) -> str:
+    """Return what stands before the text when it is embedded: the heading path, the outermost left out
+    first when it is too long, then a line end."""
+    for first in range(len(headings)):
+        prefix = SEPARATOR.join(headings[first:]) + "\n"
+        if measure.counter.count([prefix])[0] <= measure.capacity * HEADING_SHARE:
+            return prefix
+    return ""
+
+
+def embedded_text(heading: str, text: str, settings: Settings, measure: Measure) -> str:
+    """Return what was embedded for a chunk, from its heading path and text as the index has them."""
+    headings = tuple(heading.split(SEPARATOR)) if heading else ()
+    return (heading_prefix(headings, measure) if settings.embed_heading else "") + text
+
+
+def cut_section(elements: Iterable[Element], measure: Measure, prefix: str = "") -> Iterator[str]:
+    """Yield the texts of a section's chunks, none over the measure's capacity: the model's less the prefix.
+
+    What decides where it is cut is a cost and a rank for each unit. Only these are held for the whole section: it may
+    be a file of a million lines, whose texts are put aside meanwhile.
+    """
+    costs, ranks = array("q"), array("q")
+
+    def noted() -> Iterator[tuple[str, int]]:
+        for unit in _units(elements, measure):
+            costs.append(unit.cost)
+            ranks.append(rank(unit))
+            yield unit.text, unit.level
+
+    units = iter(Spool().keep(noted()))
+    joined = (
+        _joined(list(itertools.islice(units, stop - start))) for start, stop in cut(costs, ranks, measure.capacity)
+    )
+    return _refit((text for text in joined if text), measure, prefix)
+
+
+def _units(elements: Iterable[Element], measure: Measure) -> Iterator[Unit]:
+    """Yield the units of a section: its elements, the lines of the long ones, their sentences, their words."""
+    whole = (Unit(element.text, 0, UNMEASURED) for element in elements if element.text.strip())
+    units = _measured(whole, measure)
+    for level, finer in ((1, _lines), (2, _sentences), (3, _words)):
+        units = _measured(_finer(units, finer, level, measure), measure)
+    return units
+
+
+def _measured(units: Iterable[Unit], measure: Measure) -> Iterator[Unit]:
+    """Yield units with their costs, measured some at a time: a call costs as much as a hundred words."""
+    for some in in_pieces(units, CHARACTERS_AT_ONCE, lambda unit: unit.text):
+        costs = iter(measure.costs([unit.text for unit in some if unit.cost == UNMEASURED]))
+        for unit in some:
+            yield Unit(unit.text, unit.level, next(costs)) if unit.cost == UNMEASURED else unit
+
+
+def _finer(
+    units: Iterable[Unit], finer: Callable[[str, Measure], Iterable[str]], level: int, measure: Measure
+) -> Iterator[Unit]:
+    """Yield the units that fit as they are, and the parts of those that do not, unmeasured."""
+    for unit in units:
+        if unit.cost <= measure.capacity:
+            yield unit
+            continue
+        levels = itertools.chain([unit.level], itertools.repeat(level))
+        parts = zip(finer(unit.text, measure), levels, strict=False)
+        yield from (Unit(part, part_level, UNMEASURED) for part, part_level in parts)
+
+
+def _lines(text: str, _measure: Measure) -> Iterator[str]:
+    """Yield what ``str.splitlines(keepends=True)`` returns, one line at a time."""
+    start = 0
+    for end in LINE_END.finditer(text):
+        yield text[start : end.end()]
+        start = end.end()
+    if start < len(text):
+        yield text[start:]
+
+
+def _sentences(text: str, _measure: Measure) -> Iterator[str]:
+    return (match[0] for match in SENTENCE.finditer(text))
+
+
+def _words(text: str, measure: Measure) -> Iterator[str]:
+    """Yield a text in words, as many as fit; of one without an end, the splitter sees a window at a time."""
+    most = MOST_CHARACTERS * 9 // 10
+    splitter, start = measure.counter.splitter(measure.capacity), 0
+    while start < len(text):
+        window = text[start : start + CHARACTERS_AT_ONCE]
+        pieces: list[str] = splitter.chunks(window)
+        if start + len(window) < len(text) and len(pieces) > 1:
+            pieces.pop()  # the window may have cut it short
+        for piece in pieces:
+            yield from (piece[i : i + most] for i in range(0, len(piece), most))
+        start += sum(map(len, pieces)) or len(window)
+
+
+def _joined(units: Iterable[tuple[str, int]]) -> str:
+    """Return the texts of units as one: elements apart by a blank line, parts of one as they stood."""
+    text = "".join(("\n\n" if level == 0 and i else "") + part for i, (part, level) in enumerate(units))
+    return text.strip()
+
+
+def _refit(texts: Iterable[str], measure: Measure, prefix: str) -> Iterator[str]:
+    """Yield the texts, cut again where joining its units, or the prefix and it, cost more tokens than their sum.
+
+    Tokenizers that merge across white space may do that; the last word is what the model would read.
+    """
+    before = measure.counter.count([prefix])[0] if prefix else 0
+    for some in in_pieces(texts, CHARACTERS_AT_ONCE):
+        costs = measure.costs(some)
+        if prefix:
+            together = measure.counter.count([prefix + text for text in some])
+            costs = [max(cost, both - before) for cost, both in zip(costs, together, strict=True)]
+        for text, cost in zip(some, costs, strict=True):
+            if cost <= measure.capacity:
+                yield text
+            else:
+                tighter = replace(measure, capacity=max(1, 2 * measure.capacity - cost))
+                yield from (part.strip() for part in _words(text, tighter) if part.strip())
+
+
+def _identified(key: str, pieces: Iterable[tuple[Element, str, str]]) -> Iterator[Chunk]:
+    seen: Counter[str] = Counter()
+    for index, (element, prefix, text) in enumerate(pieces):
+        text_hash = hash_of(prefix + text)
+        seen[text_hash] += 1
+        made = Chunk(
+            id=hash_of(f"{key}\0{text_hash}\0{seen[text_hash]}"),
+            key=key,
+            index=index,
+            text=text,
+            heading=SEPARATOR.join(element.headings),
+            page=element.page,
+            embedded=prefix + text,
+            text_hash=text_hash,
+        )
+        check_chunk(made)
+        yield made
+
+
+def hash_of(text: str) -> str:
+    """Return the hash that texts and chunks are known by: 32 hexadecimal digits."""
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:32]
+
+
+_cutting = threading.Lock()
+"""Held while a document is cut: the tokenizer uses every core already, and each document takes memory of its own."""
+
+
+@task(task_run_name="chunk batch {number}", **ONCE)
+def chunk(parsed: Parsed, tools: Tools, number: int) -> Cut:  # noqa: ARG001 - names the run
+    """Cut the documents of a batch. Returns them as chunks, with the failures so far."""
+    documents: list[CutDocument] = []
+    failures = list(parsed.failures)
+    spool = Spool()
+    for document in parsed.documents:
+        try:
+            with _cutting:
+                documents.append(cut_document(document, tools.settings, tools.measure, spool.keep))
+        except PermanentError as error:
+            failures.append(Failure(document.ref, str(error)))
+        except Exception as error:  # noqa: BLE001 - one document that cannot be cut must not stop its neighbours
+            failures.append(Failure(document.ref, f"its text cannot be cut into chunks: {error}"))
+    return Cut(tuple(documents), tuple(failures), parsed.moved_on)

@@ -1,0 +1,127 @@
+"""Run a parser where it can be stopped: in a process with a time limit and a memory limit."""
+
+from __future__ import annotations
+
+import functools
+import multiprocessing
+import os
+import signal
+import sys
+from collections.abc import Callable
+from concurrent.futures import TimeoutError as FutureTimeoutError
+from dataclasses import dataclass
+from typing import Any
+
+from pebble import ProcessExpired, ProcessPool
+
+from tasks.errors import PermanentError, TransientError
+
+FILES_PER_PROCESS = 500
+"""Parsers leak; a process is replaced after this many files."""
+
+
+OUT_OF_MEMORY = 77
+"""The exit status of a process that hit its memory limit."""
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """A call in a process, and its future result."""
+
+    function: Callable[..., Any]
+    args: tuple[Any, ...]
+    future: Any
+
+
+class Isolated:
+    """Processes that parse; a context manager that ends them.
+
+    ``seconds`` is the time limit of one file; ``memory_mb`` what a process may allocate beyond what it
+    has after loading its libraries (on Linux; elsewhere only the time limit holds).
+    """
+
+    def __init__(self, processes: int, seconds: float, memory_mb: int) -> None:
+        self.seconds = seconds
+        self.memory_mb = memory_mb
+        self._pool = functools.partial(ProcessPool, initializer=prepare, initargs=[memory_mb], context=context())
+        self._many = self._pool(max_workers=processes, max_tasks=FILES_PER_PROCESS)
+
+    def __enter__(self) -> Isolated:
+        """Return the pool; processes start with the first file."""
+        return self
+
+    def __exit__(self, kind: object, *_: object) -> None:
+        """End the processes: at once after an error, else when their work is done."""
+        self._many.stop() if kind else self._many.close()
+        self._many.join()
+
+    def start(self, function: Callable[..., Any], *args: Any) -> Attempt:
+        """Start ``function(*args)`` in a process; returns a handle for :meth:`result`."""
+        return Attempt(function, args, self._schedule(self._many, function, *args))
+
+    def _schedule(self, pool: ProcessPool, function: Callable[..., Any], *args: Any) -> Any:
+        return pool.schedule(within_memory, args=[function, *args], timeout=self.seconds)
+
+    def result(self, attempt: Attempt) -> Any:
+        """Wait for a result. Raises ``PermanentError`` when a limit was hit or the parser crashed."""
+        try:
+            return self._result(attempt.future)
+        except ProcessExpired:
+            # The files that the process read before may have left it little memory: none of them is there now.
+            with self._pool(max_workers=1, max_tasks=1) as alone:
+                return self._alone(self._schedule(alone, attempt.function, *attempt.args))
+
+    def _result(self, future: Any) -> Any:
+        try:
+            return future.result()
+        except FutureTimeoutError as error:
+            raise PermanentError(f"reading it took more than {self.seconds:g} s and was stopped") from error
+        except ProcessExpired as error:
+            if abs(error.exitcode or 0) in (signal.SIGTERM, signal.SIGINT):
+                raise TransientError("parsing was stopped from outside; the next sync goes on") from error
+            raise
+
+    def _alone(self, future: Any) -> Any:
+        try:
+            return self._result(future)
+        except ProcessExpired as error:
+            limit = f"{self.memory_mb} MiB (parse_memory_mb)"
+            if error.exitcode == OUT_OF_MEMORY:
+                raise PermanentError(f"reading it needs more memory than the limit of {limit}") from error
+            reason = f"the parser crashed on it (exit code {error.exitcode}), perhaps at its memory limit of {limit}"
+            raise PermanentError(reason) from error
+
+
+def within_memory(function: Callable[..., Any], *args: Any) -> Any:
+    """Call a function; a process that runs out of memory ends, for what is left of it would fail the next file."""
+    try:
+        return function(*args)
+    except MemoryError:
+        os._exit(OUT_OF_MEMORY)
+
+
+def context() -> Any:
+    """Return how processes are made: forked from a small server that has loaded the parsers and has no threads.
+
+    Forking this process would copy locks that its threads hold (torch, gRPC, Prefect); starting afresh
+    would load the parsers, seconds of work, for each process that replaces one that was stopped.
+    """
+    made = multiprocessing.get_context("forkserver")
+    made.set_forkserver_preload(
+        ["tasks.documents.without_torch", "tasks.documents.parse", "spacy", "unstructured.partition.md"]
+    )
+    return made
+
+
+def prepare(memory_mb: int) -> None:
+    """Make a new process ready to parse, then limit what it may allocate from there."""
+    from tasks.documents.parse import use_plain_tokenizer
+
+    use_plain_tokenizer()
+    if sys.platform == "linux":
+        import resource
+        from pathlib import Path
+
+        pages = int(Path("/proc/self/statm").read_text().split()[0])
+        limit = pages * resource.getpagesize() + memory_mb * 2**20
+        resource.setrlimit(resource.RLIMIT_AS, (limit, limit))

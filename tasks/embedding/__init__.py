@@ -1,0 +1,1 @@
+"""Texts become vectors: the models, their tokenizers, and what is embedded together."""

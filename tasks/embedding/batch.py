@@ -1,0 +1,259 @@
+"""Give every chunk of a batch its vector: known ones from Milvus, the others from the model."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from functools import partial
+from typing import TYPE_CHECKING
+
+from prefect import task
+
+from tasks.embedding.dtype import resolve_dtype
+from tasks.embedding.loading import loading
+from tasks.embedding.tokenizer import TokenCounter, counter_for
+from tasks.errors import LockstepError, PartError
+from tasks.indexing.write import write_piece
+from tasks.models import Chunk, Cut, CutDocument, Embedded, Failure, Piece
+from tasks.retries import RETRIED
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+    from sentence_transformers import SentenceTransformer
+
+    from blocks.embedder import Embedder
+    from tasks.models import Vectors
+    from tasks.resources import Tools
+
+    Lookup = Callable[[Sequence[str]], Mapping[str, NDArray[np.float32]]]
+    Write = Callable[[Piece], Mapping[str, str]]
+
+
+class EmbeddingModel:
+    """A loaded model: counts tokens and encodes texts. Safe to use from any thread.
+
+    Forward passes run in one thread of their own, one at a time: each further thread that calls torch
+    would get its own pool of workers and its own buffers.
+    """
+
+    def __init__(self, embedder: Embedder, model: SentenceTransformer) -> None:
+        self.embedder = embedder
+        self._model = model
+        self._forward = ThreadPoolExecutor(1, thread_name_prefix="encode")
+        self.dimension: int = model.get_embedding_dimension()
+        self.counter: TokenCounter = counter_for(model.tokenizer, model.max_seq_length, embedder.model_name)
+
+    def encode(self, texts: Sequence[str], prompt: str = "") -> Vectors:
+        """Return unit vectors, shape (texts, dimension), float32. Texts of like length share a forward pass."""
+        encoding = self._forward.submit(
+            self._model.encode,
+            list(texts),
+            prompt=prompt or None,
+            batch_size=self.embedder.batch_size,
+            normalize_embeddings=True,
+            convert_to_numpy=True,
+            show_progress_bar=False,
+        )
+        vectors: Vectors = encoding.result()
+        return vectors
+
+    def encode_question(self, question: str) -> NDArray[np.float32]:
+        """Return the unit vector of a question, shape (dimension,)."""
+        vector: NDArray[np.float32] = self.encode([question], self.embedder.query_prompt)[0]
+        return vector
+
+
+_loaded: dict[str, EmbeddingModel] = {}
+
+
+def load_model(embedder: Embedder) -> EmbeddingModel:
+    """Return the embedder's model, loaded once a process.
+
+    Raises ``PartError`` when it does not load: no such name, no network, not a sentence-transformers model.
+    """
+    dtype = resolve_dtype(embedder)
+    name = json.dumps([embedder.location(), dtype, embedder.model_dump(mode="json")])
+    if found := _loaded.get(name):
+        return found  # while another may be loading, or trying to
+    with loading:
+        if name not in _loaded:
+            try:
+                _loaded[name] = EmbeddingModel(embedder, embedder.get_client(dtype))
+            except PartError:
+                raise
+            except Exception as error:
+                why = str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__
+                raise PartError(
+                    f"Embedder: the model '{embedder.model_name}' does not load: {why}. Check EMBED_MODEL_NAME: "
+                    "a name on the Hugging Face Hub (which must be reachable) or a folder."
+                ) from error
+        return _loaded[name]
+
+
+def unknown(chunks: Sequence[Chunk], known: Mapping[str, object]) -> dict[str, str]:
+    """Return what has to be embedded, as text by hash, each text once."""
+    return {chunk.text_hash: chunk.embedded for chunk in chunks if chunk.text_hash not in known}
+
+
+PLAIN_SENTENCE = "The weather is fine today."
+
+
+PIECE = 1000
+"""Chunks embedded before they are written, so that a run that dies loses the vectors of no more."""
+
+
+def embed_batch(cut: Cut, model: EmbeddingModel, lookup: Lookup, write: Write) -> Embedded:
+    """Return the batch with the vectors of its last chunks, 1,000 at the most; those before are written.
+
+    ``lookup`` finds the vectors of texts that Milvus has, ``write`` writes a piece and returns why Milvus refused
+    documents, by key. A document with a text that the model cannot embed has failed; the others go on.
+
+    A batch of several pieces is gone through twice. What is new to Milvus is written first: it replaces nothing, so
+    the last good version is whole should a later chunk fail. Then the rest replaces what there is.
+    """
+    failed: dict[str, str] = {}
+    written: set[str] = set()
+    embedded, reused = write_new(cut, model, lookup, write, failed, written) if several(cut) else (0, 0)
+    waiting = Piece((), vectors_of([], model))
+    for some in pieces(cut, failed, written):
+        if waiting.chunks:
+            failed.update(write(waiting))
+        waiting, new, reasons = embed_piece([one for one in some if one[0].ref.key not in failed], model, lookup)
+        failed.update(reasons)
+        embedded, reused = embedded + len(new), reused + max(len(waiting.chunks) - len(new), 0)
+    waiting = waiting.without(failed)
+    ids = frozenset(chunk.id for _, chunk in waiting.chunks)
+    return Embedded(without(cut, failed), waiting.vectors, embedded, reused, ids)
+
+
+def write_new(
+    cut: Cut, model: EmbeddingModel, lookup: Lookup, write: Write, failed: dict[str, str], written: set[str]
+) -> tuple[int, int]:
+    """Embed and write the chunks of a batch whose texts Milvus has not; returns how many, and repetitions.
+
+    No row that Milvus has is among them: it would have the text, too. Adds to ``failed`` why documents have failed, by
+    key, and to ``written`` the ids of the chunks.
+    """
+    embedded = repeated = 0
+    for some in pieces(cut, failed, written):
+        piece, new, reasons = embed_piece(some, model, lookup)
+        failed.update(reasons)
+        piece = piece.of(new)
+        embedded, repeated = embedded + len(new), repeated + max(len(piece.chunks) - len(new), 0)
+        if piece.chunks:
+            failed.update(write(piece))
+            written.update(chunk.id for _, chunk in piece.chunks)
+    return embedded, repeated
+
+
+def several(cut: Cut) -> bool:
+    """Tell whether a batch is more than one piece."""
+    return sum(len(document.chunks) for document in cut.documents) > PIECE
+
+
+def pieces(
+    cut: Cut, failed: Collection[str] = (), written: Collection[str] = ()
+) -> Iterator[list[tuple[CutDocument, Chunk]]]:
+    """Yield the chunks of a batch with their documents, 1,000 at a time, but those of keys that have failed and those
+    with ids that are written; both may grow meanwhile."""
+    chunks = (
+        (document, chunk)
+        for document in cut.documents
+        for chunk in document.chunks
+        if document.ref.key not in failed and chunk.id not in written
+    )
+    while some := list(itertools.islice(chunks, PIECE)):
+        yield some
+
+
+def embed_piece(
+    chunks: list[tuple[CutDocument, Chunk]], model: EmbeddingModel, lookup: Lookup
+) -> tuple[Piece, set[str], dict[str, str]]:
+    """Return chunks with their vectors, the hashes of texts that were embedded, and why documents failed, by key."""
+    texts = unknown([chunk for _, chunk in chunks], {})
+    known = dict(lookup(list(texts)))
+    new = {text_hash: text for text_hash, text in texts.items() if text_hash not in known}
+    reasons: dict[str, str] = {}
+    failed: dict[str, str] = {}
+    if new:
+        vectors, reasons = encode_what_can(model, new)
+        known.update(vectors)
+    for document, chunk in chunks:
+        if chunk.text_hash in reasons:
+            why = f"the model cannot embed its chunk {chunk.index}: {reasons[chunk.text_hash]}"
+            failed.setdefault(document.ref.key, why)
+    left = [(document, chunk) for document, chunk in chunks if document.ref.key not in failed]
+    found = vectors_of([known[chunk.text_hash] for _, chunk in left], model)
+    return Piece(tuple(left), found), new.keys() - reasons.keys(), failed
+
+
+def vectors_of(rows: list[NDArray[np.float32]], model: EmbeddingModel) -> Vectors:
+    """Return vectors as one array, shape (rows, dimension)."""
+    import numpy as np
+
+    return np.asarray(rows, dtype=np.float32).reshape(len(rows), model.dimension)
+
+
+def encode_what_can(
+    model: EmbeddingModel, texts: Mapping[str, str]
+) -> tuple[dict[str, NDArray[np.float32]], dict[str, str]]:
+    """Return the vectors of texts given by hash, and why others have none.
+
+    A batch that fails is halved until the culprit is alone. Raises ``PartError`` when none can be embedded, nor
+    a plain sentence: then it is the model.
+    """
+    vectors, reasons = _halved(model, dict(texts))
+    if len(reasons) == len(texts) and _halved(model, {"": PLAIN_SENTENCE})[1]:
+        raise PartError(
+            f"Embedder: '{model.embedder.model_name}' can embed none of {len(texts)} texts: "
+            f"{next(iter(reasons.values()))}. Try another dtype, or check EMBED_MODEL_NAME."
+        )
+    return vectors, reasons
+
+
+def _halved(model: EmbeddingModel, texts: dict[str, str]) -> tuple[dict[str, NDArray[np.float32]], dict[str, str]]:
+    import numpy as np
+
+    try:
+        vectors = model.encode(list(texts.values()), model.embedder.document_prompt)
+        if np.isfinite(vectors).all():
+            return dict(zip(texts, vectors, strict=True)), {}
+        why = "it returned values that are not numbers"
+    except LockstepError:
+        raise
+    except Exception as error:  # noqa: BLE001 - a model is foreign code; what it cannot embed is quarantined, with this reason
+        why = f"{type(error).__name__}: {(str(error).strip().splitlines() or [''])[0][:200]}"
+    if len(texts) == 1:
+        return {}, {next(iter(texts)): why}
+    items, half = list(texts.items()), len(texts) // 2
+    found = [_halved(model, dict(some)) for some in (items[:half], items[half:])]
+    return found[0][0] | found[1][0], found[0][1] | found[1][1]
+
+
+def without(cut: Cut, failed: Mapping[str, str]) -> Cut:
+    """Return the batch without the documents that have failed, given as reasons by key."""
+    documents = tuple(document for document in cut.documents if document.ref.key not in failed)
+    new = tuple(Failure(one.ref, failed[one.ref.key]) for one in cut.documents if one.ref.key in failed)
+    return replace(cut, documents=documents, failures=(*cut.failures, *new)) if new else cut
+
+
+def known_vectors(tools: Tools, collection: str, hashes: Sequence[str]) -> dict[str, NDArray[np.float32]]:
+    """Return the vectors of texts that Milvus has: in this generation, or in the live one where they are the same."""
+    found = tools.store.known_vectors(collection, hashes)
+    if tools.donor:
+        found.update(tools.store.known_vectors(tools.donor, [one for one in hashes if one not in found]))
+    return found
+
+
+@task(task_run_name="embed batch {number}", **RETRIED)
+def embed(cut: Cut, tools: Tools, collection: str, number: int) -> Embedded:  # noqa: ARG001 - names the run
+    """Give a batch its vectors; only texts that Milvus has not are embedded.
+
+    Of a large batch all but the last piece is written as it goes.
+    """
+    find, put = partial(known_vectors, tools, collection), partial(write_piece, tools, collection)
+    return embed_batch(cut, tools.model, find, put)

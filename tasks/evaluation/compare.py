@@ -1,0 +1,83 @@
+"""Compare two evaluations of the same questions: how much they differ, and how sure that is."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from tasks.evaluation.evaluate import Evaluation, Outcome
+from tasks.evaluation.metrics import DEPTH, NAMES
+
+RESAMPLES = 5000
+SEED = 20
+MOST = 10
+"""Questions shown of those that got better, and of those that got worse."""
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """How much better a measure is than it was, with the bounds of its 95% interval."""
+
+    difference: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """A question, and the place of its first relevant object before and now, from 1; None when not among ten."""
+
+    question: str
+    before: int | None
+    now: int | None
+
+    @property
+    def gained(self) -> int:
+        """How many places it won; what is not among ten counts as the place after."""
+        return (self.before or DEPTH + 1) - (self.now or DEPTH + 1)
+
+
+def differences(new: Evaluation, old: Evaluation) -> dict[str, Difference]:
+    """Return by measure how much better ``new`` is than ``old``: the mean, and its interval by paired bootstrap.
+
+    The questions are drawn anew 5,000 times, each with both its results (`scipy.stats.bootstrap`, percentiles).
+    """
+    pairs = _paired(new, old)
+    return {name: interval([n.measures[name] - o.measures[name] for n, o in pairs]) for name in NAMES}
+
+
+def interval(values: Sequence[float]) -> Difference:
+    """Return the mean of some values with its 95% interval: they are drawn anew 5,000 times."""
+    import numpy as np
+    from scipy.stats import bootstrap
+
+    middle = round(float(np.mean(values)), 4) if values else 0.0
+    if len(set(values)) < 2:  # nothing to draw from: all questions differ by the same
+        return Difference(middle, middle, middle)
+    drawn = bootstrap((values,), np.mean, n_resamples=RESAMPLES, method="percentile", rng=SEED).confidence_interval
+    return Difference(middle, round(float(drawn.low), 4), round(float(drawn.high), 4))
+
+
+def changes(new: Evaluation, old: Evaluation) -> list[Change]:
+    """Return what became of each question that some object answers, in order."""
+    return [Change(n.question, o.rank, n.rank) for n, o in _paired(new, old)]
+
+
+def better(found: Sequence[Change]) -> list[Change]:
+    """Return the questions that gained most places, most first."""
+    return sorted((one for one in found if one.gained > 0), key=lambda one: -one.gained)[:MOST]
+
+
+def worse(found: Sequence[Change]) -> list[Change]:
+    """Return the questions that lost most places, most first."""
+    return sorted((one for one in found if one.gained < 0), key=lambda one: one.gained)[:MOST]
+
+
+def _paired(new: Evaluation, old: Evaluation) -> list[tuple[Outcome, Outcome]]:
+    return list(zip(new.answerable, old.answerable, strict=True))
+
+
+def as_json(found: dict[str, Difference]) -> dict[str, Any]:
+    """Return differences by measure, as `lockstep evaluate --json` prints them."""
+    return {name: asdict(one) for name, one in found.items()}

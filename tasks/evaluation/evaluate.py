@@ -1,0 +1,188 @@
+"""Ask golden questions of a generation and measure what it finds, and how fast."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from prefect import task
+
+from tasks.embedding.batch import load_model
+from tasks.errors import MisuseError
+from tasks.evaluation.golden import Golden, check_known, keys_of, only_known
+from tasks.evaluation.index_recall import percentile
+from tasks.evaluation.metrics import DEPTH, mean, measures, rank
+from tasks.generations.opening import as_generation
+from tasks.retries import RETRIED, patiently
+from tasks.retrieval.retrieve import Retrieved, find, possible
+from tasks.retrieval.scope import Scope
+
+if TYPE_CHECKING:
+    from blocks.pipeline import Pipeline
+    from blocks.settings import SearchMode, Settings
+    from tasks.resources import Tools
+
+SHALLOW, DEEP = 50, 3200
+"""How many chunks are fetched to find ten objects: at first, and at the most."""
+KEYS_AT_ONCE = 500
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What one question found: ``found`` are the distinct keys, best first, ``rank`` the first relevant one's place.
+
+    ``measures`` is empty for a question that nothing answers; ``best`` is the highest cosine; ``seconds`` what
+    embedding and search took.
+    """
+
+    question: str
+    relevant: tuple[str, ...]
+    found: tuple[str, ...]
+    rank: int | None
+    best: float
+    abstains: bool
+    seconds: float
+    measures: dict[str, float]
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluation:
+    """How a generation did with the golden questions, searched in one mode."""
+
+    collection: str
+    mode: str
+    outcomes: tuple[Outcome, ...]
+
+    @property
+    def answerable(self) -> list[Outcome]:
+        """The questions that some object answers: those that are measured."""
+        return [one for one in self.outcomes if one.relevant]
+
+    @property
+    def measures(self) -> dict[str, float]:
+        """The mean of each measure."""
+        return {name: round(value, 4) for name, value in mean([one.measures for one in self.answerable]).items()}
+
+    @property
+    def latency(self) -> dict[str, float]:
+        """Milliseconds of embedding and searching, of all questions."""
+        seconds = [one.seconds for one in self.outcomes]
+        return {f"p{percent}_ms": round(1000 * percentile(seconds, percent), 2) for percent in (50, 95)}
+
+    @property
+    def abstention(self) -> dict[str, float | None]:
+        """The share of questions with nothing near enough: of those with an answer, and of those without one."""
+        without = [one for one in self.outcomes if not one.relevant]
+        return {"answerable": _share(self.answerable), "unanswerable": _share(without) if without else None}
+
+    @property
+    def label(self) -> str:
+        """Generation and mode, for people."""
+        return f"{self.collection} ({self.mode})"
+
+
+def _share(outcomes: Sequence[Outcome]) -> float:
+    return round(sum(one.abstains for one in outcomes) / max(len(outcomes), 1), 4)
+
+
+def distinct(keys: Iterator[str] | Sequence[str]) -> tuple[str, ...]:
+    """Return the keys, each once, in order; no more than are measured."""
+    return tuple(dict.fromkeys(keys))[:DEPTH]
+
+
+@patiently
+def ask_one(tools: Tools, built: Pipeline, collection: str, one: Golden) -> Outcome:
+    """Search for a question as `ask` does, timed, then as deep as it takes to see ten distinct keys."""
+    model, settings = load_model(built.embedder), built.settings
+    began = time.perf_counter()
+    vector = model.encode_question(one.question)
+    where = Scope(tenant=one.tenant).condition(settings.tenants)
+    near = find(tools.store, collection, one.question, vector, settings, where)
+    seconds = time.perf_counter() - began
+    found = ranked(partial(find, tools.store, collection, one.question, vector), settings, where)
+    return Outcome(
+        question=one.question,
+        relevant=one.relevant,
+        found=found,
+        rank=rank(found, one.relevant),
+        best=near.best,
+        abstains=near.best < settings.min_score,
+        seconds=round(seconds, 5),
+        measures=measures([found], [one.relevant])[0] if one.relevant else {},
+    )
+
+
+def ranked(search: Callable[..., Retrieved], settings: Settings, where: str) -> tuple[str, ...]:
+    """Return the ten distinct keys nearest to a question, best first; fewer when the generation has no more."""
+    depth = SHALLOW
+    while True:
+        hits = search(settings.model_copy(update={"top_k": depth}), where).hits
+        keys = distinct([hit.key for hit in hits])
+        if len(keys) == DEPTH or len(hits) < depth or depth >= DEEP:
+            return keys
+        depth *= 4
+
+
+def listed(tools: Tools, collection: str, keys: Sequence[str], indexed: bool = False) -> set[str]:
+    """Return those keys that the ledger has for a generation; with ``indexed`` those of which it holds a version."""
+    found: set[str] = set()
+    for start in range(0, len(keys), KEYS_AT_ONCE):
+        some = tools.ledger.confirmed(collection, keys[start : start + KEYS_AT_ONCE])
+        found.update(key for key, (etag, _) in some.items() if etag is not None or not indexed)
+    return found
+
+
+def evaluated(tools: Tools, collection: str, mode: SearchMode | None, questions: Sequence[Golden]) -> Evaluation:
+    """Ask each question of a generation as it was built, in its pipeline's mode or another."""
+    built = as_generation(tools, collection)
+    settings = built.settings.model_copy(update={"mode": mode} if mode else {})
+    can = tools.store.abilities
+    settings = settings.model_copy(update={"mode": possible(settings.mode, can.bm25, can.version)[0]})
+    built = built.model_copy(update={"settings": settings})
+    ask_one(tools, built, collection, questions[0])  # the first search of a process pays for loading
+    outcomes: list[Outcome] = []
+    for one in questions:
+        outcomes.append(ask_one(tools, built, collection, one))
+        tools.progress.advanced(1)
+    return Evaluation(collection, settings.mode, tuple(outcomes))
+
+
+@task(name="known questions", task_run_name="look the golden keys up in {collection}", **RETRIED)
+def known(tools: Tools, collection: str, questions: Sequence[Golden], where: str, ignore_missing: bool) -> list[Golden]:
+    """Return the questions that can be measured on a generation.
+
+    Raises ``MisuseError`` when one names a key that is not in it, unless such keys are to be left out.
+    """
+    there = listed(tools, collection, keys_of(questions), indexed=True)
+    if not ignore_missing:
+        check_known(questions, there, where, collection)
+    asked = only_known(questions, there)
+    if not any(one.relevant for one in asked):
+        raise MisuseError(f"no golden question in {where} names an object of {collection}.")
+    return asked
+
+
+@task(name="evaluate", task_run_name="ask {collection} the golden questions", **RETRIED)
+def evaluate(tools: Tools, collection: str, mode: SearchMode | None, questions: Sequence[Golden]) -> Evaluation:
+    """Ask golden questions of a generation; transient errors of Milvus are retried."""
+    return evaluated(tools, collection, mode, questions)
+
+
+def as_rows(evaluation: Evaluation) -> list[dict[str, Any]]:
+    """Return a row a question, as `lockstep evaluate --json` and the table artifact show it."""
+    return [
+        {
+            "question": one.question,
+            "relevant": list(one.relevant),
+            "found": list(one.found),
+            "rank": one.rank,
+            **{name: round(value, 4) for name, value in one.measures.items()},
+            "best_score": one.best,
+            "abstained": one.abstains,
+            "ms": round(1000 * one.seconds, 2),
+        }
+        for one in evaluation.outcomes
+    ]

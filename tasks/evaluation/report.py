@@ -1,0 +1,121 @@
+"""Write how good a generation is: an evaluation's report, and a promotion's."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from tasks.evaluation.compare import Change, better, changes, differences, worse
+from tasks.evaluation.metrics import NAMES
+from tasks.evaluation.plot import as_markdown, rank_changes
+from tasks.indexing.report import Markdown, table, words
+
+if TYPE_CHECKING:
+    from tasks.evaluation.compare import Difference
+    from tasks.evaluation.evaluate import Evaluation
+    from tasks.evaluation.gates import GateReport
+
+QUESTIONS_SHOWN = 200
+MEGABYTE = 1_000_000
+
+
+def evaluation_markdown(it: Evaluation, against: Evaluation | None, found: dict[str, Difference], where: str) -> str:
+    """Return an evaluation's report: the measures, beside another's if there is one, and the questions it failed."""
+    parts = [
+        f"# {words(it.label)}: {len(it.outcomes):,} golden questions",
+        f"From {words(where)}.",
+        _measures(it, against, found),
+    ]
+    if against:
+        parts += _rank_changes(it, against)
+    missed = [one for one in it.answerable if one.rank is None]
+    if missed:
+        rows = [[one.question, ", ".join(one.relevant), ", ".join(one.found[:3])] for one in missed[:QUESTIONS_SHOWN]]
+        parts += ["## Answered by none of the ten", table(["question", "relevant", "found first"], rows)]
+        if len(missed) > QUESTIONS_SHOWN:
+            parts.append(f"… and {len(missed) - QUESTIONS_SHOWN:,} more.")
+    return "\n\n".join(parts)
+
+
+def _measures(it: Evaluation, against: Evaluation | None, found: dict[str, Difference]) -> str:
+    before: dict[str, float] = against.measures if against else {}
+    rows = [[name, *_figures(it.measures[name], before.get(name), found.get(name))] for name in NAMES]
+    for name, now in it.latency.items():
+        rows.append([f"latency {name.replace('_ms', ', ms')}", f"{now:.1f}"])
+        rows[-1] += [f"{against.latency[name]:.1f}", ""] if against else []
+    for name, share in it.abstention.items():
+        if share is not None:
+            rows.append([f"abstained, {name}", f"{share:.1%}"])
+            other = against.abstention[name] if against else None
+            rows[-1] += [f"{other:.1%}", ""] if other is not None else []
+    return table(["", it.label, against.label, "difference (95% interval)"] if against else ["", it.label], rows)
+
+
+def _figures(now: float, before: float | None, difference: Difference | None) -> list[str]:
+    if before is None or difference is None:
+        return [f"{now:.3f}"]
+    interval = f"{difference.difference:+.3f} ({difference.low:+.3f} to {difference.high:+.3f})"
+    return [f"{now:.3f}", f"{before:.3f}", interval]
+
+
+def _rank_changes(it: Evaluation, against: Evaluation) -> list[str]:
+    found = changes(it, against)
+    up, down = better(found), worse(found)
+    same = sum(one.gained == 0 for one in found)
+    parts = [
+        "## Questions",
+        f"{sum(one.gained > 0 for one in found)} got better, {sum(one.gained < 0 for one in found)} worse, {same} "
+        "stayed as they were.",
+        as_markdown(rank_changes(found, against.label, it.label), "place of the first relevant object"),
+    ]
+    for title, some in (("Better", up), ("Worse", down)):
+        if some:
+            parts += [f"### {title}, most first", table(["question", "place before", "now"], _places(some))]
+    return parts
+
+
+def _places(some: Sequence[Change]) -> list[list[object]]:
+    return [[one.question, one.before or "none", one.now or "none"] for one in some]
+
+
+def promotion_markdown(report: GateReport, rows: Sequence[dict[str, Any]], force: str = "", by: str = "") -> str:
+    """Return how a generation did at the gates, beside the live one; ``rows`` as the overview has them."""
+    verdict = "not all gates passed" if report.failed else "all gates passed"
+    parts = [f"# {words(report.collection)}: {verdict}"]
+    if force and report.failed:
+        parts.append(f"> Promoted all the same by {words(by or 'somebody')}: {words(force)}")
+    verdicts = {True: "passed", False: Markdown("**FAILED**")}
+    gates = [[gate.name, f"{gate.value:g}", gate.bound, verdicts[gate.passed], gate.detail] for gate in report.gates]
+    parts += ["## Gates", table(["gate", "value", "bound", "", ""], gates)]
+    sides = {row["collection"]: row for row in rows}
+    new, live = sides[report.collection], sides.get(report.live or "")
+    parts += ["## Side by side", _side_by_side(new, live), *_settings(new)]
+    if len(report.evaluations) > 1:
+        one, other = report.evaluations
+        parts += ["## Golden questions", _measures(one, other, differences(one, other)), *_rank_changes(one, other)]
+    elif report.evaluations:
+        parts += ["## Golden questions", _measures(report.evaluations[0], None, {})]
+    else:
+        parts.append("> No golden questions are set (`golden` in the pipeline's settings): quality was not compared.")
+    return "\n\n".join(parts)
+
+
+def _side_by_side(new: dict[str, Any], live: dict[str, Any] | None) -> str:
+    sides = [new, live] if live else [new]
+    rows: list[list[object]] = [
+        ["objects", *(f"{one['objects']:,}" for one in sides)],
+        ["chunks", *(f"{one['chunks']:,}" for one in sides)],
+        ["in quarantine", *(f"{one['quarantined']:,}" for one in sides)],
+        ["vectors, MB", *(f"{(one['vector_bytes'] or 0) / MEGABYTE:,.1f}" for one in sides)],
+        ["chunks embedded for it", *(f"{one['chunks_embedded']:,}" for one in sides)],
+        ["chunks whose vector it took over", *(f"{one['chunks_reused']:,}" for one in sides)],
+        ["seconds to build it", *(f"{one['seconds']:,.1f}" for one in sides)],
+        ["created", *(one["created"] for one in sides)],
+    ]
+    return table(["", new["collection"], f"{live['collection']} (live)"] if live else ["", new["collection"]], rows)
+
+
+def _settings(new: dict[str, Any]) -> list[str]:
+    if not new["differs"]:
+        return ["It is built with the same settings as the live one."]
+    return ["Settings that differ (this → live):", "\n".join(f"- {words(one)}" for one in new["differs"])]

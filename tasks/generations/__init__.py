@@ -1,0 +1,1 @@
+"""Which index is built, which is live, which are kept, and with which settings."""

@@ -1,0 +1,67 @@
+"""Look at a pipeline's generations side by side."""
+
+from __future__ import annotations
+
+from contextlib import closing
+from datetime import UTC, datetime
+from typing import Any
+
+from tasks.generations.fingerprint import differences
+from tasks.ledger.generations import Generation, generations
+from tasks.ledger.objects import Ledger
+from tasks.milvus.store import Store
+from tasks.pipelines import load_pipeline
+
+
+def overview(pipeline: str) -> list[dict[str, Any]]:
+    """Return the generations, newest first, as rows; see :func:`side_by_side`."""
+    block = load_pipeline(pipeline)
+    store, ledger = Store(block.store, block.alias), Ledger(block.ledger)
+    with closing(store.client):
+        try:
+            return side_by_side(store, ledger)
+        finally:
+            ledger.engine.dispose()
+
+
+def side_by_side(store: Store, ledger: Ledger) -> list[dict[str, Any]]:
+    """Return the generations of an alias, newest first, as rows.
+
+    collection, number, state, fingerprint, ``differs`` ('setting: this → live' of each that differs from the live
+    one), objects, chunks, quarantined, ``vector_bytes`` (of its vectors, 4 bytes a dimension; None when it is dropped),
+    created, promoted and retired (ISO 8601 or None), chunks_embedded, chunks_reused, seconds, gates, ``quality``
+    (measures on the golden questions), ``forced`` (who promoted it against its gates, and why, or None).
+    """
+    live, known = store.live(), generations(ledger, store.alias)
+    of_live = next((one.ingredients for one in known if one.collection == live), {})
+    return [_row(store, ledger, one, live, of_live) for one in known]
+
+
+def _row(store: Store, ledger: Ledger, one: Generation, live: str | None, of_live: dict[str, Any]) -> dict[str, Any]:
+    states = ledger.totals(one.collection)
+    chunks, quarantined = states.pop("chunks"), states.get("quarantined", 0)
+    dimension = store.dimension_of(one.collection) if store.exists(one.collection) else None
+    return {
+        "collection": one.collection,
+        "number": one.number,
+        "state": one.state(live),
+        "fingerprint": one.fingerprint,
+        "differs": differences(one.ingredients, of_live) if of_live else [],
+        "objects": sum(states.values()) - quarantined,
+        "chunks": chunks,
+        "quarantined": quarantined,
+        "vector_bytes": chunks * dimension * 4 if dimension else None,
+        "created": _time(one.created_at),
+        "promoted": _time(one.promoted_at),
+        "retired": _time(one.retired_at),
+        "chunks_embedded": one.chunks_embedded,
+        "chunks_reused": one.chunks_reused,
+        "seconds": round(one.seconds, 3),
+        "gates": one.gates,
+        "quality": one.quality,
+        "forced": one.forced,
+    }
+
+
+def _time(ms: int | None) -> str | None:
+    return datetime.fromtimestamp(ms / 1000, UTC).isoformat(timespec="seconds") if ms else None

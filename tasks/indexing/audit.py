@@ -1,0 +1,259 @@
+"""Compare bucket, ledger and Milvus, chunk by chunk, in bounded memory.
+
+    bucket ──pages──▶ LISTED ─┐
+    Milvus ──rows───▶ HELD ───┼─▶ 1,000 keys at a time ──▶ judge ──▶ findings
+    ledger ───────────────────┘
+
+The two listings go into temporary tables of the ledger's database, which sorts them; Python sees the rows of
+a thousand keys at a time.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal, get_args
+
+import sqlalchemy as sa
+from prefect import task
+
+from tasks.bucket.listing import pages
+from tasks.crash_points import between
+from tasks.generations.fingerprint import fingerprint
+from tasks.ledger.objects import digest
+from tasks.ledger.tables import BYTEWISE, OBJECTS
+from tasks.limits import LeftOut
+from tasks.retries import RETRIED
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection
+
+    from tasks.ledger.objects import Ledger
+    from tasks.resources import Tools
+
+Kind = Literal["missing", "orphaned", "stale", "duplicated"]
+KINDS: tuple[Kind, ...] = get_args(Kind)
+KEYS_AT_ONCE = 1000
+ROWS_AT_ONCE = 5000
+KEYS_KEPT = 10_000
+"""Keys named of each kind; beyond that they are only counted."""
+
+_TEMPORARY = sa.MetaData()
+LISTED = sa.Table(
+    "lockstep_audit_listed",
+    _TEMPORARY,
+    sa.Column("key", BYTEWISE, primary_key=True),
+    sa.Column("etag", sa.String(255)),
+    prefixes=["TEMPORARY"],
+)
+HELD = sa.Table(
+    "lockstep_audit_held",
+    _TEMPORARY,
+    sa.Column("key", BYTEWISE, index=True),
+    sa.Column("id", sa.String(64)),
+    sa.Column("etag", sa.String(255)),
+    sa.Column("position", sa.BigInteger),
+    prefixes=["TEMPORARY"],
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What the ledger says of an object: the version wanted, and what Milvus confirmed of which version."""
+
+    state: str
+    etag: str
+    indexed_etag: str | None
+    chunks: int
+    digest: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """A chunk that Milvus holds."""
+
+    id: str
+    etag: str
+    position: int
+
+
+@dataclass(slots=True)
+class Findings:
+    """What an audit found. ``keys`` by kind, at most 10,000 each; ``counts`` are complete.
+
+    ``fingerprint`` is a sentence when the collection is not of the fingerprint that the ledger says, else
+    empty.
+    """
+
+    collection: str
+    objects: int = 0
+    chunks: int = 0
+    fingerprint: str = ""
+    keys: dict[str, list[str]] = field(default_factory=lambda: {kind: [] for kind in (*KINDS, "quarantined")})
+    counts: dict[str, int] = field(default_factory=lambda: dict.fromkeys((*KINDS, "quarantined"), 0))
+    details: dict[str, str] = field(default_factory=dict)
+    left_out: int = 0
+    left_out_named: list[str] = field(default_factory=list)
+
+    @property
+    def consistent(self) -> bool:
+        """Whether the index is what the bucket says. What is in quarantine is known and no inconsistency."""
+        return not self.fingerprint and not any(self.counts[kind] for kind in KINDS)
+
+    def add(self, kind: str, key: str, detail: str) -> None:
+        """Note a finding."""
+        self.counts[kind] += 1
+        if len(self.keys[kind]) < KEYS_KEPT:
+            self.keys[kind].append(key)
+            if detail:
+                self.details[key] = detail
+
+
+def judge(etag: str | None, known: Known | None, held: Sequence[Held]) -> tuple[Kind, str] | None:
+    """Return what is wrong with one key, and in words, or None.
+
+    ``etag`` is the version in the bucket, None when the key is not there.
+    """
+    behind: Kind = "stale" if held else "missing"
+    if etag is None:
+        wrong = f"not in the bucket, but {len(held)} chunks answer" if held else "not in the bucket, but in the ledger"
+        return ("orphaned", wrong) if held or known else None
+    if known is None:
+        return ("orphaned", f"{len(held)} chunks that the ledger does not know") if held else ("missing", "not synced")
+    if known.state in ("deleting", "returned"):
+        return behind, "a deletion of an earlier version is not done"
+    if known.etag != etag or known.state == "pending":
+        return behind, "the bucket has a newer version than is indexed"
+    return _chunks(known, held)
+
+
+def _chunks(known: Known, held: Sequence[Held]) -> tuple[Kind, str] | None:
+    """Compare what Milvus holds with what it confirmed."""
+    ids = [one.id for one in held]
+    right = len(ids) == known.chunks and (known.digest is None or digest(ids) == known.digest)
+    other = sum(one.etag != known.indexed_etag for one in held)
+    if other and known.indexed_etag:
+        return "stale", f"{other} of {len(held)} chunks are of an earlier version"
+    if right:
+        return None
+    said = f"Milvus holds {len(held)} chunks, the ledger says {known.chunks}"
+    if not known.indexed_etag:
+        return "orphaned", f"{said}: it was never indexed"
+    if len(ids) != len(set(ids)) or len({one.position for one in held}) < len(held):
+        return "duplicated", said
+    if len(held) < known.chunks:
+        return "missing", said
+    return "orphaned", said if len(held) > known.chunks else f"{said}, but others"
+
+
+def gather(tools: Tools, collection: str, say: Callable[[str], None]) -> Findings:
+    """Audit a generation, as things stand now; changes nothing."""
+    found = Findings(collection, fingerprint=wrong_fingerprint(tools, collection))
+    listed = tools.ledger.insert(LISTED).on_conflict_do_nothing()
+    with _tables(tools.ledger) as connection:
+        left_out = LeftOut()
+        for refs in pages(tools.s3, tools.source, left_out):
+            # A server may list a key twice, on the border of two pages.
+            _insert(connection, listed, [{"key": ref.key, "etag": ref.etag} for ref in refs])
+            found.objects += len(refs)
+        found.left_out, found.left_out_named = left_out.count, left_out.first
+        say(f"{found.objects:,} objects listed")
+        rows = tools.store.rows(collection, ["id", "key", "etag", "chunk_index"])
+        held = ({**{name: row[name] for name in ("id", "key", "etag")}, "position": row["chunk_index"]} for row in rows)
+        while piece := list(itertools.islice(held, ROWS_AT_ONCE)):
+            _insert(connection, sa.insert(HELD), piece)
+            found.chunks += len(piece)
+        say(f"{found.chunks:,} chunks read")
+        for keys in _all_keys(connection, collection):
+            _judge_some(connection, collection, keys, found)
+    return found
+
+
+def wrong_fingerprint(tools: Tools, collection: str) -> str:
+    """Return a sentence when Milvus and the ledger do not agree on what a generation was built with, else nothing."""
+    built = tools.ledger.ingredients(collection)
+    if built is None:
+        return f"the ledger does not know {collection}"
+    said, kept = fingerprint(built), tools.store.fingerprint_of(collection)
+    if kept not in (None, said):
+        return f"{collection} was created with fingerprint {kept}, the ledger says {said}"
+    return ""
+
+
+def _judge_some(connection: Connection, collection: str, keys: Sequence[str], found: Findings) -> None:
+    listing = connection.execute(sa.select(LISTED.c.key, LISTED.c.etag).where(LISTED.c.key.in_(keys)))
+    listed = {row.key: row.etag for row in listing}
+    columns = [OBJECTS.c[name] for name in ("key", "state", "etag", "indexed_etag", "chunks", "digest")]
+    rows = connection.execute(sa.select(*columns).where(OBJECTS.c.collection == collection, OBJECTS.c.key.in_(keys)))
+    ledger = {row[0]: Known(*row[1:]) for row in rows}
+    held: dict[str, list[Held]] = {}
+    query = sa.select(HELD.c.key, HELD.c.id, HELD.c.etag, HELD.c.position).where(HELD.c.key.in_(keys))
+    for key, *chunk in connection.execute(query):
+        held.setdefault(key, []).append(Held(*chunk))
+    connection.commit()
+    for key in keys:
+        if wrong := judge(listed.get(key), ledger.get(key), held.get(key, [])):
+            found.add(wrong[0], key, wrong[1])
+        if key in listed and key in ledger and ledger[key].state == "quarantined":
+            found.add("quarantined", key, "")
+
+
+def _all_keys(connection: Connection, collection: str) -> Iterator[list[str]]:
+    """Yield every key that the bucket, the ledger or Milvus has, sorted, a thousand at a time."""
+    last = ""
+    while True:
+        sides = [
+            sa.select(table.c.key)
+            .distinct()
+            .where(table.c.key > last, *more)
+            .order_by(table.c.key)
+            .limit(KEYS_AT_ONCE)
+            .subquery()
+            .select()
+            for table, more in ((LISTED, ()), (HELD, ()), (OBJECTS, (OBJECTS.c.collection == collection,)))
+        ]
+        every = sa.union(*sides).subquery()
+        query = sa.select(every.c.key).order_by(every.c.key).limit(KEYS_AT_ONCE)
+        keys = list(connection.execute(query).scalars())
+        if not keys:
+            return
+        yield keys
+        last = keys[-1]
+
+
+@contextmanager
+def _tables(ledger: Ledger) -> Iterator[Connection]:
+    with ledger.connected() as connection:
+        with connection.begin():
+            _TEMPORARY.create_all(connection, checkfirst=False)
+        try:
+            yield connection
+        except BaseException:
+            connection.invalidate()  # the tables go with it, also when the server is gone
+            raise
+        connection.rollback()
+        with connection.begin():
+            _TEMPORARY.drop_all(connection, checkfirst=False)
+
+
+def _insert(connection: Connection, statement: Any, rows: Sequence[Mapping[str, object]]) -> None:
+    if rows:
+        with connection.begin():
+            connection.execute(statement, rows)
+
+
+@task(name="look", task_run_name="look at {collection}", **RETRIED)
+def look(tools: Tools, collection: str, say: Callable[[str], None]) -> Findings:
+    """Audit a generation; transient errors of any part start it anew."""
+    return gather(tools, collection, say)
+
+
+@task(name="doubt", task_run_name="record what is wrong in {collection}", **RETRIED)
+def doubt(tools: Tools, collection: str, found: Findings) -> int:
+    """Record what an audit found as work for the next sync; returns how many objects."""
+    keys = sorted({key for kind in KINDS for key in found.keys[kind]})
+    tools.ledger.doubt(collection, keys, tools.flow_run_id)
+    between("doubts recorded")
+    return len(keys)

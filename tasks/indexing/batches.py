@@ -1,0 +1,85 @@
+"""Cut the recorded work into batches, and batches into waves, of bounded size."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING, Literal
+
+import sqlalchemy as sa
+
+from tasks.ledger.tables import OBJECTS
+from tasks.models import ObjectRef
+from tasks.retries import patiently
+
+if TYPE_CHECKING:
+    from blocks.settings import Settings
+    from tasks.ledger.objects import Ledger
+
+Stage = Literal["renamed", "deleted", "written"]
+ROWS_AT_ONCE = 1000
+
+
+def batched(refs: Iterable[ObjectRef], settings: Settings) -> Iterator[list[ObjectRef]]:
+    """Yield batches of at most ``batch_objects`` objects and ``batch_bytes`` bytes; never an empty one.
+
+    One object larger than that is a batch of its own.
+    """
+    batch: list[ObjectRef] = []
+    size = 0
+    for ref in refs:
+        if batch and (len(batch) == settings.batch_objects or size + ref.size > settings.batch_bytes):
+            yield batch
+            batch, size = [], 0
+        batch.append(ref)
+        size += ref.size
+    if batch:
+        yield batch
+
+
+def waves(batches: Iterable[list[ObjectRef]], settings: Settings) -> Iterator[list[list[ObjectRef]]]:
+    """Yield runs of at most ``wave_batches`` batches, ended sooner by as many bytes as that many full batches have."""
+    wave: list[list[ObjectRef]] = []
+    size = 0
+    for batch in batches:
+        wave.append(batch)
+        size += sum(ref.size for ref in batch)
+        if len(wave) == settings.wave_batches or size >= settings.wave_batches * settings.batch_bytes:
+            yield wave
+            wave, size = [], 0
+    if wave:
+        yield wave
+
+
+def recorded(ledger: Ledger, collection: str, stage: Stage) -> Iterator[ObjectRef]:
+    """Yield the objects that the ledger has work recorded for, in order of key, read in bounded pieces.
+
+    ``renamed`` are those wanted objects whose bytes another, deleted key had: they come first, while
+    Milvus still has the vectors of the old key. Then ``deleted``, so that what is gone does not stay
+    answerable while much else is written; then everything else that is ``written``.
+    """
+    last = ""
+    while refs := _page(ledger, collection, stage, last):
+        yield from refs
+        last = refs[-1].key
+
+
+@patiently
+def _page(ledger: Ledger, collection: str, stage: Stage, after: str) -> list[ObjectRef]:
+    if stage == "deleted":
+        chosen: list[sa.ColumnElement[bool]] = [OBJECTS.c.state.in_(["deleting", "returned"])]
+    else:
+        # One with a reason has failed in this run already, as a renamed one.
+        chosen = [OBJECTS.c.state == "pending", OBJECTS.c.reason.is_(None)]
+    columns = [OBJECTS.c[name] for name in ("key", "etag", "size", "last_modified")]
+    query = sa.select(*columns).where(OBJECTS.c.collection == collection, OBJECTS.c.key > after, *chosen)
+    if stage == "renamed":
+        going = OBJECTS.alias()
+        same_bytes = (
+            going.c.collection == collection,
+            going.c.state == "deleting",
+            going.c.etag == OBJECTS.c.etag,
+        )
+        query = query.where(sa.exists().where(*same_bytes))
+    with ledger.transaction() as connection:
+        found = connection.execute(query.order_by(OBJECTS.c.key).limit(ROWS_AT_ONCE))
+        return [ObjectRef(*row) for row in found]

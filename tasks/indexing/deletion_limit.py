@@ -1,0 +1,60 @@
+"""Stop a sync before it deletes more than goes unasked: a wrong listing looks like a bucket that was emptied.
+
+What counts are objects that answer and whose bytes the bucket shows under no other key: a folder that was renamed
+costs nothing. Deletions that an earlier run recorded are done; they were let through then.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from tasks.bucket.errors import where
+from tasks.errors import DeletionError
+
+if TYPE_CHECKING:
+    from blocks.s3_source import S3Source
+    from blocks.settings import Settings
+
+MANY = 100
+"""Objects from which on ``max_deleted_share`` counts; of fewer, one or two are a large share already."""
+SHARE_OF_FEW = 0.5
+FEWEST = 3
+"""Fewer deletions than these are never stopped: somebody with two files may delete both."""
+
+
+@dataclass(frozen=True, slots=True)
+class Loss:
+    """What a listing would cost: objects held, how many of them would go for good, and how many were listed.
+
+    ``keys`` are the first of those that would go.
+    """
+
+    held: int
+    lost: int
+    listed: int
+    keys: tuple[str, ...] = ()
+
+
+def unasked(held: int, settings: Settings) -> int:
+    """Return how many of so many objects may be deleted without a word from a person."""
+    share = settings.max_deleted_share
+    if not share:
+        return 0
+    return max(int((share if held >= MANY else max(share, SHARE_OF_FEW)) * held), FEWEST - 1)
+
+
+def stop(collection: str, loss: Loss, source: S3Source, settings: Settings) -> None:
+    """Raise ``DeletionError`` when more would be deleted than goes unasked."""
+    if loss.lost <= unasked(loss.held, settings):
+        return
+    prefix = f" under the prefix '{source.prefix}'" if source.prefix else ""
+    globs = " What include, exclude and golden leave out counts as gone." if source.include or source.exclude else ""
+    raise DeletionError(
+        f"{loss.lost:,} of the {loss.held:,} objects that {collection} holds are gone from {where(source)}{prefix}, of "
+        f"which {loss.listed:,} objects are listed: too many to delete them unasked (max_deleted_share "
+        f"{settings.max_deleted_share:g}). Nothing was deleted, and they go on answering.{globs} "
+        "If bucket or prefix are not the right ones, or not whole, mend that. If the objects are meant to go, say so "
+        "once: `lockstep sync --allow-deletions`, or the flow's parameter allow_deletions.",
+        loss,
+    )

@@ -1,0 +1,54 @@
+"""Add up what the batches of a sync came to, in bounded memory, and stop it when too much fails."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from tasks.errors import OutageError
+from tasks.sanitize import inert
+
+if TYPE_CHECKING:
+    from blocks.settings import Settings
+    from tasks.indexing.batches import Stage
+    from tasks.indexing.prune import Outcome
+
+CHANGES_KEPT = 100
+
+
+class Tally:
+    """The sums over all batches so far, and the first objects that were written or deleted.
+
+    ``changes`` holds (stage, key, chunks); at most 100, for the report. ``failed`` counts objects that may
+    have failed because of an outage, ``wanted`` those to be written in the whole sync.
+    """
+
+    def __init__(self, wanted: int = 0) -> None:
+        self.wanted = wanted
+        self.chunks_embedded = self.chunks_reused = self.chunks_deleted = self.moved_on = self.batches = 0
+        self.failed = 0
+        self.reason = ""
+        self.changes: list[tuple[Stage, str, int]] = []
+
+    def add(self, stage: Stage, outcome: Outcome) -> None:
+        """Add one batch."""
+        self.batches += 1
+        self.chunks_embedded += outcome.chunks_embedded
+        self.chunks_reused += outcome.chunks_reused
+        self.chunks_deleted += outcome.chunks_deleted
+        self.moved_on += outcome.moved_on
+        self.failed += len(outcome.suspicious)
+        for failure in outcome.suspicious[:1]:
+            self.reason = self.reason or inert(f"'{failure.ref.key}': {failure.reason}")
+        room = CHANGES_KEPT - len(self.changes)
+        self.changes += [(stage, key, chunks) for key, chunks in outcome.done[:room]]
+
+    def check(self, settings: Settings) -> None:
+        """Raise ``OutageError`` when so many objects failed that they are not to blame."""
+        if self.failed >= settings.max_failed_least and self.failed > settings.max_failed_share * self.wanted:
+            raise OutageError(
+                f"{self.failed} of {self.wanted} objects could not be indexed, more than the allowed share of "
+                f"{settings.max_failed_share:.0%}: something is down rather than so many files bad. The first was "
+                f"{self.reason}. None was put into quarantine, the next syncs try them again; what fails in a third "
+                f"one is, and what the bucket does not hand out for {settings.withheld_hours:g} hours. If it is the "
+                "files, LOCKSTEP_MAX_FAILED_SHARE=1 puts them there now."
+            )

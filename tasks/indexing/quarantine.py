@@ -1,0 +1,57 @@
+"""Look at a pipeline's quarantine, and let objects out of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
+from datetime import UTC, datetime
+from typing import Any
+
+from tasks.errors import MisuseError
+from tasks.ledger.objects import Ledger
+from tasks.ledger.quarantine import quarantined, retry
+from tasks.milvus.store import Store
+from tasks.pipelines import load_pipeline
+from tasks.retrieval.retrieve import resolve
+
+
+@contextmanager
+def _opened(pipeline: str) -> Iterator[tuple[Ledger, str]]:
+    block = load_pipeline(pipeline)
+    store = Store(block.store, block.alias)
+    with closing(store.client):
+        collection = resolve(store)
+    ledger = Ledger(block.ledger)
+    try:
+        yield ledger, collection
+    finally:
+        ledger.engine.dispose()
+
+
+def contents(pipeline: str) -> list[dict[str, Any]]:
+    """Return what is in quarantine, newest first: key, reason, attempts, since (ISO 8601), older_version_answers."""
+    with _opened(pipeline) as (ledger, collection):
+        rows = quarantined(ledger, collection)
+    return [
+        {
+            "key": row["key"],
+            "reason": row["reason"],
+            "attempts": row["attempts"],
+            "since": datetime.fromtimestamp(row["since"] / 1000, UTC).isoformat(timespec="seconds"),
+            "older_version_answers": row["indexed_etag"] is not None,
+        }
+        for row in rows
+    ]
+
+
+def release(pipeline: str, keys: Sequence[str] | None = None) -> list[str]:
+    """Take objects out of quarantine, all or some keys; returns the keys.
+
+    Raises ``MisuseError`` naming a key that is not in quarantine; then none is taken out.
+    """
+    with _opened(pipeline) as (ledger, collection):
+        if keys is not None:
+            there = {row["key"] for row in quarantined(ledger, collection)}
+            if strangers := [key for key in keys if key not in there]:
+                raise MisuseError(f"not in quarantine: {', '.join(strangers)}. `lockstep quarantine` lists what is.")
+        return retry(ledger, collection, keys)

@@ -1,0 +1,44 @@
+"""Write chunks to Milvus; a document with one that Milvus refuses for what it holds fails alone."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from tasks.errors import ContentError
+from tasks.ledger.objects import now
+from tasks.milvus.rows import Columns, to_rows
+
+if TYPE_CHECKING:
+    from tasks.models import Piece
+    from tasks.resources import Tools
+
+    Row = Mapping[str, Any]
+    Upsert = Callable[[Sequence[Row]], object]
+
+
+def write_piece(tools: Tools, collection: str, piece: Piece) -> dict[str, str]:
+    """Write chunks; ids follow from what they hold, so writing them again changes nothing.
+
+    Returns why Milvus refused documents, by key.
+    """
+    tools.check_writer()
+    columns = Columns(tools.store.abilities.bm25, tools.settings.tenants, tools.source.prefix)
+    rows = list(to_rows(piece, now(), tools.flow_run_id, columns))
+    return accepted(rows, lambda some: tools.store.upsert(collection, some))
+
+
+def accepted(rows: Sequence[Row], upsert: Upsert) -> dict[str, str]:
+    """Write rows; those that are refused for what they hold are halved until the culprit is alone.
+
+    Returns the reason by key. Any other refusal is raised: it is not the row's fault.
+    """
+    try:
+        if rows:
+            upsert(rows)
+    except ContentError as error:
+        if len(rows) == 1:
+            return {rows[0]["key"]: f"Milvus refuses its chunk {rows[0]['chunk_index']}: {error}"}
+        half = len(rows) // 2
+        return accepted(rows[:half], upsert) | accepted(rows[half:], upsert)
+    return {}

@@ -1,0 +1,132 @@
+"""What the ledger knows of each generation: when it was ready, promoted and retired, and what it cost.
+
+Which one is live only the alias says; :func:`settle` makes the ledger say the same.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+import sqlalchemy as sa
+
+from tasks.crash_points import between
+from tasks.ledger.objects import now
+from tasks.ledger.tables import GENERATIONS, OBJECTS, WRITERS
+from tasks.retries import patiently
+
+if TYPE_CHECKING:
+    from tasks.ledger.objects import Ledger
+
+State = Literal["building", "ready", "live", "retired"]
+
+
+@dataclass(frozen=True, slots=True)
+class Generation:
+    """One generation. Times in ms since 1970; ``gates`` as :meth:`tasks.evaluation.gates.Gate.as_row` says them.
+
+    ``search_params`` are those it is searched with, None when that was not recorded; ``quality`` its measures on the
+    golden questions; ``forced`` who promoted it though a gate had failed, and why.
+    """
+
+    collection: str
+    fingerprint: str
+    ingredients: dict[str, Any]
+    created_at: int
+    ready_at: int | None
+    promoted_at: int | None
+    retired_at: int | None
+    chunks_embedded: int
+    chunks_reused: int
+    seconds: float
+    gates: list[dict[str, Any]]
+    search_params: dict[str, Any] | None
+    quality: dict[str, float]
+    forced: dict[str, str] | None
+
+    @property
+    def number(self) -> int:
+        """The number in its name."""
+        return int(self.collection.rsplit("_g", 1)[1])
+
+    @property
+    def settled(self) -> bool:
+        """Whether the ledger says that it is live."""
+        return self.promoted_at is not None and self.retired_at is None
+
+    def state(self, live: str | None) -> State:
+        """Return what it is, while the alias points at ``live``."""
+        if self.collection == live:
+            return "live"
+        if self.retired_at or self.promoted_at:
+            return "retired"
+        return "ready" if self.ready_at else "building"
+
+
+@patiently
+def generations(ledger: Ledger, alias: str) -> list[Generation]:
+    """Return the generations of an alias, newest first."""
+    columns = [GENERATIONS.c[name] for name in Generation.__slots__]
+    with ledger.transaction() as connection:
+        rows = connection.execute(sa.select(*columns).where(GENERATIONS.c.alias == alias)).mappings().all()
+    empty: dict[str, Any] = {"chunks_embedded": 0, "chunks_reused": 0, "seconds": 0.0, "gates": [], "quality": {}}
+    given = ({name: value for name, value in row.items() if value is not None} for row in rows)
+    unset: dict[str, Any] = dict.fromkeys(Generation.__slots__)
+    found = [Generation(**{**unset, **empty, **row}) for row in given]
+    return sorted(found, key=lambda one: one.number, reverse=True)
+
+
+def generation_of(ledger: Ledger, alias: str, collection: str) -> Generation | None:
+    """Return what the ledger knows of a collection."""
+    return next((one for one in generations(ledger, alias) if one.collection == collection), None)
+
+
+def add_cost(ledger: Ledger, collection: str, embedded: int, reused: int, seconds: float) -> None:
+    """Add what a sync of a generation that is being built came to."""
+    costs = {"chunks_embedded": embedded, "chunks_reused": reused, "seconds": seconds}
+    added = {name: sa.func.coalesce(GENERATIONS.c[name], 0) + value for name, value in costs.items()}
+    _update(ledger, GENERATIONS.c.collection == collection, **added)
+
+
+def mark_ready(ledger: Ledger, collection: str) -> None:
+    """Record that a generation holds what the bucket holds."""
+    _update(ledger, GENERATIONS.c.collection == collection, ready_at=now())
+    between("marked ready")
+
+
+def record_gates(ledger: Ledger, collection: str, gates: list[dict[str, Any]], quality: dict[str, float]) -> None:
+    """Keep how a generation did at its gates, and its measures on the golden questions, where there are any."""
+    _update(ledger, GENERATIONS.c.collection == collection, gates=gates, **({"quality": quality} if quality else {}))
+
+
+def record_search_params(ledger: Ledger, collection: str, search_params: dict[str, Any]) -> None:
+    """Keep how a generation is searched, for whoever goes back to it."""
+    _update(ledger, GENERATIONS.c.collection == collection, search_params=search_params)
+
+
+def record_force(ledger: Ledger, collection: str, forced: dict[str, str] | None) -> None:
+    """Keep ``who`` promotes a generation though a gate failed, and ``why``; None when none failed."""
+    _update(ledger, GENERATIONS.c.collection == collection, forced=forced)
+
+
+def settle(ledger: Ledger, alias: str, live: str) -> None:
+    """Make the ledger say what the alias says: ``live`` is promoted and not retired, whoever was before is retired."""
+    stamp, of_alias = now(), GENERATIONS.c.alias == alias
+    promoted = {"promoted_at": stamp, "retired_at": None, "ready_at": sa.func.coalesce(GENERATIONS.c.ready_at, stamp)}
+    not_yet = sa.or_(GENERATIONS.c.promoted_at.is_(None), GENERATIONS.c.retired_at.is_not(None))
+    _update(ledger, sa.and_(of_alias, GENERATIONS.c.collection == live, not_yet), **promoted)
+    was_live = sa.and_(GENERATIONS.c.promoted_at.is_not(None), GENERATIONS.c.retired_at.is_(None))
+    _update(ledger, sa.and_(of_alias, GENERATIONS.c.collection != live, was_live), retired_at=stamp)
+
+
+def forget_generation(ledger: Ledger, collection: str) -> None:
+    """Remove a generation, whose collection is dropped, and its objects from the ledger."""
+    with ledger.transaction() as connection:
+        for table in (OBJECTS, WRITERS, GENERATIONS):
+            connection.execute(sa.delete(table).where(table.c.collection == collection))
+
+
+@patiently
+def _update(ledger: Ledger, chosen: sa.ColumnElement[bool], **values: Any) -> None:
+    with ledger.transaction() as connection:
+        connection.execute(sa.update(GENERATIONS).where(chosen).values(values))

@@ -1,0 +1,152 @@
+"""One writer a generation: a lease in the ledger, renewed while its holder lives."""
+
+from __future__ import annotations
+
+import math
+import threading
+import time
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING
+
+import sqlalchemy as sa
+
+from tasks.errors import BusyError, LockstepError, TransientError
+from tasks.ledger.tables import WRITERS
+from tasks.retries import patiently
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from tasks.ledger.objects import Ledger
+
+LASTS_MS = 90_000
+WRITE_SECONDS = 12.0
+"""Deadline of each try of a write. pymilvus begins no try of a call later than 3 s after that time, and may ask for the
+schema first: a call ends within 39 s, and is begun only while half the lease, 45 s, is left."""
+RENEWED_EVERY_SECONDS = 5.0
+JOINED_SECONDS = 10.0
+ASKED_EVERY_SECONDS = 0.5
+_CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
+"""One that nobody sets, and that goes on while the machine sleeps, as the lease does: Linux' monotonic one stands."""
+
+
+def elapsed() -> float:
+    """Return seconds since some moment, on a clock that is never set and never stands still."""
+    return time.clock_gettime(_CLOCK)
+
+
+def _now(ledger: Ledger) -> sa.ColumnElement[int]:
+    """Return the database's own time in ms since 1970: the clocks of those who ask may differ."""
+    if ledger.engine.dialect.name == "postgresql":
+        return sa.cast(sa.func.extract("epoch", sa.func.clock_timestamp()) * 1000, sa.BigInteger)
+    return sa.cast((sa.func.julianday("now") - 2440587.5) * 86_400_000, sa.BigInteger)
+
+
+def take(ledger: Ledger, collection: str, holder: str, described: str) -> str | None:
+    """Try to become the writer of a collection; returns None, or who is writing."""
+    mine = {"holder": holder, "described": described[:255], "expires_at": _now(ledger) + LASTS_MS}
+    free = sa.or_(WRITERS.c.expires_at < _now(ledger), WRITERS.c.holder == holder)
+    with ledger.transaction() as connection:
+        connection.execute(sa.update(WRITERS).where(WRITERS.c.collection == collection, free).values(mine))
+        connection.execute(ledger.insert(WRITERS).values(collection=collection, **mine).on_conflict_do_nothing())
+        query = sa.select(WRITERS.c.holder, WRITERS.c.described).where(WRITERS.c.collection == collection)
+        writer = connection.execute(query).one_or_none()
+    if writer is None:  # it left just now: ask again
+        return "another run that is just ending"
+    return None if writer.holder == holder else str(writer.described)
+
+
+def extend(ledger: Ledger, collection: str, holder: str) -> bool:
+    """Hold a lease for longer; returns whether it was still there to be held. One that ended and that nobody took
+    meanwhile is; one that another had, if only for a moment, is not."""
+    mine = sa.and_(WRITERS.c.collection == collection, WRITERS.c.holder == holder)
+    with ledger.transaction() as connection:
+        done = connection.execute(sa.update(WRITERS).where(mine).values(expires_at=_now(ledger) + LASTS_MS))
+    return done.rowcount == 1
+
+
+def release(ledger: Ledger, collection: str, holder: str) -> None:
+    """Free the way for the next writer."""
+    with ledger.transaction() as connection:
+        connection.execute(sa.delete(WRITERS).where(WRITERS.c.collection == collection, WRITERS.c.holder == holder))
+
+
+def next_of(alias: str) -> str:
+    """Return the name of the lease that who builds, measures or drops generations holds."""
+    return f"the next generation of '{alias}'"
+
+
+def line_of(alias: str) -> str:
+    """Return the name of the lease that the one sync holds which waits for a writer."""
+    return f"the next sync of '{alias}'"
+
+
+@contextmanager
+def writing(
+    ledger: Ledger, collection: str, described: str, wait_seconds: float, say: Callable[[str], None]
+) -> Iterator[Callable[[], None]]:
+    """Be the only writer of a collection, from any process or machine.
+
+    Waits for another writer up to ``wait_seconds``, then raises ``BusyError`` naming it. A writer
+    that died frees the way by itself when its lease ends, after 90 s. Yields what to call before each
+    write: it raises ``LockstepError`` when the lease was lost, as after a long sleep of the machine, and
+    ``TransientError`` while too little of it is left for a write to end in.
+    """
+    holder = uuid.uuid4().hex
+    deadline = elapsed() + wait_seconds
+    waiting = False
+    asked = elapsed()
+    while other := patiently(take)(ledger, collection, holder, described):
+        if elapsed() >= deadline:
+            raise BusyError(
+                f"{collection} is being written by {other}; waited {wait_seconds:g} s. Try again when it is done."
+            )
+        if not waiting:
+            patience = "until it is done" if math.isinf(wait_seconds) else f"up to {wait_seconds:g} s"
+            say(f"{collection} is being written by {other}; waiting {patience}")
+            waiting = True
+        time.sleep(ASKED_EVERY_SECONDS)
+        asked = elapsed()
+    lease = _Lease(ledger, collection, holder, asked)
+    renewal = threading.Thread(target=lease.renew, daemon=True)
+    renewal.start()
+    try:
+        yield lease.check
+    finally:
+        lease.done.set()
+        renewal.join(JOINED_SECONDS)  # a database that is silent is not waited for
+        with suppress(TransientError):  # then it ends by itself
+            release(ledger, collection, holder)
+
+
+class _Lease:
+    """A lease that is held, until when for certain, and whether another was seen to have it."""
+
+    def __init__(self, ledger: Ledger, collection: str, holder: str, asked: float) -> None:
+        self._of = (ledger, collection, holder)
+        self.until = asked + LASTS_MS / 1000  # from before the question on: the answer may have taken its time
+        self.lost = False
+        self.done = threading.Event()
+
+    def check(self) -> None:
+        left = self.until - elapsed()
+        if self.lost:
+            raise LockstepError(
+                f"this run is no longer the writer of {self._of[1]}: the next sync goes on with its work"
+            )
+        if left < LASTS_MS / 2000:
+            raise TransientError(
+                f"this run could not renew its lease of {self._of[1]} in time and may be no longer the writer: it "
+                "writes nothing until the ledger answers. Is the ledger up?"
+            )
+
+    def renew(self) -> None:
+        while not self.done.wait(RENEWED_EVERY_SECONDS):
+            with suppress(LockstepError):  # the lease lasts many renewals, and `check` knows when it is over
+                until = elapsed() + LASTS_MS / 1000
+                if extend(*self._of):
+                    self.until = until
+                else:
+                    self.lost = True

@@ -1,0 +1,69 @@
+"""Bring the ledger's schema up to date."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import sqlalchemy as sa
+
+from tasks.errors import PartError
+from tasks.ledger.tables import NEWEST
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection
+
+    from tasks.ledger.objects import Ledger
+
+LONGEST_SECONDS = 3600.0
+"""How long a statement of a migration may take."""
+_migrating = threading.Lock()
+"""Alembic keeps what it is working on in module variables."""
+
+
+def migrate(ledger: Ledger) -> None:
+    """Bring the schema up to date; costs one query when it is. Several processes may do it at once.
+
+    Raises ``PartError`` when the database was written by a newer Lockstep.
+    """
+    with ledger.transaction() as connection:
+        if _is_newest(connection, ledger.where):
+            return
+    from alembic import command
+    from alembic.config import Config
+
+    config = Config()
+    config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
+    with _migrating, ledger.transaction() as connection, _patience(connection):
+        postgres = connection.dialect.name == "postgresql"
+        connection.exec_driver_sql("select pg_advisory_xact_lock(706173)" if postgres else "begin immediate")
+        if not _is_newest(connection, ledger.where):
+            config.attributes["connection"] = connection
+            command.upgrade(config, "head")
+
+
+@contextmanager
+def _patience(connection: Connection) -> Iterator[None]:
+    """Let statements take long: a migration of a large ledger does, and who waits for one that goes on."""
+    if connection.dialect.name != "postgresql":
+        yield
+        return
+    driver: Any = connection.connection.driver_connection
+    before, driver.seconds = driver.seconds, LONGEST_SECONDS
+    connection.exec_driver_sql(f"set local statement_timeout = '{LONGEST_SECONDS:g}s'")
+    try:
+        yield
+    finally:
+        driver.seconds = before
+
+
+def _is_newest(connection: Connection, where: str) -> bool:
+    if not sa.inspect(connection).has_table("lockstep_version"):
+        return False
+    version = str(connection.execute(sa.text("select version_num from lockstep_version")).scalar())
+    if version > NEWEST:
+        raise PartError(f"Ledger: {where} has schema {version}, this Lockstep knows up to {NEWEST}. Upgrade Lockstep.")
+    return version == NEWEST

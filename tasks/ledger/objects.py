@@ -1,0 +1,320 @@
+"""The ledger: what each generation holds, and what is about to change.
+
+An object's row goes through these states:
+
+    pending ──▶ indexed          what is wanted is recorded before Milvus is touched, confirmed after
+     ▲  │   └──▶ quarantined     cannot be indexed as it is; the last good chunks, if any, stay
+     │  ▼
+     │ deleting ──▶ (no row)     gone from the bucket: deleted from Milvus first, then from here
+     │  ▼
+     └─ returned                 back before that was done: what was deleted is deleted first all the same
+
+Rows of ``pending``, ``deleting`` and ``returned`` are the work that is left, whoever recorded them: a sync
+that dies is finished by the next one. A ``pending`` row with a reason could not be indexed in the run that
+wrote it; it goes to quarantine when that run is judged (:mod:`tasks.ledger.quarantine`).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql, sqlite
+
+from blocks.ledger import PlaceError
+from tasks.errors import PartError, TransientError
+from tasks.ledger.migrate import migrate
+from tasks.ledger.tables import GENERATIONS, OBJECTS
+from tasks.models import Failure, ObjectRef
+from tasks.sanitize import hidden
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection, Engine
+
+    from blocks.ledger import Ledger as LedgerBlock
+
+REF = ["key", "etag", "size", "last_modified"]
+ROWS_AT_ONCE = 500
+REASON_LENGTH = 1000
+DISK_FULL = "53100"
+"""PostgreSQL's code, whatever language the server speaks."""
+PASSING = ("25006", "25P03")
+"""Codes that psycopg does not call operational, though the same call may succeed on another connection: a server that
+is a standby since a failover, and a transaction that the server has ended because this machine slept."""
+
+
+def now() -> int:
+    """Return the time in ms since 1970."""
+    return int(time.time() * 1000)
+
+
+def digest(ids: Iterable[str]) -> str:
+    """Return the hash of a set of chunk ids, 16 hexadecimal digits: what an audit compares Milvus with."""
+    return hashlib.sha256("\n".join(sorted(ids)).encode()).hexdigest()[:16]
+
+
+class Ledger:
+    """The ledger of one pipeline's generations. Methods are transactions; each may raise ``TransientError``."""
+
+    def __init__(self, block: LedgerBlock) -> None:
+        """Open the database and bring its schema up to date.
+
+        Raises ``PartError`` when the URL is wrong or the schema is newer than this version of Lockstep.
+        """
+        try:
+            self.engine: Engine = block.get_client()
+        except PlaceError as error:
+            raise PartError(f"Ledger: {error}.") from error
+        except (sa.exc.ArgumentError, sa.exc.NoSuchModuleError, ImportError, ValueError) as error:
+            # Not the error's words: they may hold a part of the password.
+            raise PartError(
+                "Ledger: the URL is not one that SQLAlchemy understands, or its driver is not installed. Check "
+                "LEDGER_URL: postgresql://user:password@host/database or sqlite:////folder/ledger.db."
+            ) from error
+        self.where = hidden(self.engine.url.render_as_string(hide_password=True))
+        migrate(self)
+
+    @contextmanager
+    def transaction(self) -> Iterator[Connection]:
+        """Open a transaction: commits at the end, rolls back on an error."""
+        with self.connected() as connection, connection.begin():
+            yield connection
+
+    @contextmanager
+    def connected(self) -> Iterator[Connection]:
+        """Open a connection; translates the database's errors to ours, with the cause kept."""
+        try:
+            with self.engine.connect() as connection:
+                yield connection
+        except sa.exc.TimeoutError as error:
+            raise TransientError(f"Ledger: {self.where} has no connection free ({error}).") from error
+        except sa.exc.OperationalError as error:
+            raise self._explained(error) from error
+        except sa.exc.DBAPIError as error:
+            if getattr(error.orig, "sqlstate", "") in PASSING:
+                raise TransientError(f"Ledger: {self.where} does not answer ({error.orig}).") from error
+            raise PartError(f"Ledger: {self.where} refused a statement: {error.orig}.") from error
+
+    def _explained(self, error: sa.exc.OperationalError) -> PartError | TransientError:
+        words = str(error.orig).lower()
+        lasting = (
+            "password",
+            "authentication",
+            "does not exist",
+            "unable to open",
+            "readonly",
+            "not a database",
+        )
+        if "is full" in words or getattr(error.orig, "sqlstate", "") == DISK_FULL:
+            return PartError(
+                f"Ledger: the disk of the ledger is full ({self.where}). Free some space; nothing is lost."
+            )
+        if any(word in words for word in lasting):
+            return PartError(f"Ledger: {self.where} cannot be used ({error.orig}). Check LEDGER_URL.")
+        return TransientError(f"Ledger: {self.where} does not answer ({error.orig}). Is it up, is LEDGER_URL right?")
+
+    # Generations
+
+    def ingredients(self, collection: str) -> dict[str, Any] | None:
+        """Return what a generation's fingerprint was made of, or None when the ledger does not know it."""
+        with self.transaction() as connection:
+            return connection.execute(
+                sa.select(GENERATIONS.c.ingredients).where(GENERATIONS.c.collection == collection)
+            ).scalar()
+
+    def record_generation(self, collection: str, alias: str, fingerprint: str, parts: dict[str, Any]) -> None:
+        """Record a generation that is about to be created; recording it again changes nothing."""
+        row = {"collection": collection, "alias": alias, "fingerprint": fingerprint, "ingredients": parts}
+        with self.transaction() as connection:
+            connection.execute(self.insert(GENERATIONS).on_conflict_do_nothing(), {**row, "created_at": now()})
+
+    def source(self, collection: str) -> dict[str, Any] | None:
+        """Return which bucket a generation holds, as `tasks/generations/source.py` wrote it; None when not known."""
+        with self.transaction() as connection:
+            return connection.execute(
+                sa.select(GENERATIONS.c.source).where(GENERATIONS.c.collection == collection)
+            ).scalar()
+
+    def sources(self, alias: str) -> dict[str, dict[str, Any] | None]:
+        """Return that of each generation of an alias that the ledger knows, by collection."""
+        query = sa.select(GENERATIONS.c.collection, GENERATIONS.c.source).where(GENERATIONS.c.alias == alias)
+        with self.transaction() as connection:
+            return dict(connection.execute(query).tuples().all())
+
+    def record_source(self, collection: str, source: dict[str, Any]) -> None:
+        """Record which bucket a generation holds."""
+        with self.transaction() as connection:
+            connection.execute(
+                sa.update(GENERATIONS).where(GENERATIONS.c.collection == collection).values(source=source)
+            )
+
+    def newest_number(self, alias: str) -> int:
+        """Return the highest generation number recorded for an alias, 0 when there is none."""
+        with self.transaction() as connection:
+            names = connection.execute(sa.select(GENERATIONS.c.collection).where(GENERATIONS.c.alias == alias))
+            return max((int(name.rsplit("_g", 1)[1]) for name in names.scalars()), default=0)
+
+    # Objects
+
+    def rows(self, collection: str, keys: Sequence[str]) -> pd.DataFrame:
+        """Return the rows of some keys: columns key, state, etag, size, indexed_etag."""
+        columns = [OBJECTS.c[name] for name in ("key", "state", "etag", "size", "indexed_etag")]
+        query = sa.select(*columns).where(OBJECTS.c.collection == collection, OBJECTS.c.key.in_(list(keys)))
+        with self.transaction() as connection:
+            found = connection.execute(query).all()
+        return pd.DataFrame(found, columns=["key", "state", "etag", "size", "indexed_etag"], dtype=object)
+
+    def intend(self, collection: str, refs: Sequence[ObjectRef], flow_run_id: str) -> None:
+        """Record that these versions are wanted, before anything of them is written."""
+        wanted = [
+            {**asdict(ref), "collection": collection, "state": "pending", "chunks": 0, "attempts": 0,
+             "updated_at": now(), "flow_run_id": flow_run_id}
+            for ref in refs
+        ]  # fmt: skip
+        insert = self.insert(OBJECTS)
+        kept = {name: insert.excluded[name] for name in (*REF[1:], "updated_at", "flow_run_id")}
+        gone = sa.or_(OBJECTS.c.state == "deleting", OBJECTS.c.state == "returned")
+        same = OBJECTS.c.etag == insert.excluded.etag
+        updated = {
+            **kept,
+            "state": sa.case((gone, "returned"), else_="pending"),
+            "reason": None,
+            "attempts": sa.case((same, OBJECTS.c.attempts), else_=0),
+            "since": sa.case((same, OBJECTS.c.since), else_=None),
+            "failed_at": sa.case((same, OBJECTS.c.failed_at), else_=None),
+        }
+        statement = insert.on_conflict_do_update(index_elements=["collection", "key"], set_=updated)
+        with self.transaction() as connection:
+            for start in range(0, len(wanted), ROWS_AT_ONCE):
+                connection.execute(statement, wanted[start : start + ROWS_AT_ONCE])
+
+    def intend_deletion(self, collection: str, keys: Sequence[str], flow_run_id: str) -> None:
+        """Record that these objects are gone, before anything of them is deleted."""
+        self._update(collection, keys, state="deleting", updated_at=now(), flow_run_id=flow_run_id)
+
+    def confirmed(self, collection: str, keys: Sequence[str]) -> dict[str, tuple[str | None, str | None]]:
+        """Return the ETag and the digest of the last version that Milvus confirmed, by key."""
+        query = sa.select(OBJECTS.c.key, OBJECTS.c.indexed_etag, OBJECTS.c.digest).where(
+            OBJECTS.c.collection == collection, OBJECTS.c.key.in_(list(keys))
+        )
+        with self.transaction() as connection:
+            return {key: (etag, mark) for key, etag, mark in connection.execute(query).tuples()}
+
+    def lose(self, collection: str, keys: Sequence[str]) -> None:
+        """Record that no whole version of these objects is left in Milvus."""
+        if keys:
+            self._update(collection, keys, indexed_etag=None, chunks=0, digest=None)
+
+    def doubt(self, collection: str, keys: Iterable[str], flow_run_id: str) -> None:
+        """Record that what the generation holds of these keys is not to be relied on.
+
+        The next sync reads those that are in the bucket again, and deletes the others, row or no row.
+        """
+        self.intend(collection, [ObjectRef(key, "", 0, 0) for key in keys], flow_run_id)
+
+    def confirm(
+        self,
+        collection: str,
+        chunks: Mapping[ObjectRef, Sequence[str]],
+        failures: Sequence[Failure],
+        flow_run_id: str,
+        moved_on: Sequence[ObjectRef] = (),
+    ) -> None:
+        """Record, in one transaction, the ids that Milvus now holds of a batch, and why others are not indexed.
+
+        What ``moved_on`` is counted, since a version that always does will never be read.
+        """
+        stamp = {"updated_at": now(), "flow_run_id": flow_run_id}
+        failing = {"attempts": OBJECTS.c.attempts + 1, "failed_at": sa.func.coalesce(OBJECTS.c.failed_at, now())}
+        with self.transaction() as connection:
+            for ref, ids in chunks.items():
+                done = {"state": "indexed", "indexed_etag": ref.etag, "chunks": len(ids), "digest": digest(ids)}
+                settled = {"reason": None, "attempts": 0, "since": None, "failed_at": None, "withheld": None}
+                connection.execute(self._of(collection, ref), {**done, **settled, **stamp})
+            for failure in failures:
+                reason = failure.reason.encode("utf-8", "replace").decode().replace("\x00", "")[:REASON_LENGTH]
+                update = self._of(collection, failure.ref).values(failing)
+                connection.execute(update, {"reason": reason, "withheld": failure.withheld, **stamp})
+            for ref in moved_on:
+                connection.execute(self._of(collection, ref).values(failing))
+
+    def forget(self, collection: str, keys: Sequence[str]) -> None:
+        """Remove the rows of objects whose chunks are deleted; what has returned meanwhile is pending, as if new."""
+        of_these = (OBJECTS.c.collection == collection, OBJECTS.c.key.in_(list(keys)))
+        as_new = {"state": "pending", "indexed_etag": None, "chunks": 0, "digest": None}
+        with self.transaction() as connection:
+            connection.execute(sa.delete(OBJECTS).where(*of_these, OBJECTS.c.state == "deleting"))
+            connection.execute(sa.update(OBJECTS).where(*of_these, OBJECTS.c.state == "returned").values(as_new))
+
+    def totals(self, collection: str) -> dict[str, int]:
+        """Return how many objects are in each state, and ``chunks``, the number of confirmed chunks."""
+        query = (
+            sa.select(OBJECTS.c.state, sa.func.count(), sa.func.sum(OBJECTS.c.chunks))
+            .where(OBJECTS.c.collection == collection)
+            .group_by(OBJECTS.c.state)
+        )
+        with self.transaction() as connection:
+            rows = connection.execute(query).all()
+        return {"chunks": sum(int(row[2] or 0) for row in rows), **{row[0]: int(row[1]) for row in rows}}
+
+    def answering(self, collection: str) -> int:
+        """Return how many objects have a version that Milvus confirmed and that is not about to be deleted."""
+        query = sa.select(sa.func.count()).where(
+            OBJECTS.c.collection == collection,
+            OBJECTS.c.indexed_etag.is_not(None),
+            OBJECTS.c.state.not_in(["deleting", "returned"]),
+        )
+        with self.transaction() as connection:
+            return int(connection.execute(query).scalar_one())
+
+    def not_arrived(self, collection: str) -> tuple[list[str], int]:
+        """Return the keys that are to be deleted while their bytes wait under another one, and how many objects answer.
+
+        The number has those that are to be deleted in it.
+        """
+        other = OBJECTS.alias()
+        same = sa.and_(other.c.collection == collection, other.c.etag == OBJECTS.c.indexed_etag)
+        there = sa.and_(same, other.c.state == "indexed")
+        waits = sa.and_(same, other.c.state.in_(["pending", "quarantined"]))
+        query = (
+            sa.select(OBJECTS.c.key)
+            .where(OBJECTS.c.collection == collection, OBJECTS.c.state == "deleting")
+            .where(sa.exists().where(waits), ~sa.exists().where(there))
+            .order_by(OBJECTS.c.key)
+        )
+        with self.transaction() as connection:
+            going = list(connection.execute(query).scalars())
+        return going, self.answering(collection) + self.totals(collection).get("deleting", 0)
+
+    def state(self, collection: str) -> str:
+        """Return what differs after every sync that changed anything: how many rows, and when one was written last."""
+        columns = (sa.func.count(), sa.func.max(OBJECTS.c.updated_at), sa.func.sum(OBJECTS.c.chunks))
+        with self.transaction() as connection:
+            return ":".join(
+                str(one)
+                for one in connection.execute(sa.select(*columns).where(OBJECTS.c.collection == collection)).one()
+            )
+
+    def _update(self, collection: str, keys: Sequence[str], **values: Any) -> None:
+        with self.transaction() as connection:
+            for start in range(0, len(keys), ROWS_AT_ONCE):
+                chosen = OBJECTS.c.key.in_(list(keys[start : start + ROWS_AT_ONCE]))
+                connection.execute(sa.update(OBJECTS).where(OBJECTS.c.collection == collection, chosen).values(values))
+
+    @staticmethod
+    def _of(collection: str, ref: ObjectRef) -> sa.Update:
+        # Only while this version is still the one wanted: a later listing may have recorded another.
+        return sa.update(OBJECTS).where(
+            OBJECTS.c.collection == collection, OBJECTS.c.key == ref.key, OBJECTS.c.etag == ref.etag
+        )
+
+    def insert(self, table: sa.Table) -> Any:
+        """Return an insert statement in the database's dialect, for its ON CONFLICT."""
+        dialect = postgresql if self.engine.dialect.name == "postgresql" else sqlite
+        return dialect.insert(table)

@@ -1,0 +1,1 @@
+"""The vector database: collections, rows, searches, and what the server can do."""

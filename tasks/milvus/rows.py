@@ -1,0 +1,70 @@
+"""Say chunks as rows of a generation."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from tasks.milvus.schema import NO_PAGE, WORDS_BYTES
+from tasks.models import Embedded, Piece
+from tasks.retrieval.scope import check_prefix, tenant_of
+from tasks.text.words import words
+
+if TYPE_CHECKING:
+    from tasks.models import Chunk
+
+
+@dataclass(frozen=True, slots=True)
+class Columns:
+    """Which columns a generation has beside those that all have.
+
+    ``words`` where the server has BM25; ``tenant`` where objects have one, read from the key behind ``prefix``.
+    """
+
+    words: bool = False
+    tenant: bool = False
+    prefix: str = ""
+
+    def __post_init__(self) -> None:
+        check_prefix(self.tenant, self.prefix)
+
+    def of(self, chunk: Chunk) -> dict[str, str]:
+        """Return a chunk's values of these columns."""
+        found: dict[str, str] = {}
+        if self.words:
+            found["words"] = as_text(chunk)
+        if self.tenant:
+            found["tenant"] = tenant_of(chunk.key, self.prefix)
+        return found
+
+
+def as_text(chunk: Chunk) -> str:
+    """Return the words by which a chunk is found, its headings' among them, apart by spaces.
+
+    What is more than Milvus stores is left out: a chunk of that size has every word that matters before.
+    """
+    said = " ".join(words(f"{chunk.heading}\n{chunk.text}"))
+    return said.encode()[:WORDS_BYTES].decode(errors="ignore")
+
+
+def to_rows(batch: Embedded | Piece, indexed_at: int, flow_run_id: str, columns: Columns) -> Iterator[dict[str, Any]]:
+    """Yield chunks that have vectors as rows, in the schema's types. ``indexed_at`` in ms since 1970."""
+    piece = batch.last() if isinstance(batch, Embedded) else batch
+    for (document, chunk), vector in zip(piece.chunks, piece.vectors, strict=True):
+        yield {
+            "id": chunk.id,
+            "embedding": vector,
+            "text": chunk.text,
+            "text_hash": chunk.text_hash,
+            "key": chunk.key,
+            "etag": document.ref.etag,
+            "chunk_index": chunk.index,
+            "heading": chunk.heading,
+            "page": chunk.page or NO_PAGE,
+            "last_modified": document.ref.last_modified,
+            "indexed_at": indexed_at,
+            "flow_run_id": flow_run_id,
+            "metadata": document.metadata,
+            **columns.of(chunk),
+        }

@@ -1,0 +1,114 @@
+"""What a generation looks like in Milvus: fields, indexes, names."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from tasks.milvus.index_types import build_params
+
+if TYPE_CHECKING:
+    from pymilvus import CollectionSchema, MilvusClient
+    from pymilvus.milvus_client import IndexParams
+
+    from blocks.settings import Settings
+
+ID_LENGTH = 32
+KEY_BYTES = 1024
+TEXT_BYTES = 65_535
+WORDS_BYTES = 65_535
+HEADING_BYTES = 8192
+METADATA_BYTES = 65_535
+NUMBERS = re.compile(r"\d+")
+GENERATION = re.compile(r"\d{4,}")
+NO_PAGE = 0
+"""Pages count from 1; older servers have no nullable fields."""
+
+
+@dataclass(frozen=True, slots=True)
+class Abilities:
+    """What the connected server can do."""
+
+    version: str
+    bm25: bool
+    inverted: bool
+    numbers: tuple[int, ...] = (0,)
+    lite: bool = False
+
+    @property
+    def partition_key(self) -> bool:
+        """Whether rows of a tenant can lie together: up to 2.3 an upsert computes the partition from the wrong field.
+
+        https://github.com/milvus-io/milvus/pull/30772
+        """
+        return self.lite or self.numbers >= (2, 4)
+
+
+def abilities(version: str) -> Abilities:
+    """Return what a server of this version can do: BM25 since Milvus 2.5, INVERTED indexes since 2.4.
+
+    Milvus Lite has both since 3.0 and says 'milvus_lite-3.2.2'.
+    """
+    lite = version.startswith("milvus_lite")
+    numbers = tuple(int(n) for n in NUMBERS.findall(version)[:2]) or (0,)
+    if lite:
+        return Abilities(version, numbers >= (3,), numbers >= (3,), numbers, lite)
+    return Abilities(version, numbers >= (2, 5), numbers >= (2, 4), numbers, lite)
+
+
+def physical(alias: str, number: int) -> str:
+    """Return a generation's name: docs, 7 → docs_g0007."""
+    return f"{alias}_g{number:04d}"
+
+
+def generation_number(alias: str, collection: str) -> int | None:
+    """Return the number in a generation's name, or None when it is not one of the alias."""
+    name, _, number = collection.rpartition("_g")
+    return int(number) if name == alias and GENERATION.fullmatch(number) else None
+
+
+def fields(client: MilvusClient, dimension: int, can: Abilities, tenants: bool = False) -> CollectionSchema:
+    """Return the typed fields of a chunk's row, with BM25 computed by the server where it can.
+
+    ``words`` are the text's as we take it apart; with ``tenants`` each tenant's rows lie together in a partition,
+    where the server can do that.
+    """
+    from pymilvus import DataType, Function, FunctionType
+
+    schema = client.create_schema(auto_id=False, enable_dynamic_field=False)
+    schema.add_field("id", DataType.VARCHAR, is_primary=True, max_length=ID_LENGTH)
+    schema.add_field("embedding", DataType.FLOAT_VECTOR, dim=dimension)
+    schema.add_field("text", DataType.VARCHAR, max_length=TEXT_BYTES)
+    schema.add_field("text_hash", DataType.VARCHAR, max_length=ID_LENGTH)
+    schema.add_field("key", DataType.VARCHAR, max_length=KEY_BYTES)
+    schema.add_field("etag", DataType.VARCHAR, max_length=256)
+    schema.add_field("chunk_index", DataType.INT64)
+    schema.add_field("heading", DataType.VARCHAR, max_length=HEADING_BYTES)
+    schema.add_field("page", DataType.INT64)
+    schema.add_field("last_modified", DataType.INT64)
+    schema.add_field("indexed_at", DataType.INT64)
+    schema.add_field("flow_run_id", DataType.VARCHAR, max_length=64)
+    schema.add_field("metadata", DataType.JSON)
+    if tenants:
+        schema.add_field("tenant", DataType.VARCHAR, max_length=KEY_BYTES, is_partition_key=can.partition_key)
+    if can.bm25:
+        schema.add_field("words", DataType.VARCHAR, max_length=WORDS_BYTES, enable_analyzer=True)
+        schema.add_field("sparse", DataType.SPARSE_FLOAT_VECTOR)
+        schema.add_function(Function("bm25", FunctionType.BM25, ["words"], ["sparse"]))
+    return schema
+
+
+def indexes(client: MilvusClient, can: Abilities, settings: Settings) -> IndexParams:
+    """Return the indexes: the chosen one over cosine, BM25 where there is one, and scalar ones on what is filtered."""
+    params, build = client.prepare_index_params(), build_params(settings)
+    if can.lite:  # reads them where pymilvus 2 put them; where pymilvus 3 does, it overlooks them
+        build = {"params": build}
+    params.add_index("embedding", index_type=settings.index_type, metric_type="COSINE", params=build)
+    if can.bm25:
+        params.add_index("sparse", index_type="SPARSE_INVERTED_INDEX", metric_type="BM25")
+    for name in ("key", "text_hash", "heading", *(["tenant"] if settings.tenants else [])):
+        params.add_index(name, index_type="INVERTED" if can.inverted else "Trie")
+    for name in ("page", "last_modified"):
+        params.add_index(name, index_type="INVERTED" if can.inverted else "STL_SORT")
+    return params

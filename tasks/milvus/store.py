@@ -1,0 +1,443 @@
+"""Read and write a generation in Milvus."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+from tasks.addresses import check_address
+from tasks.crash_points import between
+from tasks.errors import PartError, TransientError
+from tasks.generations.fingerprint import fingerprint
+from tasks.generations.source import Source, from_row
+from tasks.ledger.lease import WRITE_SECONDS
+from tasks.milvus.errors import translated
+from tasks.milvus.expressions import literal
+from tasks.milvus.schema import Abilities, abilities, fields, generation_number, indexes
+from tasks.milvus.search import OUTPUT, SEARCHES, Query
+from tasks.models import Hit
+from tasks.sanitize import keep_secrets
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+    from pymilvus import MilvusClient
+
+    from blocks.milvus_store import MilvusStore
+    from blocks.settings import Settings
+
+ROWS_AT_ONCE = 500
+BYTES_AT_ONCE = 32 << 20
+"""Of one upsert, roughly: gRPC takes 64 MB. A row may have 65 kB of text, as much metadata, and as many words."""
+HASHES_AT_ONCE = 512
+KEYS_AT_ONCE = 64
+READ_AT_ONCE = 4096
+CONFIRMATIONS = 5
+FINGERPRINT, INGREDIENTS, SOURCE = "lockstep.fingerprint", "lockstep.built_with", "lockstep.source"
+"""The collection properties that say what a generation was built with: queries and a lost ledger need it."""
+
+
+class Store:
+    """A Milvus server and the alias that queries use. Writes are made one at a time, from any thread."""
+
+    def __init__(self, block: MilvusStore, alias: str) -> None:
+        """Connect. Raises ``TransientError`` when the server does not answer, ``PartError`` when it refuses."""
+        self.block = block
+        keep_secrets(block)
+        self.alias = alias
+        self._writing = threading.Lock()
+        self._loaded: set[str] = set()
+        self.check_writer: Callable[[], None] = lambda: None
+        """Called before each write; raises when another writer has taken over."""
+        check_address(block.uri, "Milvus", "MILVUS_URI")
+        with self._call() as options, ExitStack() as if_not:
+            self.client: MilvusClient = block.get_client()
+            if_not.callback(self.client.close)  # pymilvus keeps what is not closed for ever
+            self.abilities: Abilities = abilities(self.client.get_server_version(**options))
+            if_not.pop_all()
+
+    @contextmanager
+    def _call(self) -> Iterator[dict[str, Any]]:
+        try:
+            with translated(self.block):
+                yield {"timeout": self.block.timeout_seconds}
+        except TransientError:
+            # A server that restarted has released its collections: load them again before the next try.
+            self._loaded.clear()
+            raise
+
+    @contextmanager
+    def _write(self) -> Iterator[dict[str, Any]]:
+        """Make one write, which ends before another writer may begin: see :mod:`tasks.ledger.lease`."""
+        with self._writing, self._call() as options:
+            self.check_writer()
+            yield {"timeout": min(options["timeout"], WRITE_SECONDS)}
+
+    # Generations
+
+    def live(self) -> str | None:
+        """Return the collection that the alias points at, or None before the first sync."""
+        with self._call() as options:
+            if not self.client.has_collection(self.alias, **options):
+                return None
+            name: str = self.client.describe_alias(self.alias, **options)["collection_name"]
+            return name
+
+    def newest_number(self) -> int:
+        """Return the highest number of this alias' generations, 0 when there is none."""
+        with self._call() as options:
+            names = self.client.list_collections(**options)
+        return max((generation_number(self.alias, name) or 0 for name in names), default=0)
+
+    def create(
+        self,
+        collection: str,
+        dimension: int,
+        settings: Settings,
+        built: Mapping[str, Any],
+        source: Source | None = None,
+    ) -> None:
+        """Create a generation, indexed and loaded, or finish one half made. The alias is left as it is.
+
+        ``built`` is kept with the collection: what it is built with, and what queries of it have to use; and so is
+        which bucket it is of.
+        """
+        of_source = {SOURCE: json.dumps(asdict(source))} if source else {}
+        with self._call() as options:
+            if not self.client.has_collection(collection, **options):
+                self.client.create_collection(
+                    collection,
+                    schema=fields(self.client, dimension, self.abilities, settings.tenants),
+                    properties={FINGERPRINT: fingerprint(dict(built)), INGREDIENTS: json.dumps(built), **of_source},
+                    consistency_level="Bounded",
+                    **options,
+                )
+                between("collection made")
+            # A process that died here left it without some of its indexes. An empty collection's are there at once;
+            # waiting for them as pymilvus does sleeps half a second for each.
+            there = set(self.client.list_indexes(collection, **options))
+            wanted, missing = indexes(self.client, self.abilities, settings), self.client.prepare_index_params()
+            missing.extend(index for index in wanted if index.field_name not in there)
+            if missing:
+                self.client.create_index(collection, missing, sync=False, **options)
+        self.load(collection)
+
+    def fingerprint_of(self, collection: str) -> str | None:
+        """Return the fingerprint that a collection was created with, if the server kept it."""
+        value = self._properties(collection).get(FINGERPRINT)
+        return str(value) if value else None
+
+    def built_with(self, collection: str) -> dict[str, Any] | None:
+        """Return what a generation was built with, if the server kept it."""
+        value = self._properties(collection).get(INGREDIENTS)
+        return dict(json.loads(value)) if value else None
+
+    def source_of(self, collection: str) -> Source | None:
+        """Return which bucket a generation says it holds, if the server kept it."""
+        value = self._properties(collection).get(SOURCE)
+        return from_row(json.loads(value)) if value else None
+
+    def keep_source(self, collection: str, source: Source) -> None:
+        """Write which bucket a generation holds. Milvus 2.3 forgets such a change when it restarts."""
+        with self._write() as options:
+            said = {SOURCE: json.dumps(asdict(source))}
+            self.client.alter_collection_properties(collection, properties=said, **options)
+
+    def _properties(self, collection: str) -> dict[str, str]:
+        with self._call() as options:
+            return dict(self.client.describe_collection(collection, **options).get("properties", {}))
+
+    def dimension_of(self, collection: str) -> int:
+        """Return how many numbers each vector of a collection has."""
+        with self._call() as options:
+            described = self.client.describe_collection(collection, **options)
+        return int(next(one for one in described["fields"] if one["name"] == "embedding")["params"]["dim"])
+
+    def exists(self, collection: str) -> bool:
+        """Tell whether there is such a collection."""
+        with self._call() as options:
+            return bool(self.client.has_collection(collection, **options))
+
+    def drop(self, collection: str) -> None:
+        """Drop a generation; one that is gone already is no error. Raises ``PartError`` for the live one."""
+        if collection == self.live():
+            raise PartError(f"Milvus: {collection} is live, it is not dropped.")
+        with self._write() as options:
+            self.client.drop_collection(collection, **options)
+        self._loaded.discard(collection)
+
+    def point_alias(self, collection: str) -> None:
+        """Point the alias at a collection, in one call."""
+        live = self.live()
+        with self._write() as options:
+            if live is None:
+                self.client.create_alias(collection, self.alias, **options)
+            elif live != collection:
+                self.client.alter_alias(collection, self.alias, **options)
+
+    def check_alias_is_free(self) -> None:
+        """Raise ``PartError`` when a collection, not an alias, has the alias' name."""
+        with self._call() as options:
+            if self.alias in self.client.list_collections(**options):
+                raise PartError(
+                    f"Milvus: {self.block.uri} has a collection named '{self.alias}', so it cannot be an alias. "
+                    "Set COLLECTION_NAME to another name, or rename that collection."
+                )
+
+    def load(self, collection: str) -> None:
+        """Load a collection, if this process has not: a restarted server, or another process, may have released it."""
+        if collection not in self._loaded:
+            with self._call() as options:
+                self.client.load_collection(collection, **options)
+            self._loaded.add(collection)
+
+    def flush(self, collection: str) -> None:
+        """Put what was written away in segments, for which the server builds the index."""
+        with self._call() as options:
+            self.client.flush(collection, **options)
+
+    def seal(self, collection: str, wait_seconds: float, reload: bool = True) -> None:
+        """Make searches of a collection that is not live use its index, as they will once it has grown old.
+
+        What was written last is otherwise searched without one. Without ``reload``, for one that answers questions, it
+        stays loaded, and its newest segments go over to the index in their own time. Raises ``TransientError`` when the
+        server has not built the index in time.
+        """
+        self.flush(collection)
+        until = time.monotonic() + wait_seconds
+        while self._pending(collection):
+            if time.monotonic() > until:
+                raise TransientError(f"Milvus: {self.block.uri} is still building the index of {collection}.")
+            time.sleep(0.5)
+        if not reload:
+            return
+        with self._call() as options:  # loaded segments go over to the index seconds later, newly loaded ones at once
+            self.client.release_collection(collection, **options)
+        self._loaded.discard(collection)
+        self.load(collection)
+
+    def _pending(self, collection: str) -> int:
+        with self._call() as options:
+            return int(self.client.describe_index(collection, "embedding", **options)["pending_index_rows"])
+
+    # Reading what is there; always with strong consistency
+
+    def known_vectors(self, collection: str, hashes: Sequence[str]) -> dict[str, NDArray[np.float32]]:
+        """Return the vectors of those texts that the collection has, by ``text_hash``."""
+        found: dict[str, NDArray[np.float32]] = {}
+        for start in range(0, len(hashes), HASHES_AT_ONCE):
+            found.update(self._some_vectors(collection, hashes[start : start + HASHES_AT_ONCE]))
+        return found
+
+    def _some_vectors(self, collection: str, hashes: Sequence[str]) -> dict[str, NDArray[np.float32]]:
+        import numpy as np
+
+        self.load(collection)
+        found: dict[str, NDArray[np.float32]] = {}
+        rest = list(hashes)
+        while rest:
+            # One text may stand in ten thousand documents: read a bounded number of rows, then ask again
+            # for the hashes not seen in them.
+            with self._call() as options:
+                rows = self.client.query(
+                    collection,
+                    filter=f"text_hash in {literal(rest)}",
+                    output_fields=["text_hash", "embedding"],
+                    limit=READ_AT_ONCE,
+                    consistency_level="Strong",
+                    **options,
+                )
+            found.update((row["text_hash"], np.asarray(row["embedding"], np.float32)) for row in rows)
+            if len(rows) < READ_AT_ONCE:
+                break
+            rest = [text_hash for text_hash in rest if text_hash not in found]
+        return found
+
+    def ids_of(self, collection: str, keys: Sequence[str]) -> list[str]:
+        """Return the ids of all chunks of some objects."""
+        return [row["id"] for row in self.rows_of(collection, keys, ["id"])]
+
+    def rows_of(self, collection: str, keys: Sequence[str], output: list[str]) -> Iterator[dict[str, Any]]:
+        """Yield the rows of all chunks of some objects, read in bounded pieces: one may have half a million."""
+        if not keys:
+            return
+        self.load(collection)
+        chosen = f"key in {literal(keys)}"
+        with self._call() as options:
+            found = self.client.query(
+                collection,
+                filter=chosen,
+                output_fields=output,
+                limit=READ_AT_ONCE,
+                consistency_level="Strong",
+                **options,
+            )
+        if len(found) < READ_AT_ONCE:
+            yield from map(dict, found)
+        else:  # the strong read was one: what was written before is visible
+            yield from self._pages(collection, output, READ_AT_ONCE, chosen)
+
+    def delete(self, collection: str, ids: Sequence[str]) -> None:
+        """Delete chunks by id."""
+        for start in range(0, len(ids), READ_AT_ONCE):
+            with self._write() as options:
+                self.client.delete(collection, ids=list(ids[start : start + READ_AT_ONCE]), **options)
+            between("some chunks deleted")
+
+    def vectors_of(self, collection: str, ids: Sequence[str]) -> dict[str, NDArray[np.float32]]:
+        """Return the vectors of some chunks by id."""
+        import numpy as np
+
+        found = self.with_ids(collection, ids, ["id", "embedding"])
+        return {row["id"]: np.asarray(row["embedding"], np.float32) for row in found}
+
+    def with_ids(self, collection: str, ids: Sequence[str], output: list[str]) -> list[dict[str, Any]]:
+        """Return the rows of some chunks."""
+        found: list[dict[str, Any]] = []
+        for start in range(0, len(ids), HASHES_AT_ONCE):
+            chosen = literal(ids[start : start + HASHES_AT_ONCE])
+            with self._call() as options:
+                found += self.client.query(
+                    collection,
+                    filter=f"id in {chosen}",
+                    output_fields=output,
+                    consistency_level="Strong",
+                    **options,
+                )
+        return found
+
+    def neighbours(self, collection: str, hits: Sequence[Hit], reach: int, where: str = "") -> list[Hit]:
+        """Return the chunks up to ``reach`` places before and behind some hits, of the same version of their objects.
+
+        ``where``, an expression of Milvus, says among which. Their score is 0.
+        """
+        if not hits:
+            return []
+        places = " or ".join(
+            f"(key == {literal(hit.key)} and etag == {literal(hit.etag)} and "
+            f"chunk_index >= {hit.chunk_index - reach} and chunk_index <= {hit.chunk_index + reach})"
+            for hit in hits
+        )
+        with self._call() as options:
+            found = self.client.query(
+                collection, filter=f"({places}) and ({where})" if where else places, output_fields=OUTPUT, **options
+            )
+        return [as_hit({"id": row["id"], "entity": row, "distance": 0.0}) for row in found]
+
+    def rows(self, collection: str, output: list[str], at_once: int = READ_AT_ONCE) -> Iterator[dict[str, Any]]:
+        """Yield all rows of a collection, read in bounded pieces."""
+        # Milvus' iterator does not wait for what was just written, whatever consistency it is asked for;
+        # after a strong read everything written before is visible to it.
+        self.count(collection)
+        yield from self._pages(collection, output, at_once)
+
+    def _pages(self, collection: str, output: list[str], at_once: int, where: str = "") -> Iterator[dict[str, Any]]:
+        with self._call() as options:
+            iterator = self.client.query_iterator(
+                collection,
+                batch_size=at_once,
+                filter=where,
+                output_fields=output,
+                consistency_level="Strong",
+                **options,
+            )
+            try:
+                while page := iterator.next():
+                    yield from page
+            finally:
+                iterator.close()
+
+    def count(self, collection: str) -> int:
+        """Return the number of chunks in a collection."""
+        self.load(collection)
+        with self._call() as options:
+            rows = self.client.query(
+                collection, filter="", output_fields=["count(*)"], consistency_level="Strong", **options
+            )
+            return int(rows[0]["count(*)"])
+
+    # Writing
+
+    def upsert(self, collection: str, rows: Iterable[Mapping[str, Any]]) -> int:
+        """Write rows, replacing those with the same id; returns how many."""
+        count = 0
+        for some in portions(rows):
+            with self._write() as options:
+                self.client.upsert(collection, some, **options)
+            count += len(some)
+            between("some rows written")
+        return count
+
+    def prune(self, collection: str, keys: Sequence[str], keep: set[str]) -> int:
+        """Delete the chunks of some objects other than ``keep``; returns how many, once Milvus confirms.
+
+        Raises ``TransientError`` when they are still there after several rounds.
+        """
+        return sum(
+            self._prune(collection, keys[start : start + KEYS_AT_ONCE], keep)
+            for start in range(0, len(keys), KEYS_AT_ONCE)
+        )
+
+    def _prune(self, collection: str, keys: Sequence[str], keep: set[str]) -> int:
+        deleted: set[str] = set()
+        for _ in range(CONFIRMATIONS):
+            stale = [chunk_id for chunk_id in self.ids_of(collection, keys) if chunk_id not in keep]
+            if not stale:
+                return len(deleted)
+            deleted.update(stale)
+            self.delete(collection, stale)
+        raise TransientError(f"Milvus: {self.block.uri} still has deleted chunks of {collection}.")
+
+    # Searching
+
+    def search(
+        self, collection: str, question: str, vector: NDArray[np.float32], settings: Settings, where: str = ""
+    ) -> list[Hit]:
+        """Return the chunks nearest to a question, best first; at most ``settings.top_k``.
+
+        ``where``, an expression of Milvus, says among which. With mode hybrid Milvus fuses by ranks.
+        """
+        self.load(collection)
+        with self._call() as options:
+            query = Query(question, vector, settings, where)
+            found = SEARCHES[settings.mode](self.client, collection, query, options)
+        return [as_hit(row) for row in found]
+
+
+def portions(rows: Iterable[Mapping[str, Any]]) -> Iterator[list[dict[str, Any]]]:
+    """Yield rows, as many at a time as one call takes."""
+    some: list[dict[str, Any]] = []
+    size = 0
+    for row in rows:
+        length = sum(_bytes_of(value) for value in row.values())
+        if some and (len(some) >= ROWS_AT_ONCE or size + length > BYTES_AT_ONCE):
+            yield some
+            some, size = [], 0
+        some.append(dict(row))
+        size += length
+    if some:
+        yield some
+
+
+def _bytes_of(value: Any) -> int:
+    if isinstance(value, str):
+        return len(value) if value.isascii() else len(value.encode("utf-8", "surrogatepass"))
+    if isinstance(value, Mapping):
+        return sum(_bytes_of(one) for pair in value.items() for one in pair)
+    return int(getattr(value, "nbytes", 8))
+
+
+def as_hit(row: Mapping[str, Any]) -> Hit:
+    """Return what Milvus found as a value of ours."""
+    of_it = row["entity"]
+    return Hit(
+        chunk_id=row["id"],
+        score=round(float(row["distance"]), 6),
+        page=of_it["page"] or None,
+        **{name: of_it[name] for name in ("key", "text", "heading", "text_hash", "chunk_index", "etag")},
+    )

@@ -1,0 +1,148 @@
+"""What the tasks of one sync work with, opened once and passed down."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from prefect import task
+
+from tasks.addresses import check_address
+from tasks.bucket.errors import translated
+from tasks.documents.chunk import Measure, capacity_of
+from tasks.documents.sandbox import Isolated
+from tasks.embedding.batch import EmbeddingModel, load_model
+from tasks.evaluation.golden import without_golden
+from tasks.generations.fingerprint import as_built
+from tasks.ledger.lease import writing
+from tasks.ledger.objects import Ledger
+from tasks.listeners import Listener, listener
+from tasks.milvus.store import Store
+from tasks.retries import RETRIED
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from mypy_boto3_s3 import S3Client
+
+    from blocks.pipeline import Pipeline
+    from blocks.s3_source import S3Source
+    from blocks.settings import Settings
+
+
+@dataclass(frozen=True, slots=True)
+class Consent:
+    """What a person said yes to, for this run alone: many deletions, and another bucket than the generation holds."""
+
+    allow_deletions: bool = False
+    accept_source: bool = False
+
+
+class Tools:
+    """The clients, the model and the parsing processes of one sync; a context manager.
+
+    The bucket, Milvus and the ledger are connected to at once; the model and the parsers are loaded when
+    there is something to parse. Holds no Prefect state, so it passes to tasks as it is.
+    """
+
+    def __init__(self, pipeline: Pipeline, settings: Settings, flow_run_id: str = "") -> None:
+        """Connect. Raises ``PartError`` or ``TransientError`` naming the part that cannot be used."""
+        self.pipeline = pipeline
+        self.settings = settings
+        self.flow_run_id = flow_run_id
+        self.progress: Listener = listener.get()
+        self.ledger = Ledger(pipeline.ledger)
+        self.store = Store(pipeline.store, pipeline.alias)
+        with translated(pipeline.source):
+            check_address(pipeline.source.endpoint_url, "S3", "AWS_ENDPOINT_URL")
+            self.s3: S3Client = pipeline.source.get_client()
+        self.consent = Consent()
+        self.donor: str | None = None
+        """Another generation whose vectors of the same texts are the same."""
+        self.check_writer: Callable[[], None] = lambda: None
+        """Called before each write; raises when another writer has taken over."""
+        self._opening = threading.Lock()
+        self._isolated: Isolated | None = None
+
+    def work_as(self, pipeline: Pipeline) -> None:
+        """Work from now on with this pipeline's settings and model; bucket, index and ledger stay those connected."""
+        connected = {part: getattr(self.pipeline, part) for part in ("alias", "source", "store", "ledger")}
+        self.pipeline = pipeline.model_copy(update=connected)
+        self.settings = pipeline.settings
+
+    def work_with(self, settings: Settings) -> None:
+        """Work from now on with these settings."""
+        self.work_as(self.pipeline.model_copy(update={"settings": settings}))
+
+    def follow(self, built: dict[str, Any], search_params: dict[str, Any] | None = None) -> None:
+        """Work from now on with the settings and the model that a generation was built with."""
+        self.work_as(as_built(self.pipeline, built, search_params))
+
+    @contextmanager
+    def writing(
+        self, what: str, described: str, wait_seconds: float, say: Callable[[str], None]
+    ) -> Iterator[Callable[[], None]]:
+        """Hold a lease (:func:`tasks.ledger.lease.writing`) on which all writes depend meanwhile, as on those held."""
+        before = self.check_writer
+        with writing(self.ledger, what, described, wait_seconds, say) as mine:
+
+            def check() -> None:
+                before()
+                mine()
+
+            self.check_writer = self.store.check_writer = check
+            try:
+                yield mine
+            finally:
+                self.check_writer = self.store.check_writer = before
+
+    def __enter__(self) -> Tools:
+        """Return the tools."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """End the parsing processes and close the connections."""
+        if self._isolated:
+            self._isolated.__exit__(kind, error, trace)
+        self.store.client.close()
+        self.ledger.engine.dispose()
+        self.s3.close()
+
+    @property
+    def source(self) -> S3Source:
+        """The bucket, without what is never indexed."""
+        return without_golden(self.pipeline.source, self.settings.golden)
+
+    @property
+    def isolated(self) -> Isolated:
+        """The parsing processes; started with the first file."""
+        with self._opening:
+            if self._isolated is None:
+                settings = self.settings
+                self._isolated = Isolated(settings.parse_processes, settings.parse_seconds, settings.parse_memory_mb)
+            return self._isolated
+
+    @property
+    def model(self) -> EmbeddingModel:
+        """The embedding model; loaded when first asked for."""
+        return load_model(self.pipeline.embedder)
+
+    @cached_property
+    def measure(self) -> Measure:
+        """What a chunk may cost under this model and these settings."""
+        counter = self.model.counter
+        return Measure(counter, capacity_of(self.settings, counter, self.pipeline.embedder.document_prompt))
+
+
+@task(task_run_name="connect", **RETRIED)
+def connect(pipeline: Pipeline, flow_run_id: str, consent: Consent | None = None) -> Tools:
+    """Connect to the bucket, Milvus and the ledger; a part that is just restarting is waited for."""
+    tools = Tools(pipeline, pipeline.settings, flow_run_id)
+    tools.consent = consent or tools.consent
+    return tools

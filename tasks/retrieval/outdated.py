@@ -1,0 +1,36 @@
+"""Mark what comes from an older version of an object, because its newest one is in quarantine."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from tasks.errors import LockstepError
+from tasks.ledger.objects import Ledger
+from tasks.ledger.quarantine import outdated
+
+if TYPE_CHECKING:
+    from blocks.pipeline import Pipeline
+    from tasks.retrieval.retrieve import Retrieved
+
+
+def mark_outdated(found: Retrieved, pipeline: Pipeline) -> Retrieved:
+    """Return what was found with its outdated hits marked, and a note that says so.
+
+    Milvus answers also while the ledger is down; then the note says that this could not be looked up.
+    """
+    if not found.hits:
+        return found
+    try:
+        ledger = Ledger(pipeline.ledger)
+        try:
+            old = outdated(ledger, found.collection, sorted({hit.key for hit in found.hits}))
+        finally:
+            ledger.engine.dispose()
+    except LockstepError as error:
+        return replace(found, notes=(*found.notes, f"cannot tell whether these are the newest versions: {error}"))
+    if not old:
+        return found
+    hits = tuple(replace(hit, outdated=hit.key in old) for hit in found.hits)
+    note = f"the newest version of {', '.join(sorted(old))} cannot be read (see the quarantine): an older one answers"
+    return replace(found, hits=hits, notes=(*found.notes, note))

@@ -1,0 +1,156 @@
+"""Find the chunks that a question is about."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from prefect import task
+
+from tasks.answers.passages import without_copies
+from tasks.embedding.reranker import load_reranker, reranked
+from tasks.errors import GoneError, LockstepError, MisuseError, PartError
+from tasks.generations.fingerprint import as_built
+from tasks.generations.source import check_asked
+from tasks.milvus.search import FUSED
+from tasks.models import Hit
+from tasks.retries import RETRIED
+from tasks.retrieval.ranking import fuse
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from blocks.pipeline import Pipeline
+    from blocks.settings import SearchMode, Settings
+    from tasks.embedding.batch import EmbeddingModel
+    from tasks.generations.canary import Watch
+    from tasks.milvus.store import Store
+
+Result = TypeVar("Result")
+DEEPEST = 16_384
+"""Hits that Milvus returns at the most."""
+SPARE = 3
+"""Hits that are looked at for each one wanted, where near-copies are left out."""
+
+
+@dataclass(frozen=True, slots=True)
+class Retrieved:
+    """What was found, in which collection. ``best`` is the highest cosine of any chunk to the question."""
+
+    collection: str
+    hits: tuple[Hit, ...]
+    best: float
+    notes: tuple[str, ...] = ()
+
+
+def resolve(store: Store) -> str:
+    """Return the collection behind the alias: once a question, so that one answer comes from one generation.
+
+    Raises ``PartError`` before the first sync.
+    """
+    collection = store.live()
+    if collection is None:
+        raise PartError(
+            f"Milvus: {store.block.uri} has no '{store.alias}' yet. Run `lockstep sync`, or check COLLECTION_NAME."
+        )
+    return collection
+
+
+def possible(mode: SearchMode, bm25: bool, version: str) -> tuple[SearchMode, tuple[str, ...]]:
+    """Return the mode that the server can do, and a note when it is not the one asked for.
+
+    Auto is hybrid where the server has BM25. Hybrid falls back to dense, which is half of it. Raises ``MisuseError``
+    for lexical without BM25.
+    """
+    if mode == "auto":
+        return ("hybrid" if bm25 else "dense"), ()
+    if bm25 or mode == "dense":
+        return mode, ()
+    if mode == "lexical":
+        raise MisuseError(f"mode lexical needs BM25, which Milvus {version} has not (2.5 has). Use --mode dense.")
+    return "dense", (f"Milvus {version} has no BM25: searched dense only",)
+
+
+def on_live(
+    store: Store, pipeline: Pipeline, query: Callable[[str, Pipeline], Result], watch: Watch, asker: str = ""
+) -> Result:
+    """Run a query on the live generation, or on the one in canary, with the pipeline as that was built.
+
+    The alias is resolved once, so that the answer comes from one generation; should that be dropped meanwhile,
+    it is resolved once more. ``asker``, the question or its session, decides for a canary.
+    """
+    live = resolve(store)
+    collection = watch.collection(live, asker)
+
+    def ask(collection: str, search_params: dict[str, Any] | None) -> Result:
+        check_asked(pipeline, collection, store.source_of(collection), watch.sources)
+        return query(collection, as_built(pipeline, store.built_with(collection), search_params))
+
+    try:
+        return ask(collection, watch.search_params(collection))
+    except GoneError:
+        again = resolve(store)
+        if again == collection:
+            raise
+        return ask(again, None)
+    except MisuseError:  # the question's fault, not the generation's
+        raise
+    except LockstepError:
+        watch.note(collection, 0.0, None)
+        raise
+
+
+def find(
+    store: Store,
+    collection: str,
+    question: str,
+    vector: NDArray[np.float32],
+    settings: Settings,
+    where: str = "",
+    *,
+    copies: bool = True,
+) -> Retrieved:
+    """Search a generation for a question whose unit vector is ``vector``, shape (dimension,).
+
+    ``where``, an expression of Milvus, says among which chunks. Without ``copies`` none of the hits says nearly what a
+    better one says. Raises ``PartError`` when the reranking model does not load.
+    """
+    mode, notes = possible(settings.mode, store.abilities.bm25, store.abilities.version)
+    score = load_reranker(settings.rerank_model) if settings.rerank_model else None
+    depth = max(settings.top_k * (1 if copies else SPARE), settings.rerank_depth if score else 0)
+
+    def look(mode: SearchMode, top_k: int) -> list[Hit]:
+        chosen = settings.model_copy(update={"mode": mode, "top_k": min(top_k, DEEPEST)})
+        return store.search(collection, question, vector, chosen, where)
+
+    if mode == "hybrid" and settings.fusion == "scores":
+        both = max(depth, FUSED * settings.top_k)
+        near = look("dense", both)
+        hits = fuse(near, look("lexical", both), settings.dense_share)
+    else:
+        hits = look(mode, depth)
+        # Only a cosine says how near the nearest is: BM25 and fused ranks have no absolute meaning.
+        near = hits if mode == "dense" else look("dense", 1)
+    best = near[0].score if near else -1.0
+    if score:
+        hits = reranked(question, hits, score, settings.rerank_depth)
+    if not copies:
+        hits = without_copies(hits[: SPARE * settings.top_k], settings.near_copies)
+    return Retrieved(collection, tuple(hits[: settings.top_k]), best, notes)
+
+
+@task(name="embed question", **RETRIED)
+def embed_question(model: EmbeddingModel, question: str) -> NDArray[np.float32]:
+    """Return the question's unit vector, shape (dimension,)."""
+    return model.encode_question(question)
+
+
+@task(name="search", **RETRIED)
+def retrieve(
+    store: Store, collection: str, question: str, vector: NDArray[np.float32], settings: Settings, where: str = ""
+) -> Retrieved:
+    """Search a generation for what an answer is written from; transient errors of Milvus are retried."""
+    return find(store, collection, question, vector, settings, where, copies=False)

@@ -1,0 +1,65 @@
+"""Tell whose an object is, and what a question may see.
+
+With `tenants`, the first part of a key is its tenant: acme/handbook.md belongs to acme. Each question is asked for
+one tenant, and Milvus is asked for that tenant's chunks alone: nothing of another's is searched, scored or cited.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from tasks.errors import MisuseError
+from tasks.milvus.expressions import literal
+from tasks.retrieval.filters import compiled
+from tasks.retrieval.question import check_text
+
+
+@dataclass(frozen=True, slots=True)
+class Scope:
+    """Of which objects a question is asked: those of a ``tenant``, and of those what a ``filter`` lets through."""
+
+    filter: str = ""
+    tenant: str = ""
+
+    def condition(self, tenants: bool) -> str:
+        """Return the scope as an expression of Milvus, for a generation whose objects have tenants or have none.
+
+        Raises ``MisuseError`` for a filter that cannot be read, for a tenant that is missing, and for one too many.
+        """
+        where = compiled(self.filter)
+        check_text("the tenant", self.tenant)
+        if tenants and not self.tenant:
+            raise MisuseError("the objects of this index have tenants, and a question is of one: name it (--tenant).")
+        if self.tenant and not tenants:
+            raise MisuseError(
+                "the objects of this index have no tenants. Ask without --tenant, or set LOCKSTEP_TENANTS=true and "
+                "run `lockstep rebuild`."
+            )
+        own = f"tenant == {literal(self.tenant)}" if tenants else ""
+        return f"({own}) and ({where})" if own and where else own or where
+
+
+EVERYTHING = Scope()
+
+
+def tenant_of(key: str, prefix: str) -> str:
+    """Return the first part of a key behind the pipeline's prefix; empty, so nobody's, when it has but one part.
+
+    Part for part: /acme/a.md is not acme's, nor is a key that does not lie in the prefix.
+    """
+    if not key.startswith(prefix):
+        return ""
+    first, slash, _ = key[len(prefix) :].partition("/")
+    return first if slash else ""
+
+
+def check_prefix(tenants: bool, prefix: str) -> None:
+    """Raise ``MisuseError`` for a prefix that ends within a folder's name: with tenants, part of that would be one.
+
+    With docs, docsacme/a.md would be acme's as docs/acme/a.md is not.
+    """
+    if tenants and prefix and not prefix.endswith("/"):
+        raise MisuseError(
+            f"with tenants (LOCKSTEP_TENANTS) the prefix ends in '/', and '{prefix}' does not: it would take the rest "
+            f"of a folder's name for a tenant. Set PREFIX={prefix}/ or leave it empty, then run `lockstep rebuild`."
+        )

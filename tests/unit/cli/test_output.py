@@ -1,0 +1,197 @@
+"""What the command prints: JSON by contract on stdout, words for people."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from io import StringIO
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+from rich.console import Console
+
+from deployments.cli import output as show
+from deployments.cli.output_evaluation import evaluated_report
+from tasks.listeners import Silent, listener
+from tasks.models import Answer, Citation, Claim, Hit, Swap, SyncReport
+
+HIT = Hit("c1", "größe [x]/a.md", 0.75, "Text of [bold]the[/bold] chunk.", "Guide", 3, "hash")
+CITATION = Citation(1, "a.md", "Guide", None, "A quote.", "c1", version="etag-1", span=(3, 11))
+ANSWER = Answer(
+    "Why?", "Because [1].", "generated", (CITATION,), "docs_g0001", {"total": 0.5}, {"prompt": 12}, ("a note",),
+    "run-1", (Claim("Because.", (1,), True),),
+)  # fmt: skip
+
+
+def test_sync_has_the_keys_of_its_contract() -> None:
+    report = SyncReport("docs_g0001", 1, 2, 3, 4, 5, 6, 7, 8, 9, 1.5, "run-1")
+    assert show.sync_json(report) == {
+        "collection": "docs_g0001", "new": 1, "changed": 2, "deleted": 3, "unchanged": 4, "quarantined": 5,
+        "chunks_embedded": 7, "chunks_reused": 8, "chunks_deleted": 9, "seconds": 1.5, "flow_run_id": "run-1",
+    }  # fmt: skip
+
+
+def test_a_sync_says_what_it_left_out() -> None:
+    report = SyncReport("docs_g0001", left_out=1, left_out_named=("'k…': its key has 1,273 bytes",))
+    assert show.sync_json(report)["left_out"] == 1
+    assert show.sync_json(report)["left_out_named"] == ("'k…': its key has 1,273 bytes",)
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+def test_the_link_with_the_password_goes_to_a_terminal_alone(terminal: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A log file, a pipe and a CI's page keep what is printed."""
+    written = StringIO()
+    monkeypatch.setattr(show, "out", Console(file=written, force_terminal=terminal, soft_wrap=True))
+    show.ui_link("http://127.0.0.1:4200/lockstep/open#geheim")
+    assert ("geheim" in written.getvalue()) is terminal
+    assert "127.0.0.1" in written.getvalue()
+    assert terminal or "lockstep status" in written.getvalue()
+
+
+def test_search_has_the_keys_of_its_contract() -> None:
+    assert show.hits_json("docs_g0001", [HIT], {"embed": 0.1, "search": 0.2}) == {
+        "collection": "docs_g0001",
+        "hits": [
+            {"key": "größe [x]/a.md", "chunk_id": "c1", "score": 0.75, "text": "Text of [bold]the[/bold] chunk.",
+             "heading": "Guide", "page": 3}
+        ],
+        "seconds": {"embed": 0.1, "search": 0.2},
+    }  # fmt: skip
+    assert show.hits_json("docs_g0001", [], {})["hits"] == []
+
+
+def test_ask_has_the_keys_of_its_contract() -> None:
+    assert json.loads(json.dumps(show.answer_json(ANSWER))) == {
+        "answer": "Because [1].",
+        "mode": "generated",
+        "citations": [
+            {"n": 1, "key": "a.md", "heading": "Guide", "page": None, "quote": "A quote.", "verified": True,
+             "version": "etag-1", "span": [3, 11], "chunk_id": "c1"}
+        ],
+        "claims": [{"text": "Because.", "citations": [1], "verified": True}],
+        "collection": "docs_g0001",
+        "cached": False,
+        "flow_run_id": "run-1",
+        "notes": ["a note"],
+        "seconds": {"total": 0.5},
+        "tokens": {"prompt": 12},
+    }  # fmt: skip
+
+
+def test_json_is_one_line_on_stdout(capsys: pytest.CaptureFixture[str]) -> None:
+    show.as_json({"key": "größe\n\u2028[bold]"})
+    printed = capsys.readouterr()
+    assert printed.err == ""
+    assert printed.out.endswith("\n")
+    assert printed.out.count("\n") == 1
+    assert json.loads(printed.out) == {"key": "größe\n\u2028[bold]"}
+    assert "größe" in printed.out
+
+
+def test_words_for_people_go_to_stderr_as_they_are(capsys: pytest.CaptureFixture[str]) -> None:
+    show.say("[red]not markup[/red] C:\\temp\\ " + "x" * 300)
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert printed.err == "[red]not markup[/red] C:\\temp\\ " + "x" * 300 + "\n"
+
+
+@pytest.mark.parametrize(
+    ("key", "heading", "page", "expected"),
+    [
+        ("a.md", "", None, "a.md"),
+        ("a.md", "Guide › Install", None, "a.md › Guide › Install"),
+        ("a.pdf", "", 4, "a.pdf › page 4"),
+        ("a.pptx", "Title", 1, "a.pptx › Title › page 1"),
+    ],
+)
+def test_where_something_stands(key: str, heading: str, page: int | None, expected: str) -> None:
+    assert show.place(Citation(1, key, heading, page, "quote", "c1")) == expected
+
+
+def test_an_answer_for_people(capsys: pytest.CaptureFixture[str]) -> None:
+    show.answer_text(ANSWER)
+    printed = capsys.readouterr()
+    assert printed.out.splitlines() == ["Because [1].", "  [1] a.md › Guide", "  mode: generated · docs_g0001 · 0.50 s"]
+    assert "a note" in printed.err
+
+
+def test_an_answer_that_was_streamed_is_not_printed_twice(capsys: pytest.CaptureFixture[str]) -> None:
+    show.answer_text(ANSWER, streamed="Because [1]. ")
+    assert capsys.readouterr().out.splitlines()[0] == "  [1] a.md › Guide"
+    show.answer_text(ANSWER, streamed="Because")
+    printed = capsys.readouterr()
+    assert printed.out.splitlines()[0] == "Because [1]."
+    assert "not the whole answer" in printed.err
+
+
+def test_a_place_is_listed_once_and_a_quote_that_is_not_there_said_to_be(capsys: pytest.CaptureFixture[str]) -> None:
+    false = replace(CITATION, quote="Made\nup [x].", verified=False, span=None)
+    twice = (CITATION, replace(CITATION, quote="Another."), false)
+    show.answer_text(replace(ANSWER, citations=twice, cached=True))
+    assert capsys.readouterr().out.splitlines()[1:] == [
+        "  [1] a.md › Guide",
+        "  [1] a.md › Guide (not found there: 'Made\\nup [x].')",
+        "  mode: generated · docs_g0001 · 0.50 s · cached",
+    ]
+
+
+def test_hits_for_people(capsys: pytest.CaptureFixture[str]) -> None:
+    long = Hit("c2", "b.md", 0.5, "word\n\n" * 200, "", None)
+    show.hits_table("docs_g0001", [HIT, long])
+    first, text, second, shortened = capsys.readouterr().out.splitlines()
+    assert first == "1. 0.750  größe [x]/a.md › Guide › page 3"
+    assert text == "   Text of [bold]the[/bold] chunk."
+    assert second == "2. 0.500  b.md"
+    assert shortened.endswith("…")
+    assert len(shortened) < 320
+
+
+def test_nothing_found_is_said(capsys: pytest.CaptureFixture[str]) -> None:
+    show.hits_table("docs_g0001", [])
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert "docs_g0001 holds nothing to find" in printed.err
+
+
+def test_a_sync_for_people(capsys: pytest.CaptureFixture[str]) -> None:
+    show.sync_report(SyncReport("docs_g0001", new=1234, moved_on=2, chunks_reused=5, seconds=1.25))
+    printed = capsys.readouterr()
+    assert "docs_g0001" in printed.out
+    assert "1,234" in printed.out
+    assert "2 objects changed while they were being read" in printed.err
+
+
+@pytest.mark.parametrize("planned", [0, 5])
+def test_a_progress_bar_listens_while_it_is_shown(capsys: pytest.CaptureFixture[str], planned: int) -> None:
+    with show.progress_bar(shown=True):
+        bar = listener.get()
+        assert isinstance(bar, show.Bar)
+        bar.listed(5)
+        bar.planned(planned)
+        bar.advanced(planned)
+    assert isinstance(listener.get(), Silent)
+    assert capsys.readouterr().out == ""
+
+
+def test_no_bar_where_none_is_wanted(capsys: pytest.CaptureFixture[str]) -> None:
+    with show.progress_bar(shown=False):
+        listener.get().listed(5)
+    printed = capsys.readouterr()
+    assert (printed.out, printed.err) == ("", "")
+
+
+HOSTILE = "What does arr[/path] mean, [bold]boldly?"
+
+
+def test_brackets_of_questions_and_keys_are_no_markup(capsys: pytest.CaptureFixture[str]) -> None:
+    gate = {"name": "objects that differ", "value": 1, "bound": "≤ 0", "passed": False, "detail": HOSTILE}
+    show.swap_report(Swap("docs_g0002", "docs_g0001", "live", True, gates=(gate,)))
+    missed = SimpleNamespace(question=HOSTILE, relevant=("[/a].md",), rank=None)
+    it = SimpleNamespace(
+        outcomes=[missed], label="docs_g0001", measures={"mrr": 0.0}, latency={}, abstention={}, answerable=[missed]
+    )
+    evaluated_report(cast(Any, SimpleNamespace(it=it, against=None, differences={}, left_out=0)))
+    shown = " ".join(capsys.readouterr().out.split())
+    assert shown.count(HOSTILE) == 2
+    assert "[/a].md" in shown
