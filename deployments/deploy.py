@@ -17,8 +17,8 @@ from deployments.environment import Environment, inherit, prefect_environment
 from deployments.local.parts import Endpoints
 from deployments.register import describe, deviations, merged, register_types, save, saved
 from deployments.state import exclusive, load, replace
+from tasks.bucket.identity import Source, from_row, source_of
 from tasks.errors import LockstepError, PartError, SourceError
-from tasks.generations.source import Source, from_row, source_of
 from tasks.ledger.objects import Ledger
 
 PREFECT_YAML = Path(__file__).parent.parent / "prefect.yaml"

@@ -19,10 +19,10 @@ from blocks.s3_source import S3Source
 from blocks.settings import Settings
 from deployments.environment import Environment, plain
 from deployments.local.parts import Endpoints
+from tasks.bucket.identity import embedded_server
 from tasks.errors import MisuseError
 from tasks.generations.fingerprint import FOLLOWING
-from tasks.generations.source import embedded_server
-from tasks.retrieval.scope import check_prefix
+from tasks.pipelines import check_prefix
 
 TYPES: tuple[type[Block], ...] = (
     AwsCredentials,
@@ -100,7 +100,7 @@ def save(pipeline: Pipeline, name: str, no_longer_named: Collection[str] = ()) -
 
     A worker that loads it in between gets some of the old blocks and some of the new ones: the generation that it
     would sync says whose it is, in its collection and in its ledger, and the sync is refused
-    (`tasks/generations/source.py`).
+    (`tasks/generations/claims.py`).
     """
     pipeline = merged(pipeline, name, no_longer_named)
     source = pipeline.source.model_copy(update={"credentials": _saved(pipeline.source.credentials, name)})

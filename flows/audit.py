@@ -20,7 +20,7 @@ from blocks.pipeline import Pipeline
 from flows.run_names import rename_run
 from flows.sync import sync
 from tasks.errors import InconsistentError
-from tasks.generations.source import check_source
+from tasks.generations.claims import check_source
 from tasks.indexing.audit import Findings, doubt, look
 from tasks.indexing.report import audit_markdown, findings
 from tasks.pipelines import load_pipeline

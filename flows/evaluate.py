@@ -19,7 +19,7 @@ from tasks.evaluation.evaluate import Evaluation, as_rows, known
 from tasks.evaluation.evaluate import evaluate as ask_all
 from tasks.evaluation.golden import read_golden
 from tasks.evaluation.report import evaluation_markdown
-from tasks.generations.source import check_asked
+from tasks.generations.claims import check_asked
 from tasks.generations.swap import numbered
 from tasks.indexing.report import words
 from tasks.pipelines import load_pipeline

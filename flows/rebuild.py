@@ -25,9 +25,8 @@ from tasks.generations.opening import next_generation
 from tasks.ledger.generations import add_cost, mark_ready
 from tasks.ledger.lease import next_of
 from tasks.models import Swap
-from tasks.pipelines import load_pipeline
+from tasks.pipelines import check_prefix, load_pipeline
 from tasks.resources import Consent, Tools, connect
-from tasks.retrieval.scope import check_prefix
 
 ROUNDS = 10
 

@@ -11,7 +11,7 @@ from prefect.runtime import flow_run
 from flows.run_names import rename_run
 from flows.sync import sync
 from tasks.errors import FingerprintError
-from tasks.generations.source import check_source
+from tasks.generations.claims import check_source
 from tasks.generations.swap import swap, to_go_back_to
 from tasks.models import Swap, SyncReport
 from tasks.pipelines import load_pipeline, still_saved

@@ -28,8 +28,8 @@ from flows.run_names import rename_run
 from flows.without_heartbeat import without_heartbeat
 from tasks.errors import DeletionError, FingerprintError, LockstepError, OutageError
 from tasks.generations.canary import canary_of
+from tasks.generations.claims import check_source
 from tasks.generations.opening import generation
-from tasks.generations.source import check_source
 from tasks.generations.swap import nothing_answers, publish
 from tasks.indexing.batches import Stage, batched, recorded, waves
 from tasks.indexing.finish import judge

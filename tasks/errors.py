@@ -71,7 +71,7 @@ class OutageError(LockstepError):
 
 
 class DeletionError(LockstepError):
-    """More would be deleted than goes unasked; ``loss`` holds the :class:`tasks.indexing.deletion_limit.Loss`."""
+    """More would be deleted than goes unasked; ``loss`` holds the :class:`tasks.generations.deletion_limit.Loss`."""
 
     def __init__(self, message: str, loss: Any) -> None:
         super().__init__(message, loss)

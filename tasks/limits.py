@@ -7,10 +7,18 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
 from tasks.errors import PermanentError
-from tasks.milvus.schema import HEADING_BYTES, KEY_BYTES, METADATA_BYTES, TEXT_BYTES
 
 if TYPE_CHECKING:
     from tasks.models import Chunk, ObjectRef
+
+WRITE_SECONDS = 12.0
+"""Deadline of each try of a write. pymilvus begins no try of a call later than 3 s after that time, and may ask for the
+schema first: a call ends within 39 s, and is begun only while half the lease, 45 s, is left."""
+
+KEY_BYTES = 1024
+TEXT_BYTES = 65_535
+HEADING_BYTES = 8192
+METADATA_BYTES = 65_535
 
 ETAG_CHARACTERS = 255
 LARGEST = 2**63 - 1

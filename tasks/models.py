@@ -285,3 +285,16 @@ class SyncReport:
     flow_run_id: str = ""
     left_out: int = 0
     left_out_named: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Loss:
+    """What a listing would cost: objects held, how many of them would go for good, and how many were listed.
+
+    ``keys`` are the first of those that would go.
+    """
+
+    held: int
+    lost: int
+    listed: int
+    keys: tuple[str, ...] = ()

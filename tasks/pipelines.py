@@ -9,7 +9,6 @@ from blocks.embedder import Embedder
 from blocks.pipeline import Pipeline
 from tasks.errors import ChangedError, MisuseError
 from tasks.logs import clean_logs
-from tasks.retrieval.scope import check_prefix
 from tasks.sanitize import keep_secrets
 
 PLACE = {"source": ("bucket", "prefix", "endpoint_url"), "store": ("uri", "database"), "ledger": ("url",)}
@@ -69,3 +68,15 @@ def save_pipeline(pipeline: Pipeline, embedder: Embedder | None = None) -> None:
         embedder.save(name, overwrite=True)
         pipeline = pipeline.model_copy(update={"embedder": embedder})
     pipeline.save(name, overwrite=True)
+
+
+def check_prefix(tenants: bool, prefix: str) -> None:
+    """Raise ``MisuseError`` for a prefix that ends within a folder's name: with tenants, part of that would be one.
+
+    With docs, docsacme/a.md would be acme's as docs/acme/a.md is not.
+    """
+    if tenants and prefix and not prefix.endswith("/"):
+        raise MisuseError(
+            f"with tenants (LOCKSTEP_TENANTS) the prefix ends in '/', and '{prefix}' does not: it would take the rest "
+            f"of a folder's name for a tenant. Set PREFIX={prefix}/ or leave it empty, then run `lockstep rebuild`."
+        )

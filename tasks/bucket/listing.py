@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
 from tasks.bucket.errors import MovedOnError, translated, where
+from tasks.bucket.identity import still_named
 from tasks.errors import PartError, TransientError
-from tasks.generations.source import still_named
 from tasks.limits import LeftOut
 from tasks.models import WRITTEN, ObjectRef
 

@@ -16,9 +16,9 @@ from tasks.evaluation.evaluate import Evaluation, evaluated, listed
 from tasks.evaluation.golden import Golden, keys_of, only_known
 from tasks.evaluation.index_recall import Side, latencies, percentile, recall_at_10, sample, unit
 from tasks.generations.canary import canary_of
+from tasks.generations.deletion_limit import unasked
 from tasks.generations.fingerprint import fingerprint
 from tasks.generations.opening import as_generation
-from tasks.indexing.deletion_limit import unasked
 from tasks.ledger.generations import record_gates
 from tasks.ledger.objects import digest
 from tasks.ledger.quarantine import quarantined_here_alone

@@ -10,8 +10,8 @@ from prefect import task
 from tasks.crash_points import between
 from tasks.errors import FingerprintError, MisuseError
 from tasks.generations.canary import end_canary
+from tasks.generations.claims import check_source, keep_source
 from tasks.generations.fingerprint import as_built, check, fingerprint, ingredients, same_vectors
-from tasks.generations.source import check_source, keep_source
 from tasks.ledger.generations import forget_generation, generation_of, generations, record_search_params, settle
 from tasks.milvus.index_types import check_index
 from tasks.milvus.schema import physical

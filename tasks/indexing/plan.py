@@ -14,12 +14,12 @@ from tasks.bucket.errors import where
 from tasks.bucket.listing import pages
 from tasks.crash_points import between
 from tasks.errors import DeletionError
-from tasks.indexing.deletion_limit import Loss, stop, unasked
+from tasks.generations.deletion_limit import stop, unasked
 from tasks.ledger.listed_keys import KEYS_NAMED, seen_keys
 from tasks.ledger.objects import now
 from tasks.ledger.quarantine import retry_withheld
 from tasks.limits import LeftOut
-from tasks.models import ObjectRef
+from tasks.models import Loss, ObjectRef
 from tasks.retries import RETRIED, patiently
 
 if TYPE_CHECKING:

@@ -11,8 +11,7 @@ from tasks.sanitize import one_line, unlinked, visible
 if TYPE_CHECKING:
     from blocks.settings import Settings
     from tasks.indexing.audit import Findings
-    from tasks.indexing.deletion_limit import Loss
-    from tasks.models import Answer, SyncReport
+    from tasks.models import Answer, Loss, SyncReport
 
 AUDIT_SHOWN = 200
 TEXT_SHOWN = 160

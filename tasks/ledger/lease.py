@@ -22,9 +22,6 @@ if TYPE_CHECKING:
     from tasks.ledger.objects import Ledger
 
 LASTS_MS = 90_000
-WRITE_SECONDS = 12.0
-"""Deadline of each try of a write. pymilvus begins no try of a call later than 3 s after that time, and may ask for the
-schema first: a call ends within 39 s, and is begun only while half the lease, 45 s, is left."""
 RENEWED_EVERY_SECONDS = 5.0
 JOINED_SECONDS = 10.0
 ASKED_EVERY_SECONDS = 0.5

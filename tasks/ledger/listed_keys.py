@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING
 
 import sqlalchemy as sa
 
-from tasks.indexing.deletion_limit import Loss
 from tasks.ledger.tables import BYTEWISE, OBJECTS
-from tasks.models import WRITTEN
+from tasks.models import WRITTEN, Loss
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection

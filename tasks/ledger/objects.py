@@ -135,7 +135,7 @@ class Ledger:
             connection.execute(self.insert(GENERATIONS).on_conflict_do_nothing(), {**row, "created_at": now()})
 
     def source(self, collection: str) -> dict[str, Any] | None:
-        """Return which bucket a generation holds, as `tasks/generations/source.py` wrote it; None when not known."""
+        """Return which bucket a generation holds, as `tasks/generations/claims.py` wrote it; None when not known."""
         with self.transaction() as connection:
             return connection.execute(
                 sa.select(GENERATIONS.c.source).where(GENERATIONS.c.collection == collection)

@@ -32,7 +32,7 @@ GENERATIONS = sa.Table(
     sa.Column("search_params", sa.JSON),
     sa.Column("quality", sa.JSON),
     sa.Column("forced", sa.JSON),
-    # Which bucket it holds, as `tasks/generations/source.py` says it.
+    # Which bucket it holds, as `tasks/generations/claims.py` says it.
     sa.Column("source", sa.JSON),
 )
 

@@ -10,7 +10,7 @@ from tasks.errors import MisuseError
 
 if TYPE_CHECKING:
     from blocks.settings import Settings
-    from tasks.milvus.schema import Abilities
+    from tasks.milvus.capabilities import Abilities
 
 Bounds = tuple[float, float] | tuple[str, ...] | type[bool]
 CLUSTERS: dict[str, Bounds] = {"nlist": (1, 65536)}

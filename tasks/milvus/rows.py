@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from tasks.milvus.schema import NO_PAGE, WORDS_BYTES
 from tasks.models import Embedded, Piece
-from tasks.retrieval.scope import check_prefix, tenant_of
+from tasks.pipelines import check_prefix
 from tasks.text.words import words
 
 if TYPE_CHECKING:
@@ -68,3 +68,14 @@ def to_rows(batch: Embedded | Piece, indexed_at: int, flow_run_id: str, columns:
             "metadata": document.metadata,
             **columns.of(chunk),
         }
+
+
+def tenant_of(key: str, prefix: str) -> str:
+    """Return the first part of a key behind the pipeline's prefix; empty, so nobody's, when it has but one part.
+
+    Part for part: /acme/a.md is not acme's, nor is a key that does not lie in the prefix.
+    """
+    if not key.startswith(prefix):
+        return ""
+    first, slash, _ = key[len(prefix) :].partition("/")
+    return first if slash else ""

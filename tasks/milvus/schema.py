@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from tasks.limits import HEADING_BYTES, KEY_BYTES, TEXT_BYTES
+from tasks.milvus.capabilities import Abilities
 from tasks.milvus.index_types import build_params
 
 if TYPE_CHECKING:
@@ -15,46 +16,10 @@ if TYPE_CHECKING:
     from blocks.settings import Settings
 
 ID_LENGTH = 32
-KEY_BYTES = 1024
-TEXT_BYTES = 65_535
 WORDS_BYTES = 65_535
-HEADING_BYTES = 8192
-METADATA_BYTES = 65_535
-NUMBERS = re.compile(r"\d+")
 GENERATION = re.compile(r"\d{4,}")
 NO_PAGE = 0
 """Pages count from 1; older servers have no nullable fields."""
-
-
-@dataclass(frozen=True, slots=True)
-class Abilities:
-    """What the connected server can do."""
-
-    version: str
-    bm25: bool
-    inverted: bool
-    numbers: tuple[int, ...] = (0,)
-    lite: bool = False
-
-    @property
-    def partition_key(self) -> bool:
-        """Whether rows of a tenant can lie together: up to 2.3 an upsert computes the partition from the wrong field.
-
-        https://github.com/milvus-io/milvus/pull/30772
-        """
-        return self.lite or self.numbers >= (2, 4)
-
-
-def abilities(version: str) -> Abilities:
-    """Return what a server of this version can do: BM25 since Milvus 2.5, INVERTED indexes since 2.4.
-
-    Milvus Lite has both since 3.0 and says 'milvus_lite-3.2.2'.
-    """
-    lite = version.startswith("milvus_lite")
-    numbers = tuple(int(n) for n in NUMBERS.findall(version)[:2]) or (0,)
-    if lite:
-        return Abilities(version, numbers >= (3,), numbers >= (3,), numbers, lite)
-    return Abilities(version, numbers >= (2, 5), numbers >= (2, 4), numbers, lite)
 
 
 def physical(alias: str, number: int) -> str:

@@ -11,14 +11,15 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from tasks.addresses import check_address
+from tasks.bucket.identity import Source, from_row
 from tasks.crash_points import between
 from tasks.errors import PartError, TransientError
 from tasks.generations.fingerprint import fingerprint
-from tasks.generations.source import Source, from_row
-from tasks.ledger.lease import WRITE_SECONDS
+from tasks.limits import WRITE_SECONDS
+from tasks.milvus.capabilities import Abilities, abilities
 from tasks.milvus.errors import translated
 from tasks.milvus.expressions import literal
-from tasks.milvus.schema import Abilities, abilities, fields, generation_number, indexes
+from tasks.milvus.schema import fields, generation_number, indexes
 from tasks.milvus.search import OUTPUT, SEARCHES, Query
 from tasks.models import Hit
 from tasks.sanitize import keep_secrets

@@ -10,8 +10,8 @@ from prefect import task
 from tasks.answers.passages import without_copies
 from tasks.embedding.reranker import load_reranker, reranked
 from tasks.errors import GoneError, LockstepError, MisuseError, PartError
+from tasks.generations.claims import check_asked
 from tasks.generations.fingerprint import as_built
-from tasks.generations.source import check_asked
 from tasks.milvus.search import FUSED
 from tasks.models import Hit
 from tasks.retries import RETRIED

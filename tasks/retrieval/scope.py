@@ -40,26 +40,3 @@ class Scope:
 
 
 EVERYTHING = Scope()
-
-
-def tenant_of(key: str, prefix: str) -> str:
-    """Return the first part of a key behind the pipeline's prefix; empty, so nobody's, when it has but one part.
-
-    Part for part: /acme/a.md is not acme's, nor is a key that does not lie in the prefix.
-    """
-    if not key.startswith(prefix):
-        return ""
-    first, slash, _ = key[len(prefix) :].partition("/")
-    return first if slash else ""
-
-
-def check_prefix(tenants: bool, prefix: str) -> None:
-    """Raise ``MisuseError`` for a prefix that ends within a folder's name: with tenants, part of that would be one.
-
-    With docs, docsacme/a.md would be acme's as docs/acme/a.md is not.
-    """
-    if tenants and prefix and not prefix.endswith("/"):
-        raise MisuseError(
-            f"with tenants (LOCKSTEP_TENANTS) the prefix ends in '/', and '{prefix}' does not: it would take the rest "
-            f"of a folder's name for a tenant. Set PREFIX={prefix}/ or leave it empty, then run `lockstep rebuild`."
-        )

@@ -12,8 +12,9 @@ from deployments.deploy import as_saved, ensure_registered
 from deployments.local import parts
 from deployments.register import describe
 from deployments.state import State
+from tasks.bucket.identity import source_of
 from tasks.errors import MisuseError, SourceError
-from tasks.generations.source import Claim, source_of
+from tasks.generations.claims import Claim
 from tasks.ledger.objects import Ledger
 from tasks.pipelines import load_pipeline
 from tests.conftest import ACCESS_KEY, SECRET_KEY, Bucket, Server, sqlite_url

@@ -17,13 +17,12 @@ from blocks.ledger import Ledger as LedgerBlock
 from blocks.settings import Settings
 from tasks.errors import LockstepError, PartError, TransientError
 from tasks.indexing.batches import batched, recorded
-from tasks.indexing.deletion_limit import Loss
 from tasks.indexing.plan import make_plan
 from tasks.ledger import lease
 from tasks.ledger import quarantine as failures
 from tasks.ledger.objects import Ledger, now
 from tasks.ledger.tables import NEWEST, OBJECTS, TABLES
-from tasks.models import WRITTEN, Failure, ObjectRef
+from tasks.models import WRITTEN, Failure, Loss, ObjectRef
 
 ON = "docs_g0001"
 

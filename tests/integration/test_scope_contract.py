@@ -15,11 +15,11 @@ from blocks.milvus_store import MilvusStore
 from blocks.settings import Settings
 from tasks.documents.chunk import hash_of
 from tasks.errors import MisuseError
-from tasks.milvus.rows import Columns, to_rows
+from tasks.milvus.rows import Columns, tenant_of, to_rows
 from tasks.milvus.store import Store
 from tasks.models import Chunk, Cut, CutDocument, Embedded, ObjectRef
 from tasks.retrieval.retrieve import find
-from tasks.retrieval.scope import Scope, tenant_of
+from tasks.retrieval.scope import Scope
 
 DIMENSION = 8
 DAY = 86_400_000

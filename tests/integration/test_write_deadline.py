@@ -13,8 +13,8 @@ from pydantic import SecretStr
 from blocks.ledger import Ledger as LedgerBlock
 from blocks.milvus_store import MilvusStore
 from blocks.settings import Settings
+from tasks.bucket.identity import Source
 from tasks.errors import TransientError
-from tasks.generations.source import Source
 from tasks.ledger import lease
 from tasks.ledger.objects import Ledger
 from tasks.milvus.store import Store

@@ -21,7 +21,6 @@ from tasks.evaluation.gates import Gate, GateReport
 from tasks.evaluation.metrics import NAMES
 from tasks.evaluation.report import evaluation_markdown, promotion_markdown
 from tasks.indexing.audit import Findings
-from tasks.indexing.deletion_limit import Loss
 from tasks.indexing.report import (
     answer_markdown,
     audit_markdown,
@@ -31,7 +30,7 @@ from tasks.indexing.report import (
     sync_markdown,
     words,
 )
-from tasks.models import Answer, Citation, Claim, Hit, SyncReport
+from tasks.models import Answer, Citation, Claim, Hit, Loss, SyncReport
 from tasks.sanitize import visible
 
 OWN = "http://s3/documents/x"

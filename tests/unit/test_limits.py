@@ -10,8 +10,7 @@ import pytest
 
 from blocks.settings import Settings
 from tasks.documents.chunk import Measure, chunk
-from tasks.limits import NAMED, LeftOut, check_chunk, check_metadata, unkeepable
-from tasks.milvus.schema import HEADING_BYTES, KEY_BYTES, TEXT_BYTES
+from tasks.limits import HEADING_BYTES, KEY_BYTES, NAMED, TEXT_BYTES, LeftOut, check_chunk, check_metadata, unkeepable
 from tasks.models import Chunk, Document, Element, ObjectRef, Parsed
 
 

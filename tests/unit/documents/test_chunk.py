@@ -20,7 +20,7 @@ from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
 from blocks.settings import Settings
 from tasks.documents.chunk import HEADING_SHARE, MOST_CHARACTERS, Measure, capacity_of, cut_document, heading_prefix
 from tasks.embedding.tokenizer import CHARACTERS_AT_ONCE, TokenCounter, counter_for
-from tasks.milvus.schema import TEXT_BYTES
+from tasks.limits import TEXT_BYTES
 from tasks.models import Chunk, Document, Element, ObjectRef
 
 WINDOW = 254

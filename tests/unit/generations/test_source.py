@@ -10,8 +10,9 @@ import pytest
 from prefect_aws import AwsCredentials
 
 from blocks.s3_source import S3Source
+from tasks.bucket.identity import Source, embedded_server, server, source_of, still_named
 from tasks.errors import SourceError
-from tasks.generations.source import Claim, Source, embedded_server, judge, server, source_of, still_named
+from tasks.generations.claims import Claim, judge
 
 MINE = Source("s3.example.org", "handbooks", "guides/")
 HELD = replace(MINE, ledger="mine")

@@ -7,7 +7,8 @@ import pytest
 from blocks.s3_source import S3Source
 from blocks.settings import Settings
 from tasks.errors import DeletionError
-from tasks.indexing.deletion_limit import Loss, stop, unasked
+from tasks.generations.deletion_limit import stop, unasked
+from tasks.models import Loss
 
 SOURCE = S3Source(bucket="handbooks", prefix="guides/", exclude=["drafts/*"])
 

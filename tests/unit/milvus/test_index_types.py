@@ -8,8 +8,8 @@ import pytest
 
 from blocks.settings import Settings
 from tasks.errors import MisuseError
+from tasks.milvus.capabilities import abilities
 from tasks.milvus.index_types import build_params, check_index, search_params
-from tasks.milvus.schema import abilities
 
 LITE, OLD, NEW = abilities("milvus_lite-3.2.2"), abilities("v2.3.5"), abilities("2.6.1")
 

@@ -7,16 +7,9 @@ import pytest
 from blocks.pymilvus_import import load_pymilvus
 from blocks.settings import Settings
 from tasks.documents.parse import DEEPEST_HEADING, LONGEST_HEADING
-from tasks.milvus.schema import (
-    HEADING_BYTES,
-    NO_PAGE,
-    Abilities,
-    abilities,
-    fields,
-    generation_number,
-    indexes,
-    physical,
-)
+from tasks.limits import HEADING_BYTES
+from tasks.milvus.capabilities import Abilities, abilities
+from tasks.milvus.schema import NO_PAGE, fields, generation_number, indexes, physical
 
 ROW = {
     "id", "embedding", "text", "text_hash", "key", "etag", "chunk_index", "heading", "page", "last_modified",

@@ -7,8 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tasks.errors import MisuseError
-from tasks.milvus.rows import Columns
-from tasks.retrieval.scope import EVERYTHING, Scope, check_prefix, tenant_of
+from tasks.milvus.rows import Columns, tenant_of
+from tasks.pipelines import check_prefix
+from tasks.retrieval.scope import EVERYTHING, Scope
 
 
 @pytest.mark.parametrize(

@@ -7,13 +7,11 @@ over a generation of the same bucket; the ledger that kept it before is refused 
 
 from __future__ import annotations
 
-import hashlib
-import re
 import uuid
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
 
+from tasks.bucket.identity import Source, from_row, source_of
 from tasks.crash_points import between
 from tasks.errors import SourceError
 
@@ -21,76 +19,14 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from blocks.pipeline import Pipeline
-    from blocks.s3_source import S3Source
     from tasks.resources import Tools
 
-USUAL_PORTS = {"http": 80, "https": 443}
-_AWS = re.compile(r"s3(?:[.-][a-z0-9.-]*)?\.amazonaws\.com(?:\.cn)?")
-EMBEDDED = "the S3 server of home"
 REMEMBERED = 20
 """Records that a ledger replaced and goes on to know: Milvus 2.3 shows the first one again after each restart."""
 YES = (
     "If this is meant (it was moved or renamed, or has another address), say so once: `--accept-source`, or the "
     "flow's parameter accept_source."
 )
-
-
-@dataclass(frozen=True, slots=True)
-class Source:
-    """A bucket's server, name and prefix; ``ledger`` is the mark of the ledger that keeps the generation."""
-
-    server: str
-    bucket: str
-    prefix: str
-    ledger: str = ""
-
-    @property
-    def place(self) -> tuple[str, str, str]:
-        """What makes it another source."""
-        return self.server, self.bucket, self.prefix
-
-    def __str__(self) -> str:
-        """Return it in words."""
-        prefix = f", prefix '{self.prefix}'" if self.prefix else ""
-        return f"bucket '{self.bucket}' at {self.server}{prefix}"
-
-
-def server(endpoint: str | None) -> str:
-    """Return what tells one S3 server from another: host and port, as they are written by whomever; AWS is one."""
-    if not endpoint:
-        return "AWS"
-    parts = urlsplit(endpoint)
-    host = (parts.hostname or "").rstrip(".")
-    if _AWS.fullmatch(host):
-        return "AWS"
-    if host in ("127.0.0.1", "::1"):
-        host = "localhost"
-    port = parts.port if parts.port not in (None, USUAL_PORTS.get(parts.scheme)) else None
-    return f"{host}{f':{port}' if port else ''}{parts.path.rstrip('/')}"
-
-
-def source_of(block: S3Source, ledger: str = "") -> Source:
-    """Return which bucket a pipeline reads."""
-    named = block.server if still_named(block) else ""
-    return Source(named or server(block.endpoint_url), block.bucket, block.prefix, ledger)
-
-
-def embedded_server(access_key: str) -> str:
-    """Return what the S3 server of a home is called: its port may change, its keys were made up once."""
-    return f"{EMBEDDED} {hashlib.sha256(access_key.encode()).hexdigest()[:12]}"
-
-
-def still_named(block: S3Source) -> bool:
-    """Tell whether name and folder of a server are those of the address: somebody may have set another one since."""
-    if not block.server.startswith(EMBEDDED):
-        return True
-    key = getattr(block.credentials, "aws_access_key_id", None) or ""
-    return server(block.endpoint_url).startswith("localhost") and block.server == embedded_server(key)
-
-
-def from_row(row: Mapping[str, Any] | None) -> Source | None:
-    """Return a source as collection or ledger have it, None when they have none."""
-    return Source(**{name: str(row.get(name, "")) for name in Source.__slots__}) if row else None
 
 
 @dataclass(frozen=True, slots=True)

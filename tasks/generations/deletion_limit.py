@@ -6,11 +6,11 @@ costs nothing. Deletions that an earlier run recorded are done; they were let th
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from tasks.bucket.errors import where
 from tasks.errors import DeletionError
+from tasks.models import Loss
 
 if TYPE_CHECKING:
     from blocks.s3_source import S3Source
@@ -21,19 +21,6 @@ MANY = 100
 SHARE_OF_FEW = 0.5
 FEWEST = 3
 """Fewer deletions than these are never stopped: somebody with two files may delete both."""
-
-
-@dataclass(frozen=True, slots=True)
-class Loss:
-    """What a listing would cost: objects held, how many of them would go for good, and how many were listed.
-
-    ``keys`` are the first of those that would go.
-    """
-
-    held: int
-    lost: int
-    listed: int
-    keys: tuple[str, ...] = ()
 
 
 def unasked(held: int, settings: Settings) -> int:
