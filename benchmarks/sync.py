@@ -56,7 +56,7 @@ def raw_encode() -> tuple[int, float, float]:
     session = open_session(environment.load(), saves=True)
     from tasks.bucket.listing import pages
     from tasks.documents.chunk import cut_document
-    from tasks.indexing.steps import parse_batch
+    from tasks.indexing.read import parse_batch
     from tasks.pipelines import load_pipeline
     from tasks.resources import Tools
 

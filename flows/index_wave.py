@@ -16,11 +16,7 @@ from prefect import flow, get_run_logger, unmapped
 from prefect.futures import PrefectFuture
 from prefect.task_runners import ThreadPoolTaskRunner
 
-from tasks.documents.chunk import chunk
-from tasks.embedding.batch import embed
-from tasks.indexing.prune import delete, prune, record
-from tasks.indexing.steps import parse
-from tasks.indexing.upsert import upsert
+from tasks.indexing.steps import chunk, delete, embed, parse, prune, record, upsert
 from tasks.models import ObjectRef
 from tasks.sanitize import inert
 

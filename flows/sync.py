@@ -32,12 +32,10 @@ from tasks.generations.claims import check_source
 from tasks.generations.opening import generation
 from tasks.generations.swap import nothing_answers, publish
 from tasks.indexing.batches import Stage, batched, recorded, waves
-from tasks.indexing.finish import judge
+from tasks.indexing.finish import MANY, Totals, judge, settle, totals
 from tasks.indexing.outcome import Tally
 from tasks.indexing.plan import Plan, check_moved, plan
 from tasks.indexing.report import deletions_markdown, failures_markdown, sync_markdown
-from tasks.indexing.settle import MANY, settle
-from tasks.indexing.totals import Totals, totals
 from tasks.ledger.generations import add_cost
 from tasks.ledger.quarantine import failed
 from tasks.listeners import Silent

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextvars import ContextVar
 from typing import Protocol
 
@@ -34,3 +35,7 @@ class Silent:
 
 listener: ContextVar[Listener] = ContextVar("listener", default=Silent())  # noqa: B039 - it has no state
 """Who shows the progress of flows called from here; set by the command."""
+
+
+reader: ContextVar[Callable[[str], None] | None] = ContextVar("reader", default=None)
+"""Is given each piece of an answer once it is checked; set by the command."""

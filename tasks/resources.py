@@ -15,7 +15,7 @@ from tasks.addresses import check_address
 from tasks.bucket.errors import translated
 from tasks.documents.chunk import Measure, capacity_of
 from tasks.documents.sandbox import Isolated
-from tasks.embedding.batch import EmbeddingModel, load_model
+from tasks.embedding.model import EmbeddingModel, load_model
 from tasks.evaluation.golden import without_golden
 from tasks.generations.fingerprint import as_built
 from tasks.ledger.lease import writing

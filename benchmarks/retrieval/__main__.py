@@ -27,7 +27,7 @@ from blocks.milvus_store import MilvusStore
 from blocks.settings import Settings
 from tasks.documents.chunk import Measure, capacity_of, cut_document
 from tasks.documents.parse import parse
-from tasks.embedding.batch import EmbeddingModel, load_model
+from tasks.embedding.model import EmbeddingModel, load_model
 from tasks.evaluation.compare import interval
 from tasks.evaluation.evaluate import ranked
 from tasks.evaluation.golden import Golden, parse_golden

@@ -87,7 +87,7 @@ def with_given(settings: Any, given: dict[str, Any]) -> Any:
 def printed(stream: bool) -> Iterator[list[str]]:
     """Print the pieces of an answer written inside, on stdout, as they come; yields what was printed."""
     from deployments.cli.output import write
-    from tasks.listening import reader
+    from tasks.listeners import reader
 
     shown: list[str] = []
 

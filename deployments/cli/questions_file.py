@@ -97,7 +97,7 @@ def _search_some(
     store: Store, group: Sequence[Question], watch: Watch, scope: Scope, collection: str, built: Pipeline
 ) -> list[Found]:
     """Search one generation, built as ``built`` says, for a few questions."""
-    from tasks.embedding.batch import load_model
+    from tasks.embedding.model import load_model
     from tasks.retrieval.outdated import mark_outdated
     from tasks.retrieval.retrieve import find
 

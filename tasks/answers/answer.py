@@ -13,11 +13,11 @@ from tasks.answers.generate import generate
 from tasks.answers.passages import join
 from tasks.answers.prompt import ABSTAIN
 from tasks.citations.verify import UNVERIFIED, check_draft, cite
-from tasks.embedding.batch import load_model
+from tasks.embedding.model import load_model
 from tasks.embedding.reranker import load_reranker
 from tasks.errors import LockstepError, PartError, TransientError
 from tasks.generations.canary import Watch
-from tasks.listening import reader
+from tasks.listeners import reader
 from tasks.milvus.store import Store
 from tasks.models import Answer, Claim
 from tasks.retrieval.outdated import mark_outdated
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from tasks.answers.generate import Tell
     from tasks.answers.prompt import Prompt
     from tasks.citations.drafts import Draft
-    from tasks.embedding.batch import EmbeddingModel
+    from tasks.embedding.model import EmbeddingModel
 
 EXTRACTIVE_NOTE = "no chat model is configured: these are sentences of the documents (set VLLM_BASE_URL for answers)"
 UNCITED_NOTE = "the model cited none of the passages: do not rely on this answer"
@@ -112,7 +112,7 @@ def answer(
 
     ``scope`` says of which objects it is asked. Without a chat model the answer is extracted, and says so; when nothing
     found is near enough to the question, or the model finds no answer in it, the answer says that (mode ``abstained``).
-    Whoever listens (:mod:`tasks.listening`) is given the pieces of a generated answer as they come, each one checked.
+    Whoever listens (:mod:`tasks.listeners`) is given the pieces of a generated answer as they come, each one checked.
     """
     question = checked(question)
     check_text("the session", session)

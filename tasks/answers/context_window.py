@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from tasks.answers.budget import fitting
+from tasks.answers.fence import fenced
+from tasks.answers.passages import estimated
 from tasks.answers.prompt import Prompt
 from tasks.chat.client import Chat, Heard, TooLongError
 from tasks.chat.response import Spoken
@@ -13,6 +14,7 @@ from tasks.errors import PartError
 
 if TYPE_CHECKING:
     from tasks.models import Hit
+
 
 OF_TEMPLATE = 64
 """Tokens that a chat template may add to a prompt."""
@@ -87,3 +89,28 @@ def fitted(
             )
             note = f"{why}: it was shown {shown} of {most} passages"
             return prompt, spoken, (note,) if shown < most else ()
+
+
+A_FENCE = "passage-0123456789ab"
+Count = Callable[[str], int | None]
+"""Returns how many tokens a text is, or None when nobody can say."""
+
+
+def shown(hit: Hit) -> str:
+    """Return what a passage adds to a prompt."""
+    return fenced(1, hit, A_FENCE)
+
+
+def fitting(hits: Sequence[Hit], tokens: int, count: Count = estimated) -> tuple[Hit, ...]:
+    """Return the best-ranked hits that fit into so many tokens, at least one.
+
+    The first that does not fit ends them: none is shown in place of a better one.
+    """
+    room = tokens
+    for kept, hit in enumerate(hits):
+        text = shown(hit)
+        size = count(text)
+        room -= estimated(text) if size is None else size
+        if kept and room < 0:
+            return tuple(hits[:kept])
+    return tuple(hits)

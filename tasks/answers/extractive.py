@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from prefect import task
 
 from tasks.citations.markers import without_marks
-from tasks.citations.place import cited_at
+from tasks.citations.verify import cited_at
 from tasks.models import Citation, Hit
 from tasks.retries import ONCE
 from tasks.text.sentences import sentences
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from blocks.settings import Settings
-    from tasks.embedding.batch import EmbeddingModel
+    from tasks.embedding.model import EmbeddingModel
 
     Encode = Callable[[Sequence[str]], NDArray[np.float32]]
 

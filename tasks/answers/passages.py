@@ -7,6 +7,7 @@ them. So a passage is made of neighbouring chunks under the same headings.
 from __future__ import annotations
 
 import itertools
+import math
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
@@ -14,7 +15,6 @@ from typing import TYPE_CHECKING
 
 from prefect import task
 
-from tasks.answers.budget import estimated
 from tasks.errors import LockstepError
 from tasks.models import Hit, Part
 from tasks.retries import ONCE
@@ -22,6 +22,17 @@ from tasks.retries import ONCE
 if TYPE_CHECKING:
     from blocks.settings import Settings
     from tasks.milvus.store import Store
+    from tasks.models import Hit
+
+
+BYTES_PER_TOKEN = 3
+"""A high estimate of the tokens, whatever the chat model: English has about four bytes a token, Chinese three."""
+
+
+def estimated(text: str) -> int:
+    """Return how many tokens a text is at the most, nearly always."""
+    return math.ceil(len(text.encode("utf-8", "replace")) / BYTES_PER_TOKEN)
+
 
 WORD = re.compile(r"\w+")
 RUN = 3

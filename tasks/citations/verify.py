@@ -16,9 +16,8 @@ from prefect import task
 
 from tasks.citations.drafts import Cited, Draft, Reply
 from tasks.citations.markers import MARK, cited_numbers, says_nothing, unnumbered, without_unknown
-from tasks.citations.place import cited_at
 from tasks.citations.quotes import locate, says_enough
-from tasks.models import Citation, Claim, Hit
+from tasks.models import Citation, Claim, Hit, Part
 from tasks.retries import ONCE
 from tasks.text.sentences import sentences
 from tasks.text.words import words
@@ -125,3 +124,28 @@ def check(drafts: Sequence[Draft], passages: Sequence[Hit], strict: bool = False
 def cite(reply: Reply, strict: bool = False) -> Checked:
     """Check the citations of a model's reply."""
     return check(reply.drafts, reply.prompt.passages, strict)
+
+
+def cited_at(passage: Hit, n: int, span: tuple[int, int]) -> Citation:
+    """Return the verified citation of what stands at ``span``, in characters of a passage, numbered ``n``.
+
+    Words that begin in one chunk and end in the next are cited from the one that holds more of them.
+    """
+    part = _most(passage, span)
+    begin, end = max(span[0], part.begin), min(span[1], part.end)
+    return Citation(
+        n=n,
+        key=passage.key,
+        heading=passage.heading,
+        page=part.page,
+        quote=passage.text[begin:end],
+        chunk_id=part.chunk_id,
+        outdated=passage.outdated,
+        version=passage.etag,
+        span=(begin - part.begin, end - part.begin),
+    )
+
+
+def _most(passage: Hit, span: tuple[int, int]) -> Part:
+    parts = passage.parts or (Part(passage.chunk_id, passage.page, 0, len(passage.text)),)
+    return max(parts, key=lambda part: min(span[1], part.end) - max(span[0], part.begin))

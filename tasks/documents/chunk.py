@@ -6,26 +6,17 @@ import hashlib
 import itertools
 import math
 import re
-import threading
 from array import array
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
-
-from prefect import task
 
 from blocks.settings import Settings
 from tasks.documents.cut_points import Unit, cut, rank
 from tasks.documents.spool import Spool
 from tasks.embedding.tokenizer import CHARACTERS_AT_ONCE, TokenCounter, in_pieces
-from tasks.errors import PermanentError
 from tasks.limits import check_chunk, check_metadata
-from tasks.models import Chunk, Cut, CutDocument, Document, Element, Failure, Parsed
-from tasks.retries import ONCE
-
-if TYPE_CHECKING:
-    from tasks.resources import Tools
+from tasks.models import Chunk, CutDocument, Document, Element
 
 SENTENCE = re.compile(r".+?(?:(?<![.!?])[.!?]++[\"')\]»”]*+(?:\s+|\Z)|[。！？]+|\Z)", re.DOTALL)
 """A run of full stops is looked at once: a line of 100,000 of them is cut in linear time."""
@@ -236,24 +227,3 @@ def _identified(key: str, pieces: Iterable[tuple[Element, str, str]]) -> Iterato
 def hash_of(text: str) -> str:
     """Return the hash that texts and chunks are known by: 32 hexadecimal digits."""
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:32]
-
-
-_cutting = threading.Lock()
-"""Held while a document is cut: the tokenizer uses every core already, and each document takes memory of its own."""
-
-
-@task(task_run_name="chunk batch {number}", **ONCE)
-def chunk(parsed: Parsed, tools: Tools, number: int) -> Cut:  # noqa: ARG001 - names the run
-    """Cut the documents of a batch. Returns them as chunks, with the failures so far."""
-    documents: list[CutDocument] = []
-    failures = list(parsed.failures)
-    spool = Spool()
-    for document in parsed.documents:
-        try:
-            with _cutting:
-                documents.append(cut_document(document, tools.settings, tools.measure, spool.keep))
-        except PermanentError as error:
-            failures.append(Failure(document.ref, str(error)))
-        except Exception as error:  # noqa: BLE001 - one document that cannot be cut must not stop its neighbours
-            failures.append(Failure(document.ref, f"its text cannot be cut into chunks: {error}"))
-    return Cut(tuple(documents), tuple(failures), parsed.moved_on)

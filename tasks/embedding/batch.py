@@ -3,95 +3,22 @@
 from __future__ import annotations
 
 import itertools
-import json
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from functools import partial
 from typing import TYPE_CHECKING
 
-from prefect import task
-
-from tasks.embedding.dtype import resolve_dtype
-from tasks.embedding.loading import loading
-from tasks.embedding.tokenizer import TokenCounter, counter_for
+from tasks.embedding.model import EmbeddingModel
 from tasks.errors import LockstepError, PartError
-from tasks.indexing.write import write_piece
 from tasks.models import Chunk, Cut, CutDocument, Embedded, Failure, Piece
-from tasks.retries import RETRIED
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
-    from sentence_transformers import SentenceTransformer
 
-    from blocks.embedder import Embedder
     from tasks.models import Vectors
-    from tasks.resources import Tools
 
     Lookup = Callable[[Sequence[str]], Mapping[str, NDArray[np.float32]]]
     Write = Callable[[Piece], Mapping[str, str]]
-
-
-class EmbeddingModel:
-    """A loaded model: counts tokens and encodes texts. Safe to use from any thread.
-
-    Forward passes run in one thread of their own, one at a time: each further thread that calls torch
-    would get its own pool of workers and its own buffers.
-    """
-
-    def __init__(self, embedder: Embedder, model: SentenceTransformer) -> None:
-        self.embedder = embedder
-        self._model = model
-        self._forward = ThreadPoolExecutor(1, thread_name_prefix="encode")
-        self.dimension: int = model.get_embedding_dimension()
-        self.counter: TokenCounter = counter_for(model.tokenizer, model.max_seq_length, embedder.model_name)
-
-    def encode(self, texts: Sequence[str], prompt: str = "") -> Vectors:
-        """Return unit vectors, shape (texts, dimension), float32. Texts of like length share a forward pass."""
-        encoding = self._forward.submit(
-            self._model.encode,
-            list(texts),
-            prompt=prompt or None,
-            batch_size=self.embedder.batch_size,
-            normalize_embeddings=True,
-            convert_to_numpy=True,
-            show_progress_bar=False,
-        )
-        vectors: Vectors = encoding.result()
-        return vectors
-
-    def encode_question(self, question: str) -> NDArray[np.float32]:
-        """Return the unit vector of a question, shape (dimension,)."""
-        vector: NDArray[np.float32] = self.encode([question], self.embedder.query_prompt)[0]
-        return vector
-
-
-_loaded: dict[str, EmbeddingModel] = {}
-
-
-def load_model(embedder: Embedder) -> EmbeddingModel:
-    """Return the embedder's model, loaded once a process.
-
-    Raises ``PartError`` when it does not load: no such name, no network, not a sentence-transformers model.
-    """
-    dtype = resolve_dtype(embedder)
-    name = json.dumps([embedder.location(), dtype, embedder.model_dump(mode="json")])
-    if found := _loaded.get(name):
-        return found  # while another may be loading, or trying to
-    with loading:
-        if name not in _loaded:
-            try:
-                _loaded[name] = EmbeddingModel(embedder, embedder.get_client(dtype))
-            except PartError:
-                raise
-            except Exception as error:
-                why = str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__
-                raise PartError(
-                    f"Embedder: the model '{embedder.model_name}' does not load: {why}. Check EMBED_MODEL_NAME: "
-                    "a name on the Hugging Face Hub (which must be reachable) or a folder."
-                ) from error
-        return _loaded[name]
 
 
 def unknown(chunks: Sequence[Chunk], known: Mapping[str, object]) -> dict[str, str]:
@@ -239,21 +166,3 @@ def without(cut: Cut, failed: Mapping[str, str]) -> Cut:
     documents = tuple(document for document in cut.documents if document.ref.key not in failed)
     new = tuple(Failure(one.ref, failed[one.ref.key]) for one in cut.documents if one.ref.key in failed)
     return replace(cut, documents=documents, failures=(*cut.failures, *new)) if new else cut
-
-
-def known_vectors(tools: Tools, collection: str, hashes: Sequence[str]) -> dict[str, NDArray[np.float32]]:
-    """Return the vectors of texts that Milvus has: in this generation, or in the live one where they are the same."""
-    found = tools.store.known_vectors(collection, hashes)
-    if tools.donor:
-        found.update(tools.store.known_vectors(tools.donor, [one for one in hashes if one not in found]))
-    return found
-
-
-@task(task_run_name="embed batch {number}", **RETRIED)
-def embed(cut: Cut, tools: Tools, collection: str, number: int) -> Embedded:  # noqa: ARG001 - names the run
-    """Give a batch its vectors; only texts that Milvus has not are embedded.
-
-    Of a large batch all but the last piece is written as it goes.
-    """
-    find, put = partial(known_vectors, tools, collection), partial(write_piece, tools, collection)
-    return embed_batch(cut, tools.model, find, put)

@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from tasks.embedding.loading import loading
+from tasks.embedding.model import loading
 from tasks.errors import PartError
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from prefect import task
 
-from tasks.embedding.batch import load_model
+from tasks.embedding.model import load_model
 from tasks.errors import MisuseError
 from tasks.evaluation.golden import Golden, check_known, keys_of, only_known
 from tasks.evaluation.index_recall import percentile

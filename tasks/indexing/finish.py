@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 from prefect import task
 
 from tasks.crash_points import between
-from tasks.indexing.prune import prune_failed
-from tasks.ledger.quarantine import failed_keys, send_to_quarantine
+from tasks.ledger.objects import digest
+from tasks.ledger.quarantine import failed_keys, quarantined, send_to_quarantine
+from tasks.milvus.store import KEYS_AT_ONCE
 from tasks.retries import RETRIED
 
 if TYPE_CHECKING:
@@ -25,3 +29,72 @@ def judge(tools: Tools, collection: str) -> int:
     quarantined = send_to_quarantine(tools.ledger, collection, tools.flow_run_id)
     between("failures judged")
     return quarantined
+
+
+def prune_failed(tools: Tools, collection: str, keys: Sequence[str]) -> int:
+    """Leave of objects that cannot be indexed just the last version that was confirmed, if it is whole.
+
+    A run that died may have written a part of a version that nobody can read again; returns the chunks deleted.
+    """
+    deleted = 0
+    for start in range(0, len(keys), KEYS_AT_ONCE):
+        some = keys[start : start + KEYS_AT_ONCE]
+        rows = tools.store.rows_of(collection, some, ["id", "key", "etag"])
+        confirmed = tools.ledger.confirmed(collection, some)
+        ids, lost = leftovers(rows, confirmed)
+        if ids:
+            tools.store.delete(collection, ids)
+            deleted += len(ids)
+        tools.ledger.lose(collection, lost)
+    return deleted
+
+
+def leftovers(
+    rows: Iterable[Mapping[str, str]], confirmed: Mapping[str, tuple[str | None, str | None]]
+) -> tuple[list[str], list[str]]:
+    """Return the ids that no confirmed version has, and the keys of which no whole version is left.
+
+    ``rows`` are Milvus' (id, key, etag); ``confirmed`` gives the ETag and the digest of the last confirmed
+    version by key.
+    """
+    delete: list[str] = []
+    lost: list[str] = []
+    held: dict[str, list[tuple[str, bool]]] = defaultdict(list)
+    for row in rows:
+        if row["key"] in confirmed:
+            held[row["key"]].append((row["id"], row["etag"] == confirmed[row["key"]][0]))
+    for key, (etag, mark) in confirmed.items():
+        of_version = [chunk_id for chunk_id, same in held[key] if same]
+        whole = etag is not None and digest(of_version) == mark
+        delete += [chunk_id for chunk_id, same in held[key] if not (whole and same)]
+        if etag is not None and not whole:
+            lost.append(key)
+    return delete, lost
+
+
+MANY = 1000
+"""Rows that are worth it. What was just written is searched row by row: some thousands slow each search down twentyfold
+on Milvus Lite. Fewer than that are left to the server: each time makes a segment of its own."""
+
+
+@task(name="settle", task_run_name="have what was written to {collection} indexed", **RETRIED)
+def settle(tools: Tools, collection: str) -> None:
+    """Flush a collection; its index is built while it answers."""
+    tools.store.flush(collection)
+
+
+QUARANTINE_SHOWN = 50
+
+
+@dataclass(frozen=True, slots=True)
+class Totals:
+    """Objects by state and ``chunks``, as ``Ledger.totals`` counts them, and the newest of the quarantine."""
+
+    states: dict[str, int]
+    quarantined: list[dict[str, Any]]
+
+
+@task(task_run_name="count {collection}", **RETRIED)
+def totals(tools: Tools, collection: str) -> Totals:
+    """Return what the ledger holds of a generation."""
+    return Totals(tools.ledger.totals(collection), quarantined(tools.ledger, collection, QUARANTINE_SHOWN))

@@ -2,15 +2,34 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from tasks.errors import OutageError
+from tasks.models import Failure
 from tasks.sanitize import inert
 
 if TYPE_CHECKING:
     from blocks.settings import Settings
     from tasks.indexing.batches import Stage
-    from tasks.indexing.prune import Outcome
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of one batch: the keys that were written or deleted with their chunks, and the numbers.
+
+    ``failures`` are for the quarantine, ``suspicious`` those of them that may be the sign of an outage;
+    ``moved_on`` waits for the next sync.
+    """
+
+    done: tuple[tuple[str, int], ...] = ()
+    chunks_embedded: int = 0
+    chunks_reused: int = 0
+    chunks_deleted: int = 0
+    failures: tuple[Failure, ...] = ()
+    suspicious: tuple[Failure, ...] = ()
+    moved_on: int = 0
+
 
 CHANGES_KEPT = 100
 

@@ -1,112 +1,39 @@
-"""Fetch and parse the objects of a batch."""
+"""The life of a batch, step by step: parse, chunk, embed, upsert, prune, record; and delete for what is gone."""
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
-from tempfile import TemporaryDirectory
+from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 from prefect import task
 from prefect.runtime import task_run
 
-from tasks.bucket.errors import MovedOnError, translated
-from tasks.bucket.fetch import fetch
-from tasks.documents.parse import parse_into
-from tasks.documents.sandbox import Isolated
+from tasks.crash_points import between
+from tasks.documents.chunk import cut_document
 from tasks.documents.spool import Spool
-from tasks.errors import LockstepError, PermanentError, TransientError, UnsuitableError, WithheldError
-from tasks.models import Document, Failure, Fetched, ObjectRef, Parsed
-from tasks.retries import RETRIED
+from tasks.embedding.batch import embed_batch, without
+from tasks.errors import PermanentError
+from tasks.indexing.outcome import Outcome
+from tasks.indexing.read import parse_batch
+from tasks.indexing.write import write_piece
+from tasks.ledger.objects import now
+from tasks.ledger.quarantine import known_bad
+from tasks.models import Cut, CutDocument, Embedded, Failure, ObjectRef, Parsed
+from tasks.retries import ONCE, RETRIED
 
 if TYPE_CHECKING:
-    from mypy_boto3_s3 import S3Client
+    import numpy as np
+    from numpy.typing import NDArray
 
-    from blocks.s3_source import S3Source
     from tasks.resources import Tools
 
-DOWNLOADS_AT_ONCE = 8
-NOT_HANDED_OUT = "the bucket did not hand it out in any of several tries, though it does others"
-
-
-def too_large(ref: ObjectRef, source: S3Source) -> Failure | None:
-    """Return why an object is not even read, if it is larger than the source's limit."""
-    if ref.size <= source.max_bytes:
-        return None
-    return Failure(
-        ref, f"it has {ref.size:,} bytes, more than the limit of {source.max_bytes:,} (max_bytes)", unsuitable=True
-    )
-
-
-def parse_batch(
-    refs: Sequence[ObjectRef], client: S3Client, source: S3Source, isolated: Isolated, last_try: bool = False
-) -> Parsed:
-    """Return the documents of a batch, with those that cannot be parsed and those that moved on.
-
-    Raises ``TransientError`` when objects cannot be fetched. In the last try those have failed, if the bucket answers
-    for others: then it is not the bucket.
-    """
-    failures = [failure for ref in refs if (failure := too_large(ref, source))]
-    left_out = {failure.ref.key for failure in failures}
-    moved_on: list[ObjectRef] = []
-    unfetched: list[tuple[ObjectRef, TransientError]] = []
-
-    def attempt(ref: ObjectRef) -> Fetched | None:
-        try:
-            return fetch(client, source, ref, Path(spool))
-        except MovedOnError:
-            moved_on.append(ref)
-        except PermanentError as error:
-            failures.append(Failure(ref, str(error), withheld=isinstance(error, WithheldError)))
-        except TransientError as error:
-            unfetched.append((ref, error))
-        return None
-
-    with TemporaryDirectory(prefix="lockstep-") as spool, ThreadPoolExecutor(DOWNLOADS_AT_ONCE) as downloads:
-        fetched = [one for one in downloads.map(attempt, [r for r in refs if r.key not in left_out]) if one]
-        if unfetched:
-            if not last_try or not (fetched or others_answer(client, source, [ref.key for ref, _ in unfetched])):
-                raise unfetched[0][1]
-            failures += [Failure(ref, f"{NOT_HANDED_OUT} ({error})", withheld=True) for ref, error in unfetched]
-        documents = parse_fetched(fetched, Path(spool), isolated, failures)
-    return Parsed(tuple(documents), tuple(failures), tuple(moved_on))
-
-
-def others_answer(client: S3Client, source: S3Source, keys: Sequence[str]) -> bool:
-    """Tell whether the bucket hands out another object than these, or lists no other and answers at all."""
-    try:
-        with translated(source):
-            listed = client.list_objects_v2(Bucket=source.bucket, Prefix=source.prefix, MaxKeys=len(keys) + 1)
-            other = [one["Key"] for one in listed.get("Contents", []) if one["Key"] not in keys and one["Size"]]
-            for key in other[:1]:
-                client.get_object(Bucket=source.bucket, Key=key, Range="bytes=0-0")["Body"].read()
-    except LockstepError:
-        return False
-    return True
-
-
-def parse_fetched(
-    fetched: Sequence[Fetched], folder: Path, isolated: Isolated, failures: list[Failure]
-) -> list[Document]:
-    """Return the documents in some files; what is wrong with the others is added to ``failures``."""
-    documents: list[Document] = []
-    spool = Spool()
-    into = [folder / f"{one.path.name}.elements" for one in fetched]
-    handles = [
-        isolated.start(parse_into, to, one.path, one.ref.key, one.content_type)
-        for to, one in zip(into, fetched, strict=True)
-    ]
-    for to, one, handle in zip(into, fetched, handles, strict=True):
-        try:
-            count: int = isolated.result(handle)
-        except PermanentError as error:
-            failures.append(Failure(one.ref, str(error), isinstance(error, UnsuitableError)))
-        else:
-            with to.open("rb") as file:
-                documents.append(Document(one.ref, spool.take(file, count), one.metadata))
-            to.unlink()
-    return documents
+MS_AN_HOUR = 3_600_000
+NEVER_READ = "the bucket lists this version, but each time it is read says that it changed or is gone"
+_cutting = threading.Lock()
+"""Held while a document is cut: the tokenizer uses every core already, and each document takes memory of its own."""
 
 
 @task(task_run_name="parse batch {number}", **RETRIED)
@@ -114,3 +41,112 @@ def parse(refs: Sequence[ObjectRef], tools: Tools, number: int) -> Parsed:  # no
     """Fetch and parse a batch of objects; transient errors of the bucket are retried."""
     last_try = (task_run.run_count or 1) > RETRIED["retries"]
     return parse_batch(refs, tools.s3, tools.source, tools.isolated, last_try)
+
+
+@task(task_run_name="chunk batch {number}", **ONCE)
+def chunk(parsed: Parsed, tools: Tools, number: int) -> Cut:  # noqa: ARG001 - names the run
+    """Cut the documents of a batch. Returns them as chunks, with the failures so far."""
+    documents: list[CutDocument] = []
+    failures = list(parsed.failures)
+    spool = Spool()
+    for document in parsed.documents:
+        try:
+            with _cutting:
+                documents.append(cut_document(document, tools.settings, tools.measure, spool.keep))
+        except PermanentError as error:
+            failures.append(Failure(document.ref, str(error)))
+        except Exception as error:  # noqa: BLE001 - one document that cannot be cut must not stop its neighbours
+            failures.append(Failure(document.ref, f"its text cannot be cut into chunks: {error}"))
+    return Cut(tuple(documents), tuple(failures), parsed.moved_on)
+
+
+def known_vectors(tools: Tools, collection: str, hashes: Sequence[str]) -> dict[str, NDArray[np.float32]]:
+    """Return the vectors of texts that Milvus has: in this generation, or in the live one where they are the same."""
+    found = tools.store.known_vectors(collection, hashes)
+    if tools.donor:
+        found.update(tools.store.known_vectors(tools.donor, [one for one in hashes if one not in found]))
+    return found
+
+
+@task(task_run_name="embed batch {number}", **RETRIED)
+def embed(cut: Cut, tools: Tools, collection: str, number: int) -> Embedded:  # noqa: ARG001 - names the run
+    """Give a batch its vectors; only texts that Milvus has not are embedded.
+
+    Of a large batch all but the last piece is written as it goes.
+    """
+    find, put = partial(known_vectors, tools, collection), partial(write_piece, tools, collection)
+    return embed_batch(cut, tools.model, find, put)
+
+
+@task(task_run_name="upsert batch {number}", **RETRIED)
+def upsert(batch: Embedded, tools: Tools, collection: str, number: int) -> Embedded:  # noqa: ARG001 - names the run
+    """Write what is left of a batch to write, the last piece of it.
+
+    Returns the batch for the next step, which deletes what these chunks replace.
+    """
+    failed = write_piece(tools, collection, batch.last())
+    between("batch written")
+    return replace(batch, cut=without(batch.cut, failed), vectors=batch.vectors[:0], waiting=frozenset())
+
+
+@task(task_run_name="prune batch {number}", **RETRIED)
+def prune(batch: Embedded, tools: Tools, collection: str, number: int) -> int:  # noqa: ARG001 - names the run
+    """Delete the chunks that earlier versions of these objects had and these have not; returns how many.
+
+    Runs after the new ones are written, so the last good version is answerable until then.
+    """
+    tools.check_writer()
+    keep = {chunk.id for chunk in batch.cut.chunks}
+    deleted = tools.store.prune(collection, [document.ref.key for document in batch.cut.documents], keep)
+    between("batch pruned")
+    return deleted
+
+
+@task(task_run_name="record batch {number}", **RETRIED)
+def record(batch: Embedded, deleted: int, tools: Tools, collection: str, number: int) -> Outcome:  # noqa: ARG001
+    """Record in the ledger what Milvus confirmed; returns the batch in numbers."""
+    tools.check_writer()
+    chunks = {document.ref: [chunk.id for chunk in document.chunks] for document in batch.cut.documents}
+    failures, moved_on, bad = judged(batch.cut, tools, collection)
+    tools.ledger.confirm(collection, chunks, failures, tools.flow_run_id, moved_on)
+    between("batch recorded")
+    tools.progress.advanced(len(chunks) + len(failures) + len(batch.cut.moved_on))
+    return Outcome(
+        done=tuple((ref.key, len(ids)) for ref, ids in chunks.items()),
+        chunks_embedded=batch.embedded,
+        chunks_reused=batch.reused,
+        chunks_deleted=deleted,
+        failures=failures,
+        suspicious=tuple(one for one in failures if not one.unsuitable and one.ref.key not in bad),
+        moved_on=len(moved_on),
+    )
+
+
+def judged(cut: Cut, tools: Tools, collection: str) -> tuple[tuple[Failure, ...], tuple[ObjectRef, ...], set[str]]:
+    """Return what failed, what moved on, and the keys of which it was known that they would fail.
+
+    A version that is listed for hours and always moves on when it is read has failed.
+    """
+    if not cut.failures and not cut.moved_on:
+        return (), (), set()
+    keys = {failure.ref.key for failure in cut.failures}
+    withheld = {failure.ref.key for failure in cut.failures if failure.withheld} | {ref.key for ref in cut.moved_on}
+    long_ago = now() - int(tools.settings.withheld_hours * MS_AN_HOUR)
+    bad = known_bad(tools.ledger, collection, sorted(keys - withheld))
+    bad |= known_bad(tools.ledger, collection, sorted(withheld), failing_since=long_ago)
+    never_read = [Failure(ref, NEVER_READ, withheld=True) for ref in cut.moved_on if ref.key in bad]
+    moved_on = tuple(ref for ref in cut.moved_on if ref.key not in bad)
+    return (*cut.failures, *never_read), moved_on, bad
+
+
+@task(task_run_name="delete batch {number}", **RETRIED)
+def delete(refs: Sequence[ObjectRef], tools: Tools, collection: str, number: int) -> Outcome:  # noqa: ARG001
+    """Delete all chunks of objects that are, or were, gone; the ledger forgets them when Milvus confirms."""
+    tools.check_writer()
+    keys = [ref.key for ref in refs]
+    deleted = tools.store.prune(collection, keys, keep=set())
+    between("gone deleted")
+    tools.ledger.forget(collection, keys)
+    between("gone forgotten")
+    tools.progress.advanced(len(keys))
+    return Outcome(done=tuple((key, 0) for key in keys), chunks_deleted=deleted)

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from blocks.pipeline import Pipeline
     from blocks.settings import SearchMode, Settings
-    from tasks.embedding.batch import EmbeddingModel
+    from tasks.embedding.model import EmbeddingModel
     from tasks.generations.canary import Watch
     from tasks.milvus.store import Store
 

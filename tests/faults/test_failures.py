@@ -43,7 +43,7 @@ def test_when_too_much_fails_the_run_stops_and_quarantines_nothing(
 def test_a_text_that_the_model_cannot_embed_takes_only_its_document_along(
     make_pipeline: Callable[..., str], bucket: Bucket, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from tasks.embedding.batch import EmbeddingModel
+    from tasks.embedding.model import EmbeddingModel
 
     for key, text in TEXTS.items():
         bucket.put(key, text)
@@ -68,7 +68,7 @@ def test_a_text_that_the_model_cannot_embed_takes_only_its_document_along(
 def test_a_document_of_nothing_but_poison_fails_alone_and_a_broken_model_fails_the_run(
     make_pipeline: Callable[..., str], bucket: Bucket, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from tasks.embedding.batch import EmbeddingModel
+    from tasks.embedding.model import EmbeddingModel
 
     encode = EmbeddingModel.encode
     broken = [False]

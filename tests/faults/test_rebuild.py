@@ -20,7 +20,7 @@ from flows.promote import promote
 from flows.rebuild import rebuild
 from flows.rollback import rollback
 from flows.sync import sync
-from tasks.embedding.batch import EmbeddingModel
+from tasks.embedding.model import EmbeddingModel
 from tasks.errors import FingerprintError, MisuseError, PartError, TransientError
 from tasks.generations.overview import overview
 from tasks.ledger.lease import next_of, writing

@@ -19,7 +19,7 @@ from tasks.answers.answer import answer
 from tasks.errors import MisuseError, PartError, TransientError
 from tasks.generations.canary import Canary, begin_canary, end_canary, fared
 from tasks.ledger.objects import Ledger, now
-from tasks.listening import reader
+from tasks.listeners import reader
 from tasks.pipelines import load_pipeline
 from tests.conftest import Bucket, Server, new_bucket, pipeline_maker, sqlite_url
 from tests.stub_chat import Say, StubChat, claims

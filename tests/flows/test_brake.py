@@ -98,7 +98,7 @@ def test_what_was_renamed_to_where_nobody_can_read_it_is_held_for_lost(
         bucket.put(f"guides/{topic}.md" + (".exe" if why == "unsuitable" else "%2F"), text)
     with monkeypatch.context() as broken:
         if why == "cannot be read":
-            broken.setattr("tasks.indexing.steps.fetch", moved_on)
+            broken.setattr("tasks.indexing.read.fetch", moved_on)
         with pytest.raises(DeletionError, match=r"6 of the 6 objects .* were moved"):
             sync(name)
         assert held(name) == before

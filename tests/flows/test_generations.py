@@ -112,7 +112,7 @@ def test_what_is_gone_leaves_a_canary_also_when_the_live_generation_cannot_be_sy
         def unreadable(*_: Any) -> None:
             raise (PermanentError if why == "outage" else RuntimeError)("nobody can read this")
 
-        monkeypatch.setattr("tasks.indexing.steps.fetch", unreadable)
+        monkeypatch.setattr("tasks.indexing.read.fetch", unreadable)
     with pytest.raises(expected):
         sync(name)
     assert held(name, 1) == KEYS - {"pumps/0.md"}

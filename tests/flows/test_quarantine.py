@@ -98,7 +98,7 @@ class Refusing:
                     raise ClientError(said, "GetObject")  # type: ignore[arg-type]
             return fetch(client, source, ref, spool)
 
-        monkeypatch.setattr("tasks.indexing.steps.fetch", fetched)
+        monkeypatch.setattr("tasks.indexing.read.fetch", fetched)
 
 
 def later(name: str, hours: float) -> None:

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from blocks.settings import Settings
-from tasks.documents.chunk import Measure, chunk
+from tasks.documents.chunk import Measure
+from tasks.indexing.steps import chunk
 from tasks.limits import HEADING_BYTES, KEY_BYTES, NAMED, TEXT_BYTES, LeftOut, check_chunk, check_metadata, unkeepable
 from tasks.models import Chunk, Document, Element, ObjectRef, Parsed
 

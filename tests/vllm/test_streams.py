@@ -13,7 +13,7 @@ import pytest
 from flows.ask import ask
 from tasks.citations.verify import UNVERIFIED
 from tasks.errors import TransientError
-from tasks.listening import reader
+from tasks.listeners import reader
 from tasks.models import Answer
 from tests.vllm.checks import assert_one_sentence, plain
 from tests.vllm.conftest import Command, Exchanges, Library, VllmServer

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from tasks.answers.budget import BYTES_PER_TOKEN, estimated, fitting, shown
+from tasks.answers.context_window import fitting, shown
+from tasks.answers.passages import BYTES_PER_TOKEN, estimated
 from tasks.models import Hit
 
 

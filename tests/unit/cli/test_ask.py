@@ -7,7 +7,7 @@ import pytest
 from blocks.settings import Settings
 from deployments.cli.ask import printed, with_given
 from deployments.cli.main import main
-from tasks.listening import reader
+from tasks.listeners import reader
 
 
 @pytest.mark.parametrize(

@@ -20,7 +20,7 @@ from deployments.cli.ask import printed
 from deployments.local.stack import PartStatus
 from tasks.errors import PartError
 from tasks.indexing.audit import Findings
-from tasks.listening import reader
+from tasks.listeners import reader
 from tasks.models import Answer, Citation, Claim, Hit, Swap, SyncReport
 
 SAID = (

@@ -6,7 +6,8 @@ from types import SimpleNamespace
 from typing import Any
 
 from blocks.settings import Settings
-from tasks.documents.chunk import Measure, chunk
+from tasks.documents.chunk import Measure
+from tasks.indexing.steps import chunk
 from tasks.models import Document, Element, ObjectRef, Parsed
 
 

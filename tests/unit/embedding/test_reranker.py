@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from blocks.embedder import Embedder
-from tasks.embedding.batch import load_model
+from tasks.embedding.model import load_model
 from tasks.embedding.reranker import load_reranker, reranked
 from tasks.errors import PartError
 from tasks.models import Hit

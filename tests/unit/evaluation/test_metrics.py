@@ -10,7 +10,7 @@ import pytest
 from tasks.evaluation.compare import Change, better, changes, differences, worse
 from tasks.evaluation.evaluate import Evaluation, Outcome, distinct
 from tasks.evaluation.metrics import mean, measures, rank
-from tasks.evaluation.plot import as_markdown, rank_changes
+from tasks.evaluation.report import as_markdown, rank_changes
 
 LETTERS = [f"{letter}.md" for letter in "abcdefghij"]
 

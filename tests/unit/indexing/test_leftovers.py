@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tasks.indexing.prune import leftovers
+from tasks.indexing.finish import leftovers
 from tasks.ledger.objects import digest
 
 Row = dict[str, str]

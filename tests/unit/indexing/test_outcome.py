@@ -6,8 +6,7 @@ import pytest
 
 from blocks.settings import Settings
 from tasks.errors import OutageError
-from tasks.indexing.outcome import CHANGES_KEPT, Tally
-from tasks.indexing.prune import Outcome
+from tasks.indexing.outcome import CHANGES_KEPT, Outcome, Tally
 from tasks.models import Failure, ObjectRef
 
 

@@ -13,7 +13,7 @@ from botocore.response import StreamingBody
 from blocks.s3_source import S3Source
 from tasks.bucket.fetch import fetch
 from tasks.errors import TransientError
-from tasks.indexing.steps import parse_batch
+from tasks.indexing.read import parse_batch
 from tasks.models import ObjectRef
 
 TEXT = b"A key that looks like a path is only a key."

@@ -7,9 +7,8 @@ from typing import Any
 import pytest
 
 from blocks.settings import Settings
-from tasks.answers.budget import estimated
 from tasks.answers.extractive import quoted
-from tasks.answers.passages import join, joined, without_copies
+from tasks.answers.passages import estimated, join, joined, without_copies
 from tasks.citations.drafts import Cited, Draft
 from tasks.citations.verify import check
 from tasks.errors import GoneError
