@@ -25,7 +25,6 @@ from tasks.indexing.audit import Findings, doubt, look
 from tasks.indexing.report import audit_markdown, findings
 from tasks.pipelines import load_pipeline
 from tasks.resources import Consent, connect
-from tasks.retrieval.retrieve import resolve
 
 
 @flow(name="audit", flow_run_name="audit {pipeline}")
@@ -76,7 +75,7 @@ def examine(block: Pipeline, repair: bool, consent: Consent) -> tuple[Findings, 
     """
     say = get_run_logger().info
     with connect(block, flow_run.id or "", consent) as tools:
-        collection = resolve(tools.store)
+        collection = tools.store.resolve()
         check_source(tools, collection)
         found = look(tools, collection, say)
         if found.consistent:

@@ -16,17 +16,8 @@ from prefect.artifacts import create_table_artifact
 
 from flows.run_names import rename_run
 from tasks.errors import GateError, RejectedError
-from tasks.generations.canary import (
-    Canary,
-    Fared,
-    begin_canary,
-    breaches,
-    canary_of,
-    checked_steps,
-    end_canary,
-    fared,
-    next_step,
-)
+from tasks.generations.canary import Fared, breaches, checked_steps, fared
+from tasks.ledger.canary import Canary, begin_canary, canary_of, end_canary, next_step
 from tasks.ledger.objects import now
 from tasks.resources import Tools
 from tasks.retries import patiently

@@ -19,12 +19,11 @@ from tasks.evaluation.evaluate import Evaluation, as_rows, known
 from tasks.evaluation.evaluate import evaluate as ask_all
 from tasks.evaluation.golden import read_golden
 from tasks.evaluation.report import evaluation_markdown
-from tasks.generations.claims import check_asked
+from tasks.generations.claims import check_asked, source_kept
 from tasks.generations.swap import numbered
 from tasks.indexing.report import words
 from tasks.pipelines import load_pipeline
 from tasks.resources import Tools, connect
-from tasks.retrieval.retrieve import resolve
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +63,7 @@ def evaluate(
         other = named(tools, against_generation) if against_generation else collection
         questions = given
         for one in {collection, other}:
-            check_asked(block, one, tools.store.source_of(one), {one: tools.ledger.source(one)})
+            check_asked(block, one, source_kept(tools.store, one), {one: tools.ledger.source(one)})
             questions = known(tools, one, questions, where, ignore_missing)
         compared = other != collection or against_mode is not None
         tools.progress.planned(len(questions) * (2 if compared else 1))
@@ -85,4 +84,4 @@ def evaluate(
 
 def named(tools: Tools, number: int | None) -> str:
     """Return the collection with a generation's number, or the live one. Raises ``MisuseError`` when there is none."""
-    return numbered(tools, number).collection if number else resolve(tools.store)
+    return numbered(tools, number).collection if number else tools.store.resolve()

@@ -28,9 +28,10 @@ from tasks.errors import ChangedError, GateError, MisuseError, RejectedError
 from tasks.evaluation.gates import GateReport, gates
 from tasks.evaluation.golden import read_golden
 from tasks.evaluation.report import promotion_markdown
-from tasks.generations.canary import Canary, canary_of, end_canary
+from tasks.generations.opening import work_as_built
 from tasks.generations.overview import side_by_side
 from tasks.generations.swap import swap, to_promote
+from tasks.ledger.canary import Canary, canary_of, end_canary
 from tasks.ledger.generations import Generation, record_force, record_search_params
 from tasks.ledger.lease import next_of
 from tasks.models import Swap
@@ -145,7 +146,7 @@ def work_as(tools: Tools, chosen: Generation, settings: Settings | None) -> None
     """Work as the generation was built, searching as it is to be searched: as asked now, else as it was built for."""
     if settings:
         tools.work_with(settings)
-    tools.follow(chosen.ingredients, settings.search_params if settings else chosen.search_params)
+    work_as_built(tools, chosen.ingredients, settings.search_params if settings else chosen.search_params)
 
 
 def show(pipeline: str, tools: Tools, report: GateReport, force: str, by: str) -> str:

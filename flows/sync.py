@@ -27,7 +27,6 @@ from flows.line import left, stand_in_line, unattended
 from flows.run_names import rename_run
 from flows.without_heartbeat import without_heartbeat
 from tasks.errors import DeletionError, FingerprintError, LockstepError, OutageError
-from tasks.generations.canary import canary_of
 from tasks.generations.claims import check_source
 from tasks.generations.opening import generation
 from tasks.generations.swap import nothing_answers, publish
@@ -36,6 +35,7 @@ from tasks.indexing.finish import MANY, Totals, judge, settle, totals
 from tasks.indexing.outcome import Tally
 from tasks.indexing.plan import Plan, check_moved, plan
 from tasks.indexing.report import deletions_markdown, failures_markdown, sync_markdown
+from tasks.ledger.canary import canary_of
 from tasks.ledger.generations import add_cost
 from tasks.ledger.quarantine import failed
 from tasks.listeners import Silent

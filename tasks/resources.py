@@ -7,17 +7,16 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from prefect import task
 
 from tasks.addresses import check_address
 from tasks.bucket.errors import translated
+from tasks.bucket.listing import without_golden
 from tasks.documents.chunk import Measure, capacity_of
 from tasks.documents.sandbox import Isolated
 from tasks.embedding.model import EmbeddingModel, load_model
-from tasks.evaluation.golden import without_golden
-from tasks.generations.fingerprint import as_built
 from tasks.ledger.lease import writing
 from tasks.ledger.objects import Ledger
 from tasks.listeners import Listener, listener
@@ -77,10 +76,6 @@ class Tools:
     def work_with(self, settings: Settings) -> None:
         """Work from now on with these settings."""
         self.work_as(self.pipeline.model_copy(update={"settings": settings}))
-
-    def follow(self, built: dict[str, Any], search_params: dict[str, Any] | None = None) -> None:
-        """Work from now on with the settings and the model that a generation was built with."""
-        self.work_as(as_built(self.pipeline, built, search_params))
 
     @contextmanager
     def writing(

@@ -19,8 +19,8 @@ from tasks.retrieval.scope import EVERYTHING, Scope
 if TYPE_CHECKING:
     from blocks.pipeline import Pipeline
     from blocks.settings import Settings
-    from tasks.generations.canary import Watch
     from tasks.milvus.store import Store
+    from tasks.retrieval.routing import Watch
 
 TOGETHER = 32
 """Questions of a file that are embedded in one go."""
@@ -78,9 +78,8 @@ def search_all(
 ) -> Iterator[Found]:
     """Yield what each question finds, in order; the model and the connection are opened once."""
     # Not at the top: questions are read before Prefect, which these import, is told where its home is.
-    from tasks.generations.canary import Watch
     from tasks.milvus.store import Store
-    from tasks.retrieval.retrieve import on_live
+    from tasks.retrieval.routing import Watch, on_live
 
     asked = pipeline.model_copy(update={"settings": settings})
     store = Store(pipeline.store, pipeline.alias)

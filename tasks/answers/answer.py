@@ -9,20 +9,21 @@ from typing import TYPE_CHECKING, Any
 
 from tasks.answers.cache import Written, kept
 from tasks.answers.extractive import extract_answer
-from tasks.answers.generate import generate
+from tasks.answers.generate import cite, generate
 from tasks.answers.passages import join
 from tasks.answers.prompt import ABSTAIN
-from tasks.citations.verify import UNVERIFIED, check_draft, cite
+from tasks.citations.drafts import Draft
+from tasks.citations.verify import UNVERIFIED, check_draft
 from tasks.embedding.model import load_model
 from tasks.embedding.reranker import load_reranker
 from tasks.errors import LockstepError, PartError, TransientError
-from tasks.generations.canary import Watch
 from tasks.listeners import reader
 from tasks.milvus.store import Store
 from tasks.models import Answer, Claim
 from tasks.retrieval.outdated import mark_outdated
 from tasks.retrieval.question import check_text, checked
-from tasks.retrieval.retrieve import Retrieved, embed_question, on_live, retrieve
+from tasks.retrieval.retrieve import Retrieved, embed_question, retrieve
+from tasks.retrieval.routing import Watch, on_live
 from tasks.retrieval.scope import EVERYTHING, Scope
 
 if TYPE_CHECKING:

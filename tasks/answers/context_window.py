@@ -78,7 +78,7 @@ def fitted(
         prompt = make(hits)
         shown = len(prompt.passages)
         try:
-            spoken = chat.say(prompt, schema(shown) if schema else None, hearing(prompt) if hearing else None)
+            spoken = chat.say(prompt.messages, schema(shown) if schema else None, hearing(prompt) if hearing else None)
         except TooLongError as error:
             hits, refused = fewer(hits, shown, error), True
         else:

@@ -7,10 +7,9 @@ import re
 from collections.abc import Sequence
 
 from tasks.citations.markers import MARK
+from tasks.citations.quotes import STANDS_FOR
 from tasks.models import Hit
 
-STANDS_FOR = {"‹": "<", "⁅": "[", "⁆": "]"}
-"""What neutralised text has in place of a character; a quote of it is read back the same way."""
 _INSTEAD = {plain: shown for shown, plain in STANDS_FOR.items()}
 _HIDDEN = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\u202a-\u202e\u2066-\u2069\U000e0000-\U000e007f]")
 _FENCE = re.compile(r"<(?=\s*+/?\s*+passage)", re.IGNORECASE)

@@ -30,13 +30,19 @@ from tasks.citations.json_answer import (
     refuses,
 )  # fmt: skip
 from tasks.citations.markers import cited_numbers, pieces, states, without_marks
+from tasks.citations.verify import Checked, check
 from tasks.errors import PartError
 from tasks.models import Hit
 from tasks.retries import ONCE
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from blocks.chat_model import ChatModel
     from blocks.settings import Settings
+    from tasks.answers.prompt import Prompt
+    from tasks.citations.drafts import Draft
+
 
 MARKED_NOTE = "the chat server writes no JSON by a schema: citations are [n] marks, their quotes found by Lockstep"
 CUT_NOTE = "the answer came to LOCKSTEP_MAX_ANSWER_TOKENS and was cut off: what is complete of it is shown"
@@ -123,7 +129,7 @@ def _in_one_stage(chat: Chat, question: str, hits: Sequence[Hit], style: Style, 
         with_schema.add(server_of(chat))
     if telling:
         telling.up_to(found, prompt)
-    return Reply(found, prompt, spoken.tokens, (*notes, CUT_NOTE) if spoken.cut else notes, not spoken.cut)
+    return Reply(found, prompt.passages, spoken.tokens, (*notes, CUT_NOTE) if spoken.cut else notes, not spoken.cut)
 
 
 def in_json(text: str) -> bool:
@@ -195,11 +201,11 @@ def _in_two_stages(chat: Chat, question: str, hits: Sequence[Hit], style: Style,
     prompt, first, notes = fitted(chat, hits, make, None)
     written = marked(first)
     if not written:
-        return Reply((), prompt, first.tokens, notes)
+        return Reply((), prompt.passages, first.tokens, notes)
     written = tuple(replace(draft, text=without_marks(draft.text), cited=()) for draft in written)
     sentences = [draft.text for draft in written if draft.statement]
     if not sentences:
-        return Reply(written, prompt, first.tokens, notes, not first.cut)
+        return Reply(written, prompt.passages, first.tokens, notes, not first.cut)
 
     def make_second(some: Sequence[Hit]) -> Prompt:
         return build_assignment(question, sentences, some, style, settings.passage_order)
@@ -217,7 +223,7 @@ def _in_two_stages(chat: Chat, question: str, hits: Sequence[Hit], style: Style,
         Telling(tell, style).up_to(found, second_prompt)
     tokens = {name: first.tokens.get(name, 0) + second.tokens.get(name, 0) for name in first.tokens | second.tokens}
     cut = first.cut or second.cut
-    return Reply(found, second_prompt, tokens, (*notes, CUT_NOTE) if cut else notes, not cut)
+    return Reply(found, second_prompt.passages, tokens, (*notes, CUT_NOTE) if cut else notes, not cut)
 
 
 def assignments(spoken: Spoken, style: Style) -> dict[int, tuple[Cited, ...]]:
@@ -246,3 +252,9 @@ def generate(
 ) -> Reply:
     """Ask the chat model; 429, 5xx and refused connections are tried again, as often as its block says."""
     return ask_model(block, question, hits, settings, tell)
+
+
+@task(name="check citations", **ONCE)
+def cite(reply: Reply, strict: bool = False) -> Checked:
+    """Check the citations of a model's reply."""
+    return check(reply.drafts, reply.passages, strict)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import itertools
 import math
-import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -34,34 +33,10 @@ def estimated(text: str) -> int:
     return math.ceil(len(text.encode("utf-8", "replace")) / BYTES_PER_TOKEN)
 
 
-WORD = re.compile(r"\w+")
-RUN = 3
-"""Texts are compared by the runs of so many words that they share."""
 BETWEEN = "\n"
 
 Place = tuple[str, str, str, int]
 """Where a chunk stands: key and version of its object, its headings, its number."""
-
-
-def runs(text: str) -> frozenset[tuple[str, ...]]:
-    """Return what two texts are compared by: each run of three words, or all words of a shorter text."""
-    words = WORD.findall(text.lower())
-    return frozenset(tuple(words[at : at + RUN]) for at in range(max(1, len(words) - RUN + 1)))
-
-
-def without_copies(hits: Iterable[Hit], alike: float) -> list[Hit]:
-    """Return the hits without those that say what a better one says: ``alike`` is the share of runs in common.
-
-    With 1 only those go that have the same words.
-    """
-    kept: list[Hit] = []
-    seen: list[frozenset[tuple[str, ...]]] = []
-    for hit in hits:
-        own = runs(hit.text)
-        if all(len(own & other) < alike * len(own | other) for other in seen):
-            kept.append(hit)
-            seen.append(own)
-    return kept
 
 
 def joined(hits: Sequence[Hit], around: Iterable[Hit] = (), room: int | None = None) -> tuple[Hit, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import os
 from collections.abc import Iterator, Mapping
 from fnmatch import fnmatchcase
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
     from blocks.s3_source import S3Source
+
 
 PAGE = 1000
 WHOLE = "Nothing is taken for deleted that such a listing leaves out; the next sync lists again."
@@ -140,3 +142,11 @@ def readable(source: S3Source) -> None:
 
     for _ in os.walk(Path(source.folder), onerror=refuse):
         pass
+
+
+def without_golden(source: S3Source, golden: str) -> S3Source:
+    """Return the source without the golden questions, should they lie in it: indexed, they would answer themselves."""
+    key = golden.removeprefix(f"s3://{source.bucket}/")
+    if key == golden:
+        return source
+    return source.model_copy(update={"exclude": [*source.exclude, glob.escape(key)]})

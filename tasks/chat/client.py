@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import islice
 from typing import TYPE_CHECKING, Any
@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 
     from blocks.chat_model import ChatModel
     from blocks.settings import Settings
-    from tasks.answers.prompt import Prompt
+
+    Messages = Sequence[Mapping[str, str]]
 
 TOO_LONG = ("context length", "context_length", "too long", "maximum context", "max_model_len", "longer than")
 NO_SCHEMA = ("response_format", "json_schema", "json schema", "guided", "structured", "grammar", "schema")
@@ -149,7 +150,7 @@ class Chat:
     def __exit__(self, *_: object) -> None:
         self.client.close()
 
-    def say(self, prompt: Prompt, schema: dict[str, Any] | None = None, heard: Heard | None = None) -> Spoken:
+    def say(self, messages: Messages, schema: dict[str, Any] | None = None, heard: Heard | None = None) -> Spoken:
         """Return what the model answers; with ``heard`` as it comes.
 
         429, 5xx and refused connections are tried again, as often as the block says. Raises ``TransientError`` or
@@ -162,7 +163,7 @@ class Chat:
             wait=_pause,
             reraise=True,
         )
-        spoken: Spoken = again(self._once, prompt, schema, heard)
+        spoken: Spoken = again(self._once, messages, schema, heard)
         if not spoken.text.strip():
             why = "it came to its limit of tokens" if spoken.cut else "it stopped by itself"
             raise PartError(
@@ -202,19 +203,19 @@ class Chat:
     def _named(self) -> dict[str, str]:
         return {"model": self.model} if self.model else {}
 
-    def _once(self, prompt: Prompt, schema: dict[str, Any] | None, heard: Heard | None) -> Spoken:
+    def _once(self, messages: Messages, schema: dict[str, Any] | None, heard: Heard | None) -> Spoken:
         with translated(self.block, self.settings.max_answer_tokens, schema is not None):
             self.model = self.model or first_model(self.client.models.list())
-            options = self._options(prompt, schema)
+            options = self._options(messages, schema)
             if heard:
                 return self._stream(options, heard)
             return whole(self.client.chat.completions.create(**options))
 
-    def _options(self, prompt: Prompt, schema: dict[str, Any] | None) -> dict[str, Any]:
+    def _options(self, messages: Messages, schema: dict[str, Any] | None) -> dict[str, Any]:
         settings = self.settings
         options: dict[str, Any] = {
             "model": self.model,
-            "messages": list(prompt.messages),
+            "messages": list(messages),
             "temperature": settings.temperature,
             "top_p": settings.top_p,
             "max_tokens": settings.max_answer_tokens,

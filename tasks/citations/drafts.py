@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from tasks.answers.prompt import Prompt
+    from tasks.models import Hit
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,13 +32,13 @@ class Draft:
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """What the model said, what it was shown, and the tokens it counted; no drafts: it found no answer.
+    """What the model said, the passages that it was shown, and the tokens it counted; no drafts: it found no answer.
 
     Only what is ``whole`` may answer later questions as well.
     """
 
     drafts: tuple[Draft, ...]
-    prompt: Prompt
+    passages: tuple[Hit, ...]
     tokens: dict[str, int] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     whole: bool = True

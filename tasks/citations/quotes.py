@@ -9,7 +9,9 @@ import re
 import unicodedata
 from functools import lru_cache
 
-from tasks.answers.fence import STANDS_FOR
+STANDS_FOR = {"‹": "<", "⁅": "[", "⁆": "]"}
+"""What a prompt has in place of a character that means something there; a quote of it is read back the same way."""
+
 
 OUTER = " \t\n\"'“”‘’«»‹›„`…."
 FEWEST_WORDS, FEWEST_CHARACTERS = 3, 12

@@ -12,13 +12,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
-from prefect import task
-
-from tasks.citations.drafts import Cited, Draft, Reply
+from tasks.citations.drafts import Cited, Draft
 from tasks.citations.markers import MARK, cited_numbers, says_nothing, unnumbered, without_unknown
 from tasks.citations.quotes import locate, says_enough
 from tasks.models import Citation, Claim, Hit, Part
-from tasks.retries import ONCE
 from tasks.text.sentences import sentences
 from tasks.text.words import words
 
@@ -118,12 +115,6 @@ def check(drafts: Sequence[Draft], passages: Sequence[Hit], strict: bool = False
         return Checked("")
     citations = tuple(dict.fromkeys(made for one in kept for made in one.citations))
     return Checked("".join(one.text for one in kept).strip(), claims, citations)
-
-
-@task(name="check citations", **ONCE)
-def cite(reply: Reply, strict: bool = False) -> Checked:
-    """Check the citations of a model's reply."""
-    return check(reply.drafts, reply.prompt.passages, strict)
 
 
 def cited_at(passage: Hit, n: int, span: tuple[int, int]) -> Citation:

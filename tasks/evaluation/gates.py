@@ -15,10 +15,10 @@ from tasks.errors import MisuseError
 from tasks.evaluation.evaluate import Evaluation, evaluated, listed
 from tasks.evaluation.golden import Golden, keys_of, only_known
 from tasks.evaluation.index_recall import Side, latencies, percentile, recall_at_10, sample, unit
-from tasks.generations.canary import canary_of
 from tasks.generations.deletion_limit import unasked
-from tasks.generations.fingerprint import fingerprint
+from tasks.generations.fingerprint import fingerprint, fingerprint_of
 from tasks.generations.opening import as_generation
+from tasks.ledger.canary import canary_of
 from tasks.ledger.generations import record_gates
 from tasks.ledger.objects import digest
 from tasks.ledger.quarantine import quarantined_here_alone
@@ -156,7 +156,7 @@ def agree_in_vectors(tools: Tools, collection: str, ids: Sequence[str]) -> Gate:
 def of_fingerprint(tools: Tools, collection: str) -> Gate:
     """Compare what the collection says it was built with with what the ledger says."""
     said = fingerprint(tools.ledger.ingredients(collection) or {})
-    kept = tools.store.fingerprint_of(collection)
+    kept = fingerprint_of(tools.store, collection)
     return at_most("fingerprint differs", int(kept not in (None, said)), 0, f"Milvus {kept}, ledger {said}")
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import glob
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -105,11 +104,3 @@ def only_known(questions: Sequence[Golden], known: set[str]) -> list[Golden]:
 def keys_of(questions: Sequence[Golden]) -> list[str]:
     """Return all keys that some question names, sorted."""
     return sorted({key for one in questions for key in one.relevant})
-
-
-def without_golden(source: S3Source, golden: str) -> S3Source:
-    """Return the source without the golden questions, should they lie in it: indexed, they would answer themselves."""
-    key = golden.removeprefix(f"s3://{source.bucket}/")
-    if key == golden:
-        return source
-    return source.model_copy(update={"exclude": [*source.exclude, glob.escape(key)]})

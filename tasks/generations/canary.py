@@ -7,56 +7,23 @@ same question, or the same session, goes the same way each time.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+import numpy as np
 import sqlalchemy as sa
 
-from tasks.crash_points import between
-from tasks.errors import LockstepError, MisuseError
-from tasks.evaluation.index_recall import percentile
-from tasks.ledger.generations import generation_of
-from tasks.ledger.objects import Ledger, now
-from tasks.ledger.tables import ASKED, CANARIES
+from tasks.errors import MisuseError
+from tasks.ledger.objects import Ledger
+from tasks.ledger.tables import ASKED
 from tasks.retries import patiently
 
 if TYPE_CHECKING:
-    from blocks.pipeline import Pipeline
     from blocks.settings import Settings
 
 LATEST = 10_000
 """So many of the latest questions are compared at the most."""
-
-
-@dataclass(frozen=True, slots=True)
-class Canary:
-    """A canary under way: ``steps`` are shares in percent, ``step`` the place in them, from 0; times in ms."""
-
-    alias: str
-    collection: str
-    live: str
-    steps: tuple[int, ...]
-    step: int
-    hold_seconds: float
-    since: int
-
-    @property
-    def share(self) -> int:
-        """The percentage of questions that come to it now."""
-        return self.steps[self.step]
-
-    @property
-    def until(self) -> float:
-        """When the step is over, in ms since 1970."""
-        return self.since + 1000 * self.hold_seconds
-
-    def serves(self, asker: str) -> str:
-        """Return the collection that answers a question, or a session."""
-        point = int.from_bytes(hashlib.sha256(asker.encode()).digest()[:8], "big") % 100
-        return self.collection if point < self.share else self.live
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,39 +67,6 @@ def breaches(new: Fared, live: Fared, settings: Settings) -> list[str]:
     return found
 
 
-def canary_of(ledger: Ledger, alias: str) -> Canary | None:
-    """Return the canary that is under way, if there is one."""
-    with ledger.transaction() as connection:
-        row = connection.execute(sa.select(CANARIES).where(CANARIES.c.alias == alias)).mappings().one_or_none()
-    return Canary(**{**row, "steps": tuple(row["steps"])}) if row else None
-
-
-@patiently
-def begin_canary(ledger: Ledger, canary: Canary) -> None:
-    """Record a canary, in place of any other, and forget the questions asked during that one."""
-    row = {name: getattr(canary, name) for name in Canary.__slots__} | {"steps": list(canary.steps)}
-    with ledger.transaction() as connection:
-        for table in (CANARIES, ASKED):
-            connection.execute(sa.delete(table).where(table.c.alias == canary.alias))
-        connection.execute(sa.insert(CANARIES).values(row))
-    between("canary begun")
-
-
-@patiently
-def next_step(ledger: Ledger, alias: str, step: int) -> None:
-    """Record that a canary is in another step from now on."""
-    with ledger.transaction() as connection:
-        connection.execute(sa.update(CANARIES).where(CANARIES.c.alias == alias).values(step=step, since=now()))
-    between("canary step taken")
-
-
-@patiently
-def end_canary(ledger: Ledger, alias: str) -> None:
-    """Take the share back to 0: from now on the alias alone says what answers."""
-    with ledger.transaction() as connection:
-        connection.execute(sa.delete(CANARIES).where(CANARIES.c.alias == alias))
-
-
 @patiently
 def fared(ledger: Ledger, alias: str, collection: str, since: int = 0) -> Fared:
     """Return how the questions of a collection fared since a time in ms."""
@@ -145,58 +79,7 @@ def fared(ledger: Ledger, alias: str, collection: str, since: int = 0) -> Fared:
     return Fared(
         questions=len(rows),
         errors=(len(rows) - len(answered)) / max(len(rows), 1),
-        p95=percentile([row["seconds"] for row in answered], 95) if answered else 0.0,
+        p95=float(np.percentile([row["seconds"] for row in answered], 95)) if answered else 0.0,
         abstention=sum(row["abstained"] for row in answered) / count,
         best=sum(row["best"] for row in answered) / count,
     )
-
-
-class Watch:
-    """What who asks has to know of a canary, looked up once; and where it notes how its questions fared.
-
-    Questions are answered also while the ledger is down: then by the live generation, and not noted.
-    """
-
-    def __init__(self, pipeline: Pipeline) -> None:
-        self.alias, self._block = pipeline.alias, pipeline.ledger
-        self.canary: Canary | None = None
-        self.sources: dict[str, dict[str, Any] | None] | None = None
-        """Which bucket each generation holds, as far as the ledger knows; None while it does not answer."""
-        self._search_params: dict[str, Any] | None = None
-        with suppress(LockstepError):
-            self._with_ledger(self._look)
-
-    def _look(self, ledger: Ledger) -> None:
-        self.sources = ledger.sources(self.alias)
-        if found := canary_of(ledger, self.alias):
-            known = generation_of(ledger, self.alias, found.collection)
-            self._search_params = known.search_params if known else None
-            self.canary = found
-
-    def collection(self, live: str, asker: str) -> str:
-        """Return what answers this question or session: the live collection, or the one in canary."""
-        # A canary beside another live generation is over: the alias was moved.
-        return self.canary.serves(asker) if self.canary and self.canary.live == live else live
-
-    def search_params(self, collection: str) -> dict[str, Any] | None:
-        """Return what the collection in canary is searched with; None for any other, whose pipeline has them."""
-        return self._search_params if self.canary and self.canary.collection == collection else None
-
-    def note(self, collection: str, seconds: float, best: float | None, abstained: bool = False) -> None:
-        """Note how a question fared: ``best`` is the nearest chunk's cosine, None when it failed."""
-        if self.canary:
-            row = {"alias": self.alias, "collection": collection, "at": now(), "seconds": seconds, "best": best}
-            with suppress(LockstepError):
-                self._with_ledger(_insert, {**row, "abstained": abstained, "failed": best is None})
-
-    def _with_ledger(self, call: Any, *args: Any) -> Any:
-        ledger = Ledger(self._block)
-        try:
-            return call(ledger, *args)
-        finally:
-            ledger.engine.dispose()
-
-
-def _insert(ledger: Ledger, row: dict[str, Any]) -> None:
-    with ledger.transaction() as connection:
-        connection.execute(sa.insert(ASKED).values(row))

@@ -7,6 +7,7 @@ over a generation of the same bucket; the ledger that kept it before is refused 
 
 from __future__ import annotations
 
+import json
 import uuid
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
@@ -19,14 +20,23 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from blocks.pipeline import Pipeline
+    from tasks.milvus.store import Store
     from tasks.resources import Tools
 
+SOURCE = "lockstep.source"
+"""Property of a collection: which bucket it holds, and which ledger keeps it."""
 REMEMBERED = 20
 """Records that a ledger replaced and goes on to know: Milvus 2.3 shows the first one again after each restart."""
 YES = (
     "If this is meant (it was moved or renamed, or has another address), say so once: `--accept-source`, or the "
     "flow's parameter accept_source."
 )
+
+
+def source_kept(store: Store, collection: str) -> Source | None:
+    """Return which bucket a collection says it holds, if the server kept it."""
+    value = store.properties(collection).get(SOURCE)
+    return from_row(json.loads(value)) if value else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +80,7 @@ def check_source(tools: Tools, collection: str) -> Claim:
 
     One that this ledger began and that holds nothing yet is anybody's: the first bucket may have been mistyped.
     """
-    kept = tools.store.source_of(collection) if tools.store.exists(collection) else None
+    kept = source_kept(tools.store, collection) if tools.store.exists(collection) else None
     known = tools.ledger.source(collection)
     recorded = from_row(known)
     own = recorded is not None and (kept is None or kept.ledger == recorded.ledger)
@@ -84,8 +94,8 @@ def keep_source(tools: Tools, collection: str, claim: Claim) -> None:
     if tools.ledger.source(collection) != claim.as_row():
         tools.ledger.record_source(collection, claim.as_row())
         between("source recorded")
-    if tools.store.source_of(collection) != claim.source:
-        tools.store.keep_source(collection, claim.source)
+    if source_kept(tools.store, collection) != claim.source:
+        tools.store.keep_property(collection, SOURCE, json.dumps(asdict(claim.source)))
 
 
 def check_asked(

@@ -12,7 +12,10 @@ from tasks.milvus.index_types import build_params
 from tasks.text.words import WORDS
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from blocks.pipeline import Pipeline
+    from tasks.milvus.store import Store
 
 PARSER = 2
 """Raised when the same bytes are read as other elements than before."""
@@ -20,6 +23,8 @@ CHUNKER = 1
 """Raised when the same elements are cut into other chunks than before."""
 
 
+FINGERPRINT, INGREDIENTS = "lockstep.fingerprint", "lockstep.built_with"
+"""Properties of a collection that say what a generation was built with: queries and a lost ledger need it."""
 OF_SETTINGS = ("chunk_tokens", "embed_heading", "tenants", "index_type", "index_params")
 FOLLOWING = (*OF_SETTINGS, "search_params")
 """Settings of the saved pipeline that follow the live generation, after a rebuild or a rollback."""
@@ -32,6 +37,22 @@ OF_EMBEDDER = {
 }
 VECTOR = ("model", "revision", "dtype", "document_prompt")
 """What decides the vector of a given text."""
+
+
+def properties_of(built: Mapping[str, Any]) -> dict[str, str]:
+    """Return the properties of a collection that say what it is built with."""
+    return {FINGERPRINT: fingerprint(dict(built)), INGREDIENTS: json.dumps(built)}
+
+
+def fingerprint_of(store: Store, collection: str) -> str | None:
+    """Return the fingerprint that a collection was created with, if the server kept it."""
+    return store.properties(collection).get(FINGERPRINT) or None
+
+
+def built_with(store: Store, collection: str) -> dict[str, Any] | None:
+    """Return what a generation was built with, if the server kept it."""
+    value = store.properties(collection).get(INGREDIENTS)
+    return dict(json.loads(value)) if value else None
 
 
 def ingredients(pipeline: Pipeline) -> dict[str, Any]:

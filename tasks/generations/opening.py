@@ -3,15 +3,25 @@
 from __future__ import annotations
 
 import itertools
+import json
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from prefect import task
 
 from tasks.crash_points import between
 from tasks.errors import FingerprintError, MisuseError
-from tasks.generations.canary import end_canary
-from tasks.generations.claims import check_source, keep_source
-from tasks.generations.fingerprint import as_built, check, fingerprint, ingredients, same_vectors
+from tasks.generations.claims import SOURCE, check_source, keep_source
+from tasks.generations.fingerprint import (
+    as_built,
+    check,
+    fingerprint,
+    fingerprint_of,
+    ingredients,
+    properties_of,
+    same_vectors,
+)
+from tasks.ledger.canary import end_canary
 from tasks.ledger.generations import forget_generation, generation_of, generations, record_search_params, settle
 from tasks.milvus.index_types import check_index
 from tasks.milvus.schema import physical
@@ -47,6 +57,11 @@ def open_generation(tools: Tools, say: Callable[[str], None]) -> str:
     record_search_params(tools.ledger, live, tools.settings.search_params)
     settle(tools.ledger, tools.store.alias, live)
     return live
+
+
+def work_as_built(tools: Tools, built: dict[str, Any], search_params: dict[str, Any] | None = None) -> None:
+    """Work from now on with the settings and the model that a generation was built with."""
+    tools.work_as(as_built(tools.pipeline, built, search_params))
 
 
 def set_back(tools: Tools, say: Callable[[str], None]) -> str | None:
@@ -99,7 +114,7 @@ def open_next(tools: Tools, say: Callable[[str], None]) -> str:
     claim = check_source(tools, collection)
     record_search_params(ledger, collection, settings.search_params)
     ledger.record_source(collection, claim.as_row())
-    store.create(collection, dimension, settings, parts, claim.source)
+    store.create(collection, dimension, settings, {**properties_of(parts), SOURCE: json.dumps(asdict(claim.source))})
     keep_source(tools, collection, claim)
     between("generation created")
     tools.donor = donor(tools, collection, parts)
@@ -118,7 +133,7 @@ def open_named(tools: Tools, collection: str) -> str:
     if built is None or not tools.store.exists(collection):
         raise MisuseError(f"there is no generation {collection}: `lockstep generations` lists them")
     keep_source(tools, collection, check_source(tools, collection))
-    tools.follow(built)
+    work_as_built(tools, built)
     check(collection, built, ingredients(tools.pipeline))
     tools.store.load(collection)
     tools.donor = donor(tools, collection, built)
@@ -156,7 +171,7 @@ def finish_swap(tools: Tools, live: str) -> None:
     """Let saved pipeline and ledger follow the alias: the pipeline gets the settings that ``live`` was built with."""
     known = generation_of(tools.ledger, tools.store.alias, live)
     built, search_params = (known.ingredients, known.search_params) if known else ({}, None)
-    tools.follow(built, search_params)
+    work_as_built(tools, built, search_params)
     saved = reloaded(tools.pipeline)  # somebody may have changed it while the generation was measured
     following = as_built(saved, built, search_params)
     if following is not saved and not moved(tools.pipeline, saved):  # else it is of another index by now
@@ -172,7 +187,7 @@ def _adopt(tools: Tools, collection: str, parts: dict[str, object], say: Callabl
     Every key found is recorded as pending, so that this sync reads it again or deletes it; the vectors
     of texts that have not changed are reused.
     """
-    built = tools.store.fingerprint_of(collection)
+    built = fingerprint_of(tools.store, collection)
     if built not in (None, fingerprint(parts)):
         raise FingerprintError(
             f"{collection} was built with other settings (fingerprint {built}, now {fingerprint(parts)}) and the "

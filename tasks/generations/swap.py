@@ -8,11 +8,11 @@ from prefect import task
 
 from tasks.crash_points import between
 from tasks.errors import FingerprintError, MisuseError
-from tasks.generations.canary import canary_of
 from tasks.generations.claims import check_source
 from tasks.generations.deletion_limit import stop
 from tasks.generations.fingerprint import as_built, check, differences, ingredients
 from tasks.generations.opening import finish_swap, follow_alias
+from tasks.ledger.canary import canary_of
 from tasks.ledger.generations import Generation, generations, mark_ready
 from tasks.models import Loss
 from tasks.retries import RETRIED, patiently

@@ -21,7 +21,7 @@ from prefect import task
 
 from tasks.bucket.listing import pages
 from tasks.crash_points import between
-from tasks.generations.fingerprint import fingerprint
+from tasks.generations.fingerprint import fingerprint, fingerprint_of
 from tasks.ledger.objects import digest
 from tasks.ledger.tables import BYTEWISE, OBJECTS
 from tasks.limits import LeftOut
@@ -176,7 +176,7 @@ def wrong_fingerprint(tools: Tools, collection: str) -> str:
     built = tools.ledger.ingredients(collection)
     if built is None:
         return f"the ledger does not know {collection}"
-    said, kept = fingerprint(built), tools.store.fingerprint_of(collection)
+    said, kept = fingerprint(built), fingerprint_of(tools.store, collection)
     if kept not in (None, said):
         return f"{collection} was created with fingerprint {kept}, the ledger says {said}"
     return ""

@@ -12,7 +12,6 @@ from tasks.ledger.objects import Ledger
 from tasks.ledger.quarantine import quarantined, retry
 from tasks.milvus.store import Store
 from tasks.pipelines import load_pipeline
-from tasks.retrieval.retrieve import resolve
 
 
 @contextmanager
@@ -20,7 +19,7 @@ def _opened(pipeline: str) -> Iterator[tuple[Ledger, str]]:
     block = load_pipeline(pipeline)
     store = Store(block.store, block.alias)
     with closing(store.client):
-        collection = resolve(store)
+        collection = store.resolve()
     ledger = Ledger(block.ledger)
     try:
         yield ledger, collection

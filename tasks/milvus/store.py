@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from tasks.addresses import check_address
-from tasks.bucket.identity import Source, from_row
 from tasks.crash_points import between
 from tasks.errors import PartError, TransientError
-from tasks.generations.fingerprint import fingerprint
 from tasks.limits import WRITE_SECONDS
 from tasks.milvus.capabilities import Abilities, abilities
 from tasks.milvus.errors import translated
@@ -39,8 +35,6 @@ HASHES_AT_ONCE = 512
 KEYS_AT_ONCE = 64
 READ_AT_ONCE = 4096
 CONFIRMATIONS = 5
-FINGERPRINT, INGREDIENTS, SOURCE = "lockstep.fingerprint", "lockstep.built_with", "lockstep.source"
-"""The collection properties that say what a generation was built with: queries and a lost ledger need it."""
 
 
 class Store:
@@ -89,32 +83,34 @@ class Store:
             name: str = self.client.describe_alias(self.alias, **options)["collection_name"]
             return name
 
+    def resolve(self) -> str:
+        """Return the collection behind the alias: once a question, so that one answer comes from one generation.
+
+        Raises ``PartError`` before the first sync.
+        """
+        if collection := self.live():
+            return collection
+        raise PartError(
+            f"Milvus: {self.block.uri} has no '{self.alias}' yet. Run `lockstep sync`, or check COLLECTION_NAME."
+        )
+
     def newest_number(self) -> int:
         """Return the highest number of this alias' generations, 0 when there is none."""
         with self._call() as options:
             names = self.client.list_collections(**options)
         return max((generation_number(self.alias, name) or 0 for name in names), default=0)
 
-    def create(
-        self,
-        collection: str,
-        dimension: int,
-        settings: Settings,
-        built: Mapping[str, Any],
-        source: Source | None = None,
-    ) -> None:
+    def create(self, collection: str, dimension: int, settings: Settings, properties: Mapping[str, str]) -> None:
         """Create a generation, indexed and loaded, or finish one half made. The alias is left as it is.
 
-        ``built`` is kept with the collection: what it is built with, and what queries of it have to use; and so is
-        which bucket it is of.
+        ``properties`` are kept with the collection.
         """
-        of_source = {SOURCE: json.dumps(asdict(source))} if source else {}
         with self._call() as options:
             if not self.client.has_collection(collection, **options):
                 self.client.create_collection(
                     collection,
                     schema=fields(self.client, dimension, self.abilities, settings.tenants),
-                    properties={FINGERPRINT: fingerprint(dict(built)), INGREDIENTS: json.dumps(built), **of_source},
+                    properties=dict(properties),
                     consistency_level="Bounded",
                     **options,
                 )
@@ -128,30 +124,15 @@ class Store:
                 self.client.create_index(collection, missing, sync=False, **options)
         self.load(collection)
 
-    def fingerprint_of(self, collection: str) -> str | None:
-        """Return the fingerprint that a collection was created with, if the server kept it."""
-        value = self._properties(collection).get(FINGERPRINT)
-        return str(value) if value else None
-
-    def built_with(self, collection: str) -> dict[str, Any] | None:
-        """Return what a generation was built with, if the server kept it."""
-        value = self._properties(collection).get(INGREDIENTS)
-        return dict(json.loads(value)) if value else None
-
-    def source_of(self, collection: str) -> Source | None:
-        """Return which bucket a generation says it holds, if the server kept it."""
-        value = self._properties(collection).get(SOURCE)
-        return from_row(json.loads(value)) if value else None
-
-    def keep_source(self, collection: str, source: Source) -> None:
-        """Write which bucket a generation holds. Milvus 2.3 forgets such a change when it restarts."""
-        with self._write() as options:
-            said = {SOURCE: json.dumps(asdict(source))}
-            self.client.alter_collection_properties(collection, properties=said, **options)
-
-    def _properties(self, collection: str) -> dict[str, str]:
+    def properties(self, collection: str) -> dict[str, str]:
+        """Return what was kept with a collection, as far as the server did."""
         with self._call() as options:
             return dict(self.client.describe_collection(collection, **options).get("properties", {}))
+
+    def keep_property(self, collection: str, name: str, value: str) -> None:
+        """Keep something with a collection. Milvus 2.3 forgets such a change when it restarts."""
+        with self._write() as options:
+            self.client.alter_collection_properties(collection, properties={name: value}, **options)
 
     def dimension_of(self, collection: str) -> int:
         """Return how many numbers each vector of a collection has."""

@@ -2,8 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from tasks.models import Hit
+
+if TYPE_CHECKING:
+    from tasks.models import Hit
 
 from tasks.models import Hit
 
@@ -23,3 +30,29 @@ def fuse(dense: Sequence[Hit], lexical: Sequence[Hit], dense_share: float) -> li
             share = max(hit.score, 0.0) / best if best > 0 else 0.0
             scores[hit.chunk_id] = scores.get(hit.chunk_id, 0.0) + weight * share
     return [replace(found[one], score=round(scores[one], 6)) for one in sorted(scores, key=lambda one: -scores[one])]
+
+
+WORD = re.compile(r"\w+")
+RUN = 3
+"""Texts are compared by the runs of so many words that they share."""
+
+
+def runs(text: str) -> frozenset[tuple[str, ...]]:
+    """Return what two texts are compared by: each run of three words, or all words of a shorter text."""
+    words = WORD.findall(text.lower())
+    return frozenset(tuple(words[at : at + RUN]) for at in range(max(1, len(words) - RUN + 1)))
+
+
+def without_copies(hits: Iterable[Hit], alike: float) -> list[Hit]:
+    """Return the hits without those that say what a better one says: ``alike`` is the share of runs in common.
+
+    With 1 only those go that have the same words.
+    """
+    kept: list[Hit] = []
+    seen: list[frozenset[tuple[str, ...]]] = []
+    for hit in hits:
+        own = runs(hit.text)
+        if all(len(own & other) < alike * len(own | other) for other in seen):
+            kept.append(hit)
+            seen.append(own)
+    return kept

@@ -3,33 +3,25 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING
 
 from prefect import task
 
-from tasks.answers.passages import without_copies
 from tasks.embedding.reranker import load_reranker, reranked
-from tasks.errors import GoneError, LockstepError, MisuseError, PartError
-from tasks.generations.claims import check_asked
-from tasks.generations.fingerprint import as_built
+from tasks.errors import MisuseError
 from tasks.milvus.search import FUSED
 from tasks.models import Hit
 from tasks.retries import RETRIED
-from tasks.retrieval.ranking import fuse
+from tasks.retrieval.ranking import fuse, without_copies
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     import numpy as np
     from numpy.typing import NDArray
 
-    from blocks.pipeline import Pipeline
     from blocks.settings import SearchMode, Settings
     from tasks.embedding.model import EmbeddingModel
-    from tasks.generations.canary import Watch
     from tasks.milvus.store import Store
 
-Result = TypeVar("Result")
 DEEPEST = 16_384
 """Hits that Milvus returns at the most."""
 SPARE = 3
@@ -46,19 +38,6 @@ class Retrieved:
     notes: tuple[str, ...] = ()
 
 
-def resolve(store: Store) -> str:
-    """Return the collection behind the alias: once a question, so that one answer comes from one generation.
-
-    Raises ``PartError`` before the first sync.
-    """
-    collection = store.live()
-    if collection is None:
-        raise PartError(
-            f"Milvus: {store.block.uri} has no '{store.alias}' yet. Run `lockstep sync`, or check COLLECTION_NAME."
-        )
-    return collection
-
-
 def possible(mode: SearchMode, bm25: bool, version: str) -> tuple[SearchMode, tuple[str, ...]]:
     """Return the mode that the server can do, and a note when it is not the one asked for.
 
@@ -72,35 +51,6 @@ def possible(mode: SearchMode, bm25: bool, version: str) -> tuple[SearchMode, tu
     if mode == "lexical":
         raise MisuseError(f"mode lexical needs BM25, which Milvus {version} has not (2.5 has). Use --mode dense.")
     return "dense", (f"Milvus {version} has no BM25: searched dense only",)
-
-
-def on_live(
-    store: Store, pipeline: Pipeline, query: Callable[[str, Pipeline], Result], watch: Watch, asker: str = ""
-) -> Result:
-    """Run a query on the live generation, or on the one in canary, with the pipeline as that was built.
-
-    The alias is resolved once, so that the answer comes from one generation; should that be dropped meanwhile,
-    it is resolved once more. ``asker``, the question or its session, decides for a canary.
-    """
-    live = resolve(store)
-    collection = watch.collection(live, asker)
-
-    def ask(collection: str, search_params: dict[str, Any] | None) -> Result:
-        check_asked(pipeline, collection, store.source_of(collection), watch.sources)
-        return query(collection, as_built(pipeline, store.built_with(collection), search_params))
-
-    try:
-        return ask(collection, watch.search_params(collection))
-    except GoneError:
-        again = resolve(store)
-        if again == collection:
-            raise
-        return ask(again, None)
-    except MisuseError:  # the question's fault, not the generation's
-        raise
-    except LockstepError:
-        watch.note(collection, 0.0, None)
-        raise
 
 
 def find(

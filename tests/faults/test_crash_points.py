@@ -15,8 +15,8 @@ from flows.promote import promote
 from flows.rebuild import rebuild
 from flows.sync import sync
 from tasks.crash_points import PLACES, Place
-from tasks.generations.canary import canary_of
 from tasks.generations.overview import overview
+from tasks.ledger.canary import canary_of
 from tasks.ledger.objects import Ledger
 from tasks.ledger.tables import GENERATIONS, OBJECTS
 from tasks.milvus.store import Store

@@ -18,6 +18,7 @@ from flows.sync import sync
 from tasks.errors import GateError
 from tasks.evaluation.gates import SEED
 from tasks.evaluation.index_recall import sample
+from tasks.generations.fingerprint import built_with, properties_of
 from tasks.generations.overview import overview
 from tasks.milvus.store import Store
 from tasks.pipelines import load_pipeline
@@ -62,10 +63,10 @@ def turn_the_vectors_around(store: Store, collection: str) -> None:
 
 def bring_back_an_older_one(store: Store, collection: str) -> None:
     """The collection comes from a backup of one that was built with another prompt; the same rows are in it."""
-    rows, built = all_rows(store, collection), store.built_with(collection) or {}
+    rows, built = all_rows(store, collection), built_with(store, collection) or {}
     dimension = store.dimension_of(collection)
     store.drop(collection)
-    store.create(collection, dimension, NEXT, {**built, "query_prompt": "another: "})
+    store.create(collection, dimension, NEXT, properties_of({**built, "query_prompt": "another: "}))
     store.upsert(collection, rows)
 
 

@@ -25,9 +25,9 @@ from flows.rebuild import rebuild
 from flows.rollback import rollback
 from flows.sync import sync
 from tasks.errors import GateError, MisuseError, RejectedError
-from tasks.generations.canary import Canary, begin_canary, canary_of, end_canary
 from tasks.generations.overview import overview
 from tasks.generations.swap import swap
+from tasks.ledger.canary import Canary, begin_canary, canary_of, end_canary
 from tasks.ledger.objects import now
 from tasks.pipelines import load_pipeline, save_pipeline
 from tests.conftest import Bucket

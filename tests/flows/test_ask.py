@@ -17,7 +17,8 @@ from flows.sync import sync
 from flows.without_heartbeat import without_heartbeat
 from tasks.answers.answer import answer
 from tasks.errors import MisuseError, PartError, TransientError
-from tasks.generations.canary import Canary, begin_canary, end_canary, fared
+from tasks.generations.canary import fared
+from tasks.ledger.canary import Canary, begin_canary, end_canary
 from tasks.ledger.objects import Ledger, now
 from tasks.listeners import reader
 from tasks.pipelines import load_pipeline

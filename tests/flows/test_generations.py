@@ -13,8 +13,8 @@ from flows.rebuild import rebuild
 from flows.rollback import rollback
 from flows.sync import sync
 from tasks.errors import DeletionError, FingerprintError, OutageError, PermanentError, SourceError
-from tasks.generations.canary import Canary, begin_canary
 from tasks.generations.fingerprint import PARSER
+from tasks.ledger.canary import Canary, begin_canary
 from tasks.ledger.objects import Ledger, now
 from tasks.milvus.store import Store
 from tasks.pipelines import load_pipeline

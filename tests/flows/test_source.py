@@ -17,6 +17,7 @@ from flows.rebuild import rebuild
 from flows.rollback import rollback
 from flows.sync import sync
 from tasks.errors import DeletionError, SourceError
+from tasks.generations.claims import source_kept
 from tasks.ledger.objects import Ledger
 from tasks.milvus.store import Store
 from tasks.pipelines import load_pipeline
@@ -156,7 +157,7 @@ def test_what_an_older_lockstep_built_is_taken_as_it_is(name: str) -> None:
     store.client.drop_collection_properties(collection, ["lockstep.source"])
     ledger.record_source(collection, None)  # type: ignore[arg-type]
     assert sync(name).unchanged == 6
-    kept = store.source_of(collection)
+    kept = source_kept(store, collection)
     assert kept is not None
     assert kept.bucket == block.source.bucket
     store.client.close()

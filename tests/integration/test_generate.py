@@ -53,7 +53,7 @@ def asked(chat: StubChat) -> Callable[..., Reply]:
 
 
 def text_of(reply: Reply) -> str:
-    return check(reply.drafts, reply.prompt.passages).text
+    return check(reply.drafts, reply.passages).text
 
 
 def test_the_settings_are_what_is_sent(asked: Callable[..., Reply], chat: StubChat) -> None:
@@ -173,8 +173,8 @@ def test_a_prompt_that_is_too_long_is_cut_by_the_numbers_that_the_server_names(
     asked: Callable[..., Reply], chat: StubChat
 ) -> None:
     reply = asked(limit(2024, 1200), GOOD)
-    assert len(reply.prompt.passages) == 4, "5/6 of it fit, with a little to spare"
-    assert reply.prompt.passages == HITS[:4]
+    assert len(reply.passages) == 4, "5/6 of it fit, with a little to spare"
+    assert reply.passages == HITS[:4]
     assert "4 of 6 passages" in reply.notes[0]
     enum = chat.requests[1]["response_format"]["json_schema"]["schema"]["properties"]["claims"]["items"]
     assert enum["properties"]["citations"]["items"]["properties"]["passage"]["enum"] == [1, 2, 3, 4]
@@ -182,7 +182,7 @@ def test_a_prompt_that_is_too_long_is_cut_by_the_numbers_that_the_server_names(
 
 def test_without_numbers_half_of_it_is_left_out_until_one_is_left(asked: Callable[..., Reply], chat: StubChat) -> None:
     too_long = (400, {"error": {"message": "prompt is too long"}})
-    assert len(asked(too_long, too_long, GOOD).prompt.passages) == 1
+    assert len(asked(too_long, too_long, GOOD).passages) == 1
     with pytest.raises(PartError, match="--max-model-len"):
         asked(too_long)
 
@@ -396,7 +396,7 @@ def test_a_long_answer_is_read_no_oftener_than_it_grows(chat: StubChat) -> None:
     """Who listens reads all of it each time: read at every token, an answer of 4,000 tokens takes a minute of CPU."""
     chat.replies, heard = [(200, Say("It says nothing [1]. " * 1_000))], list[int]()
     with Chat(ChatModel(base_url=chat.url, api_key=SecretStr("key")), Settings()) as open_chat:
-        open_chat.say(build("What?", HITS, "marked"), heard=lambda text: heard.append(len(text)))
+        open_chat.say(build("What?", HITS, "marked").messages, heard=lambda text: heard.append(len(text)))
     assert heard[:3] == [7, 14, 21]
     assert heard[-1] > 20_500
     assert sum(heard) < 100 * heard[-1]
@@ -410,12 +410,12 @@ def test_a_stream_that_neither_says_anything_nor_ends_is_left(asked: Callable[..
 def test_the_server_counts_the_tokens_of_the_passages(asked: Callable[..., Reply], chat: StubChat) -> None:
     """Six passages of some ten words each: by their bytes they are estimated at 160 tokens each."""
     chat.tokenizes = True
-    assert len(asked(GOOD, context_tokens=512).prompt.passages) == 6
+    assert len(asked(GOOD, context_tokens=512).passages) == 6
     assert len(chat.counted) == 1
     chat.counted.clear()
     many = tuple(Hit(f"c{n}", f"{n}.md", 0.5, "word " * 100, "", None) for n in range(6))
     reply = asked(GOOD, context_tokens=256, hits=many)
-    assert reply.prompt.passages == many[:2]
+    assert reply.passages == many[:2]
     assert any("shown 2 of 6" in note for note in reply.notes)
     assert len(chat.counted) == 5  # all, none, and one by one up to the third
 
@@ -426,20 +426,20 @@ def test_a_prompt_is_cut_before_the_server_has_to_refuse_it(asked: Callable[...,
     reply = asked(GOOD, max_answer_tokens=512, hits=many)
     (request,) = chat.requests
     words = sum(len(message["content"].split()) for message in request["messages"])
-    assert 1 <= len(reply.prompt.passages) < 6
+    assert 1 <= len(reply.passages) < 6
     assert words <= 1100 - 512 - 64
     assert words > 1100 - 512 - 64 - 104, "another passage would not have fit"
 
 
 def test_a_server_that_counts_no_tokens_is_not_asked_again(asked: Callable[..., Reply], chat: StubChat) -> None:
-    assert len(asked(GOOD, context_tokens=256).prompt.passages) == 1
-    assert len(asked(GOOD, context_tokens=512).prompt.passages) == 3
+    assert len(asked(GOOD, context_tokens=256).passages) == 1
+    assert len(asked(GOOD, context_tokens=512).passages) == 3
     assert len(chat.counted) == 1
 
 
 def test_the_best_passage_may_stand_last(asked: Callable[..., Reply], chat: StubChat) -> None:
     reply = asked(GOOD, passage_order="best_last", stages=1)
-    assert reply.prompt.passages == HITS
+    assert reply.passages == HITS
     user = chat.requests[0]["messages"][1]["content"]
     assert user.index("Passage 6 says") < user.index("Passage 1 says")
     assert text_of(reply) == "It is eleven. [1] It is 22. [2]"

@@ -15,16 +15,18 @@ from pydantic import SecretStr
 from blocks.ledger import Ledger as LedgerBlock
 from blocks.pipeline import Pipeline
 from tasks.errors import LockstepError
-from tasks.generations.canary import Canary, Fared, Watch, begin_canary, canary_of, end_canary, fared, next_step
+from tasks.generations.canary import Fared, fared
 from tasks.indexing.batches import recorded
 from tasks.indexing.plan import make_plan
 from tasks.ledger import lease
 from tasks.ledger import quarantine as failures
+from tasks.ledger.canary import Canary, begin_canary, canary_of, end_canary, next_step
 from tasks.ledger.generations import add_cost, forget_generation, generation_of, generations, mark_ready, settle
 from tasks.ledger.listed_keys import seen_keys
 from tasks.ledger.objects import Ledger
 from tasks.ledger.tables import GENERATIONS, OBJECTS, WRITERS
 from tasks.models import Failure, ObjectRef
+from tasks.retrieval.routing import Watch
 
 ON, OTHER = "docs_g0001", "docs_g0002"
 

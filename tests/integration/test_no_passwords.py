@@ -23,7 +23,6 @@ from deployments.local.parts import Endpoints
 from deployments.state import State
 from flows.ask import link
 from tasks.addresses import check_address
-from tasks.answers.prompt import Prompt
 from tasks.bucket.errors import translated
 from tasks.chat.client import Chat
 from tasks.errors import LockstepError
@@ -122,7 +121,7 @@ def test_milvus(scheme: str, password: str, logged: Callable[[Exception], str]) 
 def test_the_chat_model(password: str, logged: Callable[[Exception], str]) -> None:
     url = f"http://{closed()}/v1?token={SECRET}" if password == "query" else f"http://{password}{closed()}/v1"
     block = ChatModel(base_url=url, api_key=SecretStr(SECRET), timeout_seconds=2, max_retries=0)
-    told(lambda: Chat(block, Settings()).say(Prompt((), ())), logged)
+    told(lambda: Chat(block, Settings()).say(()), logged)
 
 
 @pytest.mark.parametrize("status", [400, 401, 403, 404, 422, 429, 500, 200])
@@ -131,7 +130,7 @@ def test_a_chat_model_that_refuses(status: int, chat: StubChat, logged: Callable
     chat.replies = [(status, said)]
     url = chat.url.replace("http://", f"http://u:{SECRET}@")
     block = ChatModel(base_url=url, api_key=SecretStr(SECRET), model="m", timeout_seconds=5, max_retries=0)
-    told(lambda: Chat(block, Settings()).say(Prompt((), ())), logged)
+    told(lambda: Chat(block, Settings()).say(()), logged)
 
 
 @pytest.mark.parametrize("status", [400, 401, 403, 422, 429, 500, 200])
@@ -145,7 +144,7 @@ def test_a_chat_model_that_repeats_the_key(
     said = words.format(KEY)
     chat.replies = [(status, {"error": {"message": said}} if status != 200 else said.encode())]
     block = ChatModel(base_url=chat.url, api_key=SecretStr(KEY), model="m", timeout_seconds=5, max_retries=0)
-    assert KEY not in told(lambda: Chat(block, Settings()).say(Prompt((), ())), logged)
+    assert KEY not in told(lambda: Chat(block, Settings()).say(()), logged)
     assert KEY not in logged(Exception(said))
 
 

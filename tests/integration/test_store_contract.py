@@ -13,7 +13,7 @@ import pytest
 from blocks.milvus_store import MilvusStore
 from blocks.settings import SearchMode, Settings
 from tasks.errors import ContentError, GoneError, LockstepError, MisuseError, PartError, TransientError
-from tasks.generations.fingerprint import fingerprint
+from tasks.generations.fingerprint import built_with, fingerprint, fingerprint_of, properties_of
 from tasks.milvus.index_types import INDEXES, build_params, check_index, those_of
 from tasks.milvus.rows import Columns, to_rows
 from tasks.milvus.schema import fields
@@ -50,7 +50,7 @@ def store(stores: dict[str, Store], milvus_url: str) -> Store:
 def collection(store: Store) -> str:
     """The first generation, empty and live."""
     name = f"{store.alias}_g0001"
-    store.create(name, DIMENSION, Settings(), BUILT)
+    store.create(name, DIMENSION, Settings(), properties_of(BUILT))
     store.point_alias(name)
     ids = [row["id"] for row in store.rows(name, ["id"])]
     if ids:
@@ -83,11 +83,11 @@ def write(store: Store, collection: str, *batches: Embedded) -> None:
 
 def test_the_alias_leads_to_the_first_generation(store: Store, collection: str) -> None:
     assert store.live() == collection
-    assert store.fingerprint_of(collection) == fingerprint(BUILT)
-    assert store.built_with(collection) == BUILT
+    assert fingerprint_of(store, collection) == fingerprint(BUILT)
+    assert built_with(store, collection) == BUILT
     second = f"{store.alias}_g0002"
-    store.create(second, DIMENSION, Settings(), BUILT)
-    store.create(second, DIMENSION, Settings(), BUILT)
+    store.create(second, DIMENSION, Settings(), properties_of(BUILT))
+    store.create(second, DIMENSION, Settings(), properties_of(BUILT))
     assert store.live() == collection
     store.point_alias(second)
     assert store.live() == second
@@ -96,7 +96,7 @@ def test_the_alias_leads_to_the_first_generation(store: Store, collection: str) 
 def test_a_generation_left_half_made_is_finished(store: Store) -> None:
     name = f"{store.alias}_g0009"
     store.client.create_collection(name, schema=fields(store.client, DIMENSION, store.abilities))
-    store.create(name, DIMENSION, Settings(), BUILT)
+    store.create(name, DIMENSION, Settings(), properties_of(BUILT))
     assert "embedding" in store.client.list_indexes(name)
     assert store.count(name) == 0
     store.client.drop_collection(name)
@@ -267,7 +267,7 @@ def test_an_open_store_survives_a_restart_of_the_server(tmp_path: Path) -> None:
     server = milvus_lite_server(tmp_path).start()
     try:
         store = Store(MilvusStore(uri=server.url, timeout_seconds=5), "docs")
-        store.create("docs_g0001", DIMENSION, Settings(), BUILT)
+        store.create("docs_g0001", DIMENSION, Settings(), properties_of(BUILT))
         store.point_alias("docs_g0001")
         write(store, "docs_g0001", batch("a.md", [1, 2]))
         server.stop()
@@ -297,7 +297,7 @@ def test_each_index_that_the_server_has_is_built_and_searched(store: Store, inde
         return  # only a build for GPUs has them, which the version does not tell
     name = f"{store.alias}_g0099"
     try:
-        store.create(name, DIMENSION, settings, BUILT)
+        store.create(name, DIMENSION, settings, properties_of(BUILT))
         write(store, name, batch("a.md", list(range(1, 300))))
         assert store.count(name) == 299
         assert store.search(name, "", vector(9), settings)[0].text == "text 9"
@@ -312,7 +312,7 @@ def test_each_index_that_the_server_has_is_built_and_searched(store: Store, inde
 
 def test_a_dropped_collection_is_told_from_other_trouble(store: Store) -> None:
     name = f"{store.alias}_g0098"
-    store.create(name, DIMENSION, Settings(), BUILT)
+    store.create(name, DIMENSION, Settings(), properties_of(BUILT))
     assert store.exists(name)
     store.drop(name)
     assert not store.exists(name)

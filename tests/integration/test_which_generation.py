@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 from tasks.errors import FingerprintError, MisuseError, PartError
-from tasks.generations.canary import Canary, begin_canary, canary_of, end_canary
 from tasks.generations.opening import open_generation, open_named, open_next
 from tasks.generations.retention import collect
 from tasks.generations.swap import publish, to_go_back_to, to_promote
+from tasks.ledger.canary import Canary, begin_canary, canary_of, end_canary
 from tasks.ledger.generations import forget_generation, generation_of, mark_ready, settle
 from tasks.models import ObjectRef
 from tasks.resources import Tools

@@ -13,7 +13,6 @@ from pydantic import SecretStr
 from blocks.ledger import Ledger as LedgerBlock
 from blocks.milvus_store import MilvusStore
 from blocks.settings import Settings
-from tasks.bucket.identity import Source
 from tasks.errors import TransientError
 from tasks.ledger import lease
 from tasks.ledger.objects import Ledger
@@ -34,7 +33,7 @@ def proxy(milvus_lite: Server) -> Iterator[Proxy]:
 @pytest.fixture
 def store(proxy: Proxy, milvus_lite: Server) -> Iterator[Store]:
     store = Store(MilvusStore(uri=proxy.url, timeout_seconds=60), "deadline")
-    store.create(ON, 4, Settings(), {"model": "none"})
+    store.create(ON, 4, Settings(), {})
     yield store
     store.client.close()
     direct = MilvusStore(uri=milvus_lite.url).get_client()
@@ -80,13 +79,13 @@ def test_neither_alias_nor_collection_is_touched_without_the_lease(store: Store)
         lambda: store.delete(ON, ["one"]),
         lambda: store.point_alias(ON),
         lambda: store.drop(ON),
-        lambda: store.keep_source(ON, Source("s3.example.org", "handbooks", "")),
+        lambda: store.keep_property(ON, "lockstep.source", "handbooks"),
     ):
         with pytest.raises(TransientError, match="no longer the writer"):
             write()
     assert store.live() is None
     assert store.exists(ON)
-    assert store.source_of(ON) is None
+    assert "lockstep.source" not in store.properties(ON)
 
 
 def test_each_write_is_given_its_deadline(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -104,7 +103,7 @@ def test_each_write_is_given_its_deadline(store: Store, monkeypatch: pytest.Monk
     store.upsert(ON, [row(store, "one")])
     store.delete(ON, ["one"])
     store.point_alias(ON)
-    store.keep_source(ON, Source("s3.example.org", "handbooks", ""))
+    store.keep_property(ON, "lockstep.source", "handbooks")
     store.drop(ON)
     assert given == dict.fromkeys(given, lease.WRITE_SECONDS)
     assert len(given) == 5

@@ -243,7 +243,7 @@ def test_the_passages_may_come_from_anywhere(vllm: VllmServer, name: str) -> Non
     settings = load_pipeline(name).settings.model_copy(update={"answers": "marked", "max_answer_tokens": SHORT})
     reply = ask_model(vllm.chat_model(), QUESTION, hits, settings)
     assert any(draft.statement for draft in reply.drafts)
-    assert reply.prompt.passages == tuple(hits)
+    assert reply.passages == tuple(hits)
     assert reply.tokens["completion"] > 0
 
 

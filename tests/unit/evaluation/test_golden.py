@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from blocks.s3_source import S3Source
-from tasks.bucket.listing import selected
+from tasks.bucket.listing import selected, without_golden
 from tasks.errors import MisuseError
-from tasks.evaluation.golden import Golden, check_known, only_known, parse_golden, read_golden, without_golden
+from tasks.evaluation.golden import Golden, check_known, only_known, parse_golden, read_golden
 from tests.conftest import ROOT
 
 LINE = '{"question": "Where?", "relevant": ["a.md", "b.md", "a.md"], "answer": "Here."}'

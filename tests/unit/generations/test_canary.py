@@ -8,7 +8,8 @@ import pytest
 
 from blocks.settings import Settings
 from tasks.errors import MisuseError
-from tasks.generations.canary import Canary, Fared, breaches, checked_steps
+from tasks.generations.canary import Fared, breaches, checked_steps
+from tasks.ledger.canary import Canary
 
 CANARY = Canary("docs", "docs_g0002", "docs_g0001", (10, 50, 100), 0, 900.0, 0)
 QUESTIONS = [f"question {number}" for number in range(2000)]

@@ -8,11 +8,12 @@ import pytest
 
 from blocks.settings import Settings
 from tasks.answers.extractive import quoted
-from tasks.answers.passages import estimated, join, joined, without_copies
+from tasks.answers.passages import estimated, join, joined
 from tasks.citations.drafts import Cited, Draft
 from tasks.citations.verify import check
 from tasks.errors import GoneError
 from tasks.models import Hit
+from tasks.retrieval.ranking import without_copies
 
 
 def chunk(index: int, text: str = "", key: str = "a.md", heading: str = "Guide", etag: str = "1") -> Hit:

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from tasks.errors import GoneError, TransientError
-from tasks.retrieval.retrieve import on_live
+from tasks.retrieval.routing import on_live
 
 
 class Store:
