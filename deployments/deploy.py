@@ -13,8 +13,8 @@ from prefect.client.orchestration import get_client
 from prefect.exceptions import ObjectNotFound
 
 from blocks.pipeline import Pipeline
+from deployments.endpoints import Endpoints
 from deployments.environment import Environment, inherit, prefect_environment
-from deployments.local.parts import Endpoints
 from deployments.register import describe, deviations, merged, register_types, save, saved
 from deployments.state import exclusive, load, replace
 from tasks.bucket.identity import Source, from_row, source_of

@@ -7,8 +7,8 @@ from collections.abc import Mapping
 
 from pydantic import SecretStr
 
+from deployments.endpoints import Endpoints
 from deployments.environment import Environment
-from deployments.local.parts import Endpoints
 
 MISLEADING = ("AWS_SESSION_TOKEN", "PREFIX", "MILVUS_TOKEN", "MILVUS_DB", "PREFECT_API_KEY", "PREFECT_API_AUTH_STRING")
 """What a shell may have of another stack: with the addresses of this one it would be refused, or read elsewhere."""

@@ -17,8 +17,8 @@ from blocks.milvus_store import MilvusStore
 from blocks.pipeline import Pipeline
 from blocks.s3_source import S3Source
 from blocks.settings import Settings
+from deployments.endpoints import Endpoints
 from deployments.environment import Environment, plain
-from deployments.local.parts import Endpoints
 from tasks.bucket.identity import embedded_server
 from tasks.errors import MisuseError
 from tasks.generations.fingerprint import FOLLOWING

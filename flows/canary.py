@@ -18,7 +18,7 @@ from flows.run_names import rename_run
 from tasks.errors import GateError, RejectedError
 from tasks.generations.canary import Fared, breaches, checked_steps, fared
 from tasks.ledger.canary import Canary, begin_canary, canary_of, end_canary, next_step
-from tasks.ledger.objects import now
+from tasks.ledger.database import now
 from tasks.resources import Tools
 from tasks.retries import patiently
 

@@ -98,8 +98,8 @@ def status(as_json: Json = False) -> None:
     """Say which parts are up and where, and what is in canary. Exits with 1 when a part is down."""
     from deployments import environment
     from deployments.cli import output as show
+    from deployments.endpoints import resolve
     from deployments.local import stack
-    from deployments.local.parts import resolve
     from deployments.state import load
 
     env = environment.load()

@@ -8,9 +8,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from deployments import environment, state
+from deployments.endpoints import Endpoints
 from deployments.environment import Environment
 from deployments.local import stack
-from deployments.local.parts import Endpoints
 from tasks.errors import PartError
 from tasks.logs import clean_logs
 

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     import httpx
     from sqlalchemy import Connection
 
-    from deployments.local.parts import Endpoints
+    from deployments.endpoints import Endpoints
 
 SECONDS = 5.0
 LOCAL = ("127.0.0.1", "localhost", "::1")

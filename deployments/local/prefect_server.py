@@ -18,7 +18,7 @@ import sys
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
-OPEN = "/lockstep/open"
+from deployments.endpoints import OPEN
 
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
@@ -41,11 +41,6 @@ fetch('/api/admin/version', {headers: {Authorization: 'Basic ' + password}}).the
 PAGE = f'<!doctype html><meta charset="utf-8"><title>Lockstep</title><body>Opening…<script>{SCRIPT}</script></body>'
 _HASH = base64.b64encode(hashlib.sha256(SCRIPT.encode()).digest()).decode()
 POLICY = f"default-src 'none'; script-src 'sha256-{_HASH}'; connect-src 'self'; frame-ancestors 'none'"
-
-
-def opening(ui_url: str, auth_string: str) -> str:
-    """Return the link that opens the UI of an embedded server without a password to type; it is as secret as that."""
-    return f"{ui_url}{OPEN}#{base64.b64encode(auth_string.encode()).decode()}"
 
 
 class Gate:

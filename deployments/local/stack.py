@@ -23,22 +23,10 @@ from pathlib import Path
 from typing import Any, Literal
 
 from deployments import state as memory
+from deployments.endpoints import Endpoints, resolve
 from deployments.environment import Environment
 from deployments.local import health, processes
-from deployments.local.parts import (
-    PREFECT,
-    SCHEDULE,
-    STOPS,
-    USED,
-    WAVES,
-    WORKER,
-    WORKER_MARK,
-    Check,
-    Endpoints,
-    Part,
-    Used,
-    resolve,
-)
+from deployments.local.parts import PREFECT, SCHEDULE, STOPS, USED, WAVES, WORKER, WORKER_MARK, Check, Part, Used
 from deployments.state import Record, Report, State
 from tasks.errors import LockstepError, MisuseError, PartError
 from tasks.sanitize import hidden

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 from tasks.answers.fence import fenced
 from tasks.answers.passages import estimated
 from tasks.answers.prompt import Prompt
-from tasks.chat.client import Chat, Heard, TooLongError
+from tasks.chat.client import Chat, Heard
+from tasks.chat.errors import TooLongError
 from tasks.chat.response import Spoken
 from tasks.errors import PartError
 

@@ -12,7 +12,8 @@ from prefect import task
 
 from tasks.answers.context_window import fitted
 from tasks.answers.prompt import Prompt, Style, abstains, build, build_assignment
-from tasks.chat.client import Chat, Heard, NoSchemaError, OtherJSONError
+from tasks.chat.client import Chat, Heard
+from tasks.chat.errors import NoSchemaError, OtherJSONError
 from tasks.chat.response import Spoken
 from tasks.citations.drafts import Cited, Draft, Reply
 from tasks.citations.json_answer import (

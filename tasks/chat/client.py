@@ -5,13 +5,13 @@ from __future__ import annotations
 import random
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from tenacity import RetryCallState, Retrying, retry_if_exception, stop_after_attempt
 
 from tasks.addresses import check_address
+from tasks.chat.errors import BrokenOffError, SlowError, _slow, connect_seconds, translated
 from tasks.chat.response import Spoken, choice_of, content_of, first_model, said_aloud, short, tokens_of, whole
 from tasks.errors import PartError, TransientError
 from tasks.sanitize import keep_secrets
@@ -24,16 +24,11 @@ if TYPE_CHECKING:
 
     Messages = Sequence[Mapping[str, str]]
 
-TOO_LONG = ("context length", "context_length", "too long", "maximum context", "max_model_len", "longer than")
-NO_SCHEMA = ("response_format", "json_schema", "json schema", "guided", "structured", "grammar", "schema")
-CONNECT_SECONDS = 10.0
 LONGEST_PAUSE = 20.0
 TOKENIZE_SECONDS = 5.0
 LONGEST_TOKEN = 256
 """Characters, and events of a stream, that no token of a model exceeds: a server that writes on is not listened to."""
-_LIMIT = re.compile(r"(?:maximum context length|max_model_len|context length|context window)\D{0,20}?(\d{2,9})")
 _SECONDS = re.compile(r"\d{1,6}(?:\.\d+)?")
-_NEEDED = re.compile(r"(\d{1,9}) (?:input tokens|prompt tokens|tokens? (?:from|in) the (?:input|messages|prompt))")
 HEARD_OF = 64
 """Who listens reads the text so far anew each time: it is told after another 64th of it, so that it costs the same a
 character however long an answer is. Of the first 64 characters each is told."""
@@ -43,86 +38,6 @@ without_tokenizer: set[tuple[str, str]] = set()
 
 Heard = Callable[[str], None]
 """Is told the text so far, again and again, while it comes."""
-
-
-class TooLongError(PartError):
-    """The prompt does not fit into the model's context; of ``prompt`` tokens ``room`` would, where the server said."""
-
-    def __init__(self, message: str, room: int | None = None, prompt: int | None = None) -> None:
-        super().__init__(message)
-        self.room, self.prompt = room, prompt
-
-
-class NoSchemaError(PartError):
-    """The server does not write JSON by a schema."""
-
-
-class OtherJSONError(NoSchemaError):
-    """The server wrote JSON, but not by the schema: this time."""
-
-
-class SlowError(TransientError):
-    """The model took too long; asked again it would take as long again."""
-
-
-class BrokenOffError(TransientError):
-    """The answer broke off; a part of it may have been shown."""
-
-
-def too_long(message: str, words: str, answer_tokens: int) -> TooLongError:
-    """Return the error with the numbers that the server gave, if it did."""
-    limit, needed = _LIMIT.search(words.lower()), _NEEDED.search(words.lower())
-    room = int(limit[1]) - answer_tokens if limit else None
-    return TooLongError(message, room, int(needed[1]) if needed else None)
-
-
-@contextmanager
-def translated(block: ChatModel, answer_tokens: int = 0, schema: bool = False) -> Iterator[None]:
-    """Raise our errors instead of the openai client's."""
-    import openai
-
-    where = f"Chat model: {block.base_url}"
-    try:
-        yield
-    except (openai.AuthenticationError, openai.PermissionDeniedError) as error:
-        raise PartError(f"{where} refused the key ({error.status_code}). Check VLLM_API_KEY.") from error
-    except openai.NotFoundError as error:
-        raise PartError(
-            f"{where} has no model '{block.model}', or that is not the address up to and with /v1. "
-            "Check LLM_MODEL and VLLM_BASE_URL."
-        ) from error
-    except (openai.BadRequestError, openai.UnprocessableEntityError) as error:
-        words = str(error).lower()
-        message = f"{where} refused the request: {short(error)}"
-        if any(one in words for one in TOO_LONG):
-            raise too_long(message, words, answer_tokens) from error
-        kind = NoSchemaError if schema and any(one in words for one in NO_SCHEMA) else PartError
-        raise kind(message) from error
-    except openai.APITimeoutError as error:
-        if type(error.__cause__).__name__ == "ConnectTimeout":
-            raise TransientError(
-                f"{where} cannot be reached: no connection within {connect_seconds(block):g} s. Is vLLM up, and is "
-                "VLLM_BASE_URL right?"
-            ) from error
-        raise _slow(block) from error
-    except (openai.APIConnectionError, openai.RateLimitError, openai.InternalServerError) as error:
-        raise TransientError(
-            f"{where} does not answer ({type(error).__name__}: {short(error)}). Is vLLM up, and is VLLM_BASE_URL right?"
-        ) from error
-    except (openai.OpenAIError, ValueError) as error:
-        raise PartError(f"{where} did not answer like an OpenAI-compatible server: {short(error)}") from error
-
-
-def connect_seconds(block: ChatModel) -> float:
-    """Return how long a connection may take to be there."""
-    return min(CONNECT_SECONDS, block.timeout_seconds)
-
-
-def _slow(block: ChatModel) -> SlowError:
-    return SlowError(
-        f"Chat model: {block.base_url} did not answer within {block.timeout_seconds:g} s. Raise timeout_seconds of the "
-        "Chat Model block, or lower LOCKSTEP_MAX_ANSWER_TOKENS."
-    )
 
 
 class Chat:

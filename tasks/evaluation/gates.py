@@ -19,8 +19,8 @@ from tasks.generations.deletion_limit import unasked
 from tasks.generations.fingerprint import fingerprint, fingerprint_of
 from tasks.generations.opening import as_generation
 from tasks.ledger.canary import canary_of
+from tasks.ledger.database import digest
 from tasks.ledger.generations import record_gates
-from tasks.ledger.objects import digest
 from tasks.ledger.quarantine import quarantined_here_alone
 from tasks.retries import RETRIED
 

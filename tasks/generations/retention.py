@@ -11,8 +11,8 @@ from tasks.crash_points import between
 from tasks.generations.claims import check_source
 from tasks.generations.opening import follow_alias
 from tasks.ledger.canary import canary_of
+from tasks.ledger.database import now
 from tasks.ledger.generations import Generation, forget_generation, generations
-from tasks.ledger.objects import now
 from tasks.retries import RETRIED
 
 if TYPE_CHECKING:

@@ -22,7 +22,7 @@ from prefect import task
 from tasks.bucket.listing import pages
 from tasks.crash_points import between
 from tasks.generations.fingerprint import fingerprint, fingerprint_of
-from tasks.ledger.objects import digest
+from tasks.ledger.database import digest
 from tasks.ledger.tables import BYTEWISE, OBJECTS
 from tasks.limits import LeftOut
 from tasks.retries import RETRIED

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from prefect import task
 
 from tasks.crash_points import between
-from tasks.ledger.objects import digest
+from tasks.ledger.database import digest
 from tasks.ledger.quarantine import failed_keys, quarantined, send_to_quarantine
 from tasks.milvus.store import KEYS_AT_ONCE
 from tasks.retries import RETRIED

@@ -15,8 +15,8 @@ from tasks.bucket.listing import pages
 from tasks.crash_points import between
 from tasks.errors import DeletionError
 from tasks.generations.deletion_limit import stop, unasked
+from tasks.ledger.database import now
 from tasks.ledger.listed_keys import KEYS_NAMED, seen_keys
-from tasks.ledger.objects import now
 from tasks.ledger.quarantine import retry_withheld
 from tasks.limits import LeftOut
 from tasks.models import Loss, ObjectRef

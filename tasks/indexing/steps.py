@@ -19,7 +19,7 @@ from tasks.errors import PermanentError
 from tasks.indexing.outcome import Outcome
 from tasks.indexing.read import parse_batch
 from tasks.indexing.write import write_piece
-from tasks.ledger.objects import now
+from tasks.ledger.database import now
 from tasks.ledger.quarantine import known_bad
 from tasks.models import Cut, CutDocument, Embedded, Failure, ObjectRef, Parsed
 from tasks.retries import ONCE, RETRIED

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from tasks.errors import ContentError
-from tasks.ledger.objects import now
+from tasks.ledger.database import now
 from tasks.milvus.rows import Columns, to_rows
 
 if TYPE_CHECKING:

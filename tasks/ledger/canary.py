@@ -9,7 +9,8 @@ from typing import Any
 import sqlalchemy as sa
 
 from tasks.crash_points import between
-from tasks.ledger.objects import Ledger, now
+from tasks.ledger.database import now
+from tasks.ledger.objects import Ledger
 from tasks.ledger.tables import ASKED, CANARIES
 from tasks.retries import patiently
 

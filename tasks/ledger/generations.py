@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import sqlalchemy as sa
 
 from tasks.crash_points import between
-from tasks.ledger.objects import now
+from tasks.ledger.database import now
 from tasks.ledger.tables import GENERATIONS, OBJECTS, WRITERS
 from tasks.retries import patiently
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +16,6 @@ from tasks.ledger.tables import NEWEST
 if TYPE_CHECKING:
     from sqlalchemy import Connection
 
-    from tasks.ledger.objects import Ledger
 
 LONGEST_SECONDS = 3600.0
 """How long a statement of a migration may take."""
@@ -24,23 +23,23 @@ _migrating = threading.Lock()
 """Alembic keeps what it is working on in module variables."""
 
 
-def migrate(ledger: Ledger) -> None:
-    """Bring the schema up to date; costs one query when it is. Several processes may do it at once.
+def migrate(transaction: Callable[[], AbstractContextManager[Connection]], where: str) -> None:
+    """Bring the schema of a database up to date; costs one query when it is. Several processes may do it at once.
 
     Raises ``PartError`` when the database was written by a newer Lockstep.
     """
-    with ledger.transaction() as connection:
-        if _is_newest(connection, ledger.where):
+    with transaction() as connection:
+        if _is_newest(connection, where):
             return
     from alembic import command
     from alembic.config import Config
 
     config = Config()
     config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
-    with _migrating, ledger.transaction() as connection, _patience(connection):
+    with _migrating, transaction() as connection, _patience(connection):
         postgres = connection.dialect.name == "postgresql"
         connection.exec_driver_sql("select pg_advisory_xact_lock(706173)" if postgres else "begin immediate")
-        if not _is_newest(connection, ledger.where):
+        if not _is_newest(connection, where):
             config.attributes["connection"] = connection
             command.upgrade(config, "head")
 

@@ -16,108 +16,24 @@ wrote it; it goes to quarantine when that run is judged (:mod:`tasks.ledger.quar
 
 from __future__ import annotations
 
-import hashlib
-import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pandas as pd
 import sqlalchemy as sa
-from sqlalchemy.dialects import postgresql, sqlite
 
-from blocks.ledger import PlaceError
-from tasks.errors import PartError, TransientError
-from tasks.ledger.migrate import migrate
+from tasks.ledger.database import Database, digest, now
 from tasks.ledger.tables import GENERATIONS, OBJECTS
 from tasks.models import Failure, ObjectRef
-from tasks.sanitize import hidden
-
-if TYPE_CHECKING:
-    from sqlalchemy import Connection, Engine
-
-    from blocks.ledger import Ledger as LedgerBlock
 
 REF = ["key", "etag", "size", "last_modified"]
 ROWS_AT_ONCE = 500
 REASON_LENGTH = 1000
-DISK_FULL = "53100"
-"""PostgreSQL's code, whatever language the server speaks."""
-PASSING = ("25006", "25P03")
-"""Codes that psycopg does not call operational, though the same call may succeed on another connection: a server that
-is a standby since a failover, and a transaction that the server has ended because this machine slept."""
 
 
-def now() -> int:
-    """Return the time in ms since 1970."""
-    return int(time.time() * 1000)
-
-
-def digest(ids: Iterable[str]) -> str:
-    """Return the hash of a set of chunk ids, 16 hexadecimal digits: what an audit compares Milvus with."""
-    return hashlib.sha256("\n".join(sorted(ids)).encode()).hexdigest()[:16]
-
-
-class Ledger:
+class Ledger(Database):
     """The ledger of one pipeline's generations. Methods are transactions; each may raise ``TransientError``."""
-
-    def __init__(self, block: LedgerBlock) -> None:
-        """Open the database and bring its schema up to date.
-
-        Raises ``PartError`` when the URL is wrong or the schema is newer than this version of Lockstep.
-        """
-        try:
-            self.engine: Engine = block.get_client()
-        except PlaceError as error:
-            raise PartError(f"Ledger: {error}.") from error
-        except (sa.exc.ArgumentError, sa.exc.NoSuchModuleError, ImportError, ValueError) as error:
-            # Not the error's words: they may hold a part of the password.
-            raise PartError(
-                "Ledger: the URL is not one that SQLAlchemy understands, or its driver is not installed. Check "
-                "LEDGER_URL: postgresql://user:password@host/database or sqlite:////folder/ledger.db."
-            ) from error
-        self.where = hidden(self.engine.url.render_as_string(hide_password=True))
-        migrate(self)
-
-    @contextmanager
-    def transaction(self) -> Iterator[Connection]:
-        """Open a transaction: commits at the end, rolls back on an error."""
-        with self.connected() as connection, connection.begin():
-            yield connection
-
-    @contextmanager
-    def connected(self) -> Iterator[Connection]:
-        """Open a connection; translates the database's errors to ours, with the cause kept."""
-        try:
-            with self.engine.connect() as connection:
-                yield connection
-        except sa.exc.TimeoutError as error:
-            raise TransientError(f"Ledger: {self.where} has no connection free ({error}).") from error
-        except sa.exc.OperationalError as error:
-            raise self._explained(error) from error
-        except sa.exc.DBAPIError as error:
-            if getattr(error.orig, "sqlstate", "") in PASSING:
-                raise TransientError(f"Ledger: {self.where} does not answer ({error.orig}).") from error
-            raise PartError(f"Ledger: {self.where} refused a statement: {error.orig}.") from error
-
-    def _explained(self, error: sa.exc.OperationalError) -> PartError | TransientError:
-        words = str(error.orig).lower()
-        lasting = (
-            "password",
-            "authentication",
-            "does not exist",
-            "unable to open",
-            "readonly",
-            "not a database",
-        )
-        if "is full" in words or getattr(error.orig, "sqlstate", "") == DISK_FULL:
-            return PartError(
-                f"Ledger: the disk of the ledger is full ({self.where}). Free some space; nothing is lost."
-            )
-        if any(word in words for word in lasting):
-            return PartError(f"Ledger: {self.where} cannot be used ({error.orig}). Check LEDGER_URL.")
-        return TransientError(f"Ledger: {self.where} does not answer ({error.orig}). Is it up, is LEDGER_URL right?")
 
     # Generations
 
@@ -313,8 +229,3 @@ class Ledger:
         return sa.update(OBJECTS).where(
             OBJECTS.c.collection == collection, OBJECTS.c.key == ref.key, OBJECTS.c.etag == ref.etag
         )
-
-    def insert(self, table: sa.Table) -> Any:
-        """Return an insert statement in the database's dialect, for its ON CONFLICT."""
-        dialect = postgresql if self.engine.dialect.name == "postgresql" else sqlite
-        return dialect.insert(table)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 
-from tasks.ledger.objects import now
+from tasks.ledger.database import now
 from tasks.ledger.tables import OBJECTS
 
 if TYPE_CHECKING:

@@ -9,8 +9,9 @@ from tasks.errors import GoneError, LockstepError, MisuseError
 from tasks.generations.claims import check_asked, source_kept
 from tasks.generations.fingerprint import as_built, built_with
 from tasks.ledger.canary import Canary, canary_of, note_question
+from tasks.ledger.database import now
 from tasks.ledger.generations import generation_of
-from tasks.ledger.objects import Ledger, now
+from tasks.ledger.objects import Ledger
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -28,7 +28,7 @@ from tasks.errors import GateError, MisuseError, RejectedError
 from tasks.generations.overview import overview
 from tasks.generations.swap import swap
 from tasks.ledger.canary import Canary, begin_canary, canary_of, end_canary
-from tasks.ledger.objects import now
+from tasks.ledger.database import now
 from tasks.pipelines import load_pipeline, save_pipeline
 from tests.conftest import Bucket
 from tests.faults.generations import TOPICS, document, found, opened, states

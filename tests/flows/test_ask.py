@@ -19,7 +19,8 @@ from tasks.answers.answer import answer
 from tasks.errors import MisuseError, PartError, TransientError
 from tasks.generations.canary import fared
 from tasks.ledger.canary import Canary, begin_canary, end_canary
-from tasks.ledger.objects import Ledger, now
+from tasks.ledger.database import now
+from tasks.ledger.objects import Ledger
 from tasks.listeners import reader
 from tasks.pipelines import load_pipeline
 from tests.conftest import Bucket, Server, new_bucket, pipeline_maker, sqlite_url

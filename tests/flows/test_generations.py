@@ -15,7 +15,8 @@ from flows.sync import sync
 from tasks.errors import DeletionError, FingerprintError, OutageError, PermanentError, SourceError
 from tasks.generations.fingerprint import PARSER
 from tasks.ledger.canary import Canary, begin_canary
-from tasks.ledger.objects import Ledger, now
+from tasks.ledger.database import now
+from tasks.ledger.objects import Ledger
 from tasks.milvus.store import Store
 from tasks.pipelines import load_pipeline
 from tests.conftest import Bucket

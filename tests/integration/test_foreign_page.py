@@ -21,9 +21,9 @@ import httpx
 import pytest
 
 from blocks.milvus_store import MilvusStore
+from deployments.endpoints import Endpoints
 from deployments.environment import Environment
 from deployments.local import stack
-from deployments.local.parts import Endpoints
 from tests.conftest import missing
 from tests.integration.browser import opened
 from tests.integration.test_stack import environment, silent

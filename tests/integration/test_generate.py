@@ -17,7 +17,8 @@ from blocks.settings import Settings
 from tasks.answers.context_window import fewer
 from tasks.answers.generate import CUT_NOTE, MARKED_NOTE, ask_model, with_schema, without_schema
 from tasks.answers.prompt import build
-from tasks.chat.client import LONGEST_TOKEN, BrokenOffError, Chat, SlowError, TooLongError, without_tokenizer
+from tasks.chat.client import LONGEST_TOKEN, Chat, without_tokenizer
+from tasks.chat.errors import BrokenOffError, SlowError, TooLongError
 from tasks.citations.drafts import Reply
 from tasks.citations.verify import check
 from tasks.errors import PartError, TransientError

@@ -20,7 +20,8 @@ from tasks.indexing.batches import batched, recorded
 from tasks.indexing.plan import make_plan
 from tasks.ledger import lease
 from tasks.ledger import quarantine as failures
-from tasks.ledger.objects import Ledger, now
+from tasks.ledger.database import now
+from tasks.ledger.objects import Ledger
 from tasks.ledger.tables import NEWEST, OBJECTS, TABLES
 from tasks.models import WRITTEN, Failure, Loss, ObjectRef
 

@@ -18,8 +18,8 @@ from blocks.pipeline import Pipeline
 from blocks.s3_source import S3Source
 from blocks.settings import Settings
 from deployments.cli.session import prefect_answers
+from deployments.endpoints import Endpoints
 from deployments.local import health
-from deployments.local.parts import Endpoints
 from deployments.state import State
 from flows.ask import link
 from tasks.addresses import check_address

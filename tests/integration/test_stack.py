@@ -19,9 +19,10 @@ import pytest
 
 from blocks.milvus_store import MilvusStore
 from deployments import state as memory
+from deployments.endpoints import resolve
 from deployments.environment import Environment, load
 from deployments.local import processes, stack
-from deployments.local.parts import WORKER_MARK, resolve
+from deployments.local.parts import WORKER_MARK
 from deployments.state import Record, State
 from tasks.errors import MisuseError, PartError
 

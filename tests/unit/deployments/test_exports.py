@@ -10,9 +10,9 @@ import pytest
 from pydantic import SecretStr
 
 from deployments import state as memory
+from deployments.endpoints import resolve
 from deployments.environment import enter, load, prefect_environment
 from deployments.exports import exports, lines
-from deployments.local.parts import resolve
 from deployments.state import Record, State
 
 URLS = {"s3": "http://127.0.0.1:1001", "milvus": "http://127.0.0.1:1002", "prefect": "http://127.0.0.1:1003/api"}

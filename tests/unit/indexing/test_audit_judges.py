@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from tasks.indexing.audit import Held, Known, judge
-from tasks.ledger.objects import digest
+from tasks.ledger.database import digest
 
 HELD = (Held("i1", "e1", 0), Held("i2", "e1", 1))
 KNOWN = Known("indexed", "e1", "e1", 2, digest(["i1", "i2"]))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tasks.indexing.finish import leftovers
-from tasks.ledger.objects import digest
+from tasks.ledger.database import digest
 
 Row = dict[str, str]
 

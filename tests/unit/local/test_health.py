@@ -15,9 +15,9 @@ import psutil
 import pytest
 from pydantic import SecretStr
 
+from deployments.endpoints import resolve
 from deployments.environment import Environment
 from deployments.local.health import check_prefect
-from deployments.local.parts import resolve
 from deployments.state import Record, State
 from tasks.errors import PartError
 

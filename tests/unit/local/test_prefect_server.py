@@ -12,7 +12,8 @@ from starlette.routing import Route, WebSocketRoute
 from starlette.testclient import TestClient
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
-from deployments.local.prefect_server import OPEN, Gate, opening
+from deployments.endpoints import OPEN, opening
+from deployments.local.prefect_server import Gate
 
 HOST = "127.0.0.1:4242"
 FOREIGN_HOSTS = ("evil.example", "evil.example:4242", "127.0.0.1", "127.0.0.1:4243", "localhost:4242", "")
