@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING
 
 from prefect import task
 
-from tasks.between import between
 from tasks.brake import Loss, stop
 from tasks.canary import canary_of
 from tasks.errors import FingerprintError, MisuseError
@@ -142,5 +141,4 @@ def move_alias(tools: Tools, collection: str) -> None:
     """Point the alias at a collection, in one call; then pipeline and ledger follow."""
     tools.store.load(collection)
     tools.store.point_alias(collection)
-    between("alias moved")
     finish_swap(tools, collection)
