@@ -25,11 +25,12 @@ test-acceptance: install
 
 # Crashes, faults, hostile files and random histories (some minutes more).
 test-faults: install
-	$(BIN)/python -m pytest -n 3 --dist worksteal --durations=30 -m "not long" tests/faults
+	$(BIN)/python -m pytest -n 3 --dist loadgroup --durations=30 -m "not long" tests/faults
 
 # All of it, and ten times as many random histories as CI tries (hours).
-test-all: test test-acceptance test-vllm
-	LOCKSTEP_HISTORIES=600 $(BIN)/python -m pytest -n 3 --dist worksteal tests/faults
+test-all: test test-acceptance
+	LOCKSTEP_VLLM_ANSWERS=500 $(MAKE) test-vllm
+	LOCKSTEP_HISTORIES=600 $(BIN)/python -m pytest -n 3 --dist loadgroup tests/faults
 
 # The real vLLM on the CPU, over a tiny model of random weights (some minutes; x86-64 Linux).
 test-vllm: install vllm-server

@@ -64,8 +64,8 @@ def keep_secrets(of: object) -> None:
             keep_secrets(value)
         elif hasattr(value, "get_secret_value") or (isinstance(value, str) and name.endswith("token")):
             secret = str(value.get_secret_value() if hasattr(value, "get_secret_value") else value)
-            if len(secret) >= _SHORTEST and not secret.isalpha() and "://" not in secret:
-                _kept.add(secret)
+            parts = () if "://" in secret else (secret, secret.partition(":")[2])  # user:password is both
+            _kept.update(one for one in parts if len(one) >= _SHORTEST and not one.isalpha())
 
 
 def hidden(text: str) -> str:
@@ -73,7 +73,7 @@ def hidden(text: str) -> str:
 
     Twice is as once.
     """
-    for secret in tuple(_kept):
+    for secret in sorted(_kept, key=len, reverse=True):  # one may be a part of another
         text = text.replace(secret, _STARS)
     for pattern in _SECRETS:
         text = pattern.sub(rf"\g<1>{_STARS}", text)

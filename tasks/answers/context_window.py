@@ -49,7 +49,9 @@ def fewer(hits: Sequence[Hit], shown: int, error: TooLongError) -> Sequence[Hit]
 def within(chat: Chat, hits: Sequence[Hit], make: Callable[[Sequence[Hit]], Prompt]) -> Sequence[Hit]:
     """Return the best-ranked passages that fit into ``context_tokens``, and into the model's context if it is known.
 
-    The whole prompt is counted first: mostly all of it fits, and one call to the server is enough.
+    The whole prompt is counted first: mostly all of it fits, and one call to the server is enough. What is left of it
+    is counted whole again: passages may take more tokens in a prompt than one by one, and vLLM (0.32) does not refuse
+    a prompt that leaves the answer too little room: it cuts the answer.
     """
 
     def size(prompt: Prompt) -> int | None:
@@ -62,7 +64,10 @@ def within(chat: Chat, hits: Sequence[Hit], make: Callable[[Sequence[Hit]], Prom
     left = chat.window - chat.settings.max_answer_tokens - OF_TEMPLATE if chat.window else most
     if whole <= min(most, left):
         return hits
-    return fitting(hits, min(most, left - (size(make(())) or 0)), chat.count)
+    fit = fitting(hits, min(most, left - (size(make(())) or 0)), chat.count)
+    while len(fit) > 1 and (size(make(fit)) or 0) > left:
+        fit = fit[:-1]
+    return fit
 
 
 def fitted(

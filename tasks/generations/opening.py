@@ -81,7 +81,6 @@ def set_back(tools: Tools, say: Callable[[str], None]) -> str | None:
         say(f"the alias '{store.alias}' is gone; {last.collection} {why}, so another one is built")
         return None
     store.point_alias(last.collection)
-    between("alias moved")
     say(f"the alias '{store.alias}' was gone: it points at {last.collection} again, which is whole")
     return last.collection
 

@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING
 
 from prefect import task
 
-from tasks.crash_points import between
 from tasks.errors import FingerprintError, MisuseError
 from tasks.generations.claims import check_source
 from tasks.generations.deletion_limit import stop
@@ -143,5 +142,4 @@ def move_alias(tools: Tools, collection: str) -> None:
     """Point the alias at a collection, in one call; then pipeline and ledger follow."""
     tools.store.load(collection)
     tools.store.point_alias(collection)
-    between("alias moved")
     finish_swap(tools, collection)

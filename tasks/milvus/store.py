@@ -161,6 +161,7 @@ class Store:
                 self.client.create_alias(collection, self.alias, **options)
             elif live != collection:
                 self.client.alter_alias(collection, self.alias, **options)
+        between("alias moved")
 
     def check_alias_is_free(self) -> None:
         """Raise ``PartError`` when a collection, not an alias, has the alias' name."""

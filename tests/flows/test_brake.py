@@ -53,10 +53,16 @@ def states(name: str, collection: str) -> dict[str, int]:
         ledger.engine.dispose()
 
 
-def test_a_bucket_that_is_suddenly_empty_deletes_nothing(make_pipeline: Callable[..., str], bucket: Bucket) -> None:
+@pytest.fixture
+def name(make_pipeline: Callable[..., str], bucket: Bucket) -> str:
+    """A pipeline whose bucket of six objects is indexed."""
     fill(bucket)
-    name = make_pipeline()
-    sync(name)
+    made = make_pipeline()
+    sync(made)
+    return made
+
+
+def test_a_bucket_that_is_suddenly_empty_deletes_nothing(name: str, bucket: Bucket) -> None:
     before = held(name)
     empty(bucket)
     with pytest.raises(DeletionError, match="6 of the 6"):
@@ -70,10 +76,7 @@ def test_a_bucket_that_is_suddenly_empty_deletes_nothing(make_pipeline: Callable
     assert held(name) == set()
 
 
-def test_a_folder_that_was_renamed_is_not_held_for_lost(make_pipeline: Callable[..., str], bucket: Bucket) -> None:
-    fill(bucket)
-    name = make_pipeline()
-    sync(name)
+def test_a_folder_that_was_renamed_is_not_held_for_lost(name: str, bucket: Bucket) -> None:
     fill(bucket, "manuals")
     empty(bucket)
     report = sync(name)
@@ -82,11 +85,8 @@ def test_a_folder_that_was_renamed_is_not_held_for_lost(make_pipeline: Callable[
 
 @pytest.mark.parametrize("why", ["cannot be read", "unsuitable"])
 def test_what_was_renamed_to_where_nobody_can_read_it_is_held_for_lost(
-    make_pipeline: Callable[..., str], bucket: Bucket, monkeypatch: pytest.MonkeyPatch, why: str
+    name: str, bucket: Bucket, monkeypatch: pytest.MonkeyPatch, why: str
 ) -> None:
-    fill(bucket)
-    name = make_pipeline()
-    sync(name)
     before = held(name)
 
     def moved_on(_client: object, _source: object, ref: ObjectRef, _spool: object) -> None:
@@ -110,12 +110,7 @@ def test_what_was_renamed_to_where_nobody_can_read_it_is_held_for_lost(
     assert held(name) >= before
 
 
-def test_what_is_moved_is_not_deleted_by_a_sync_that_is_refused(
-    make_pipeline: Callable[..., str], bucket: Bucket
-) -> None:
-    fill(bucket)
-    name = make_pipeline()
-    sync(name)
+def test_what_is_moved_is_not_deleted_by_a_sync_that_is_refused(name: str, bucket: Bucket) -> None:
     before = held(name)
     fill(bucket, "manuals")
     empty(bucket)
@@ -127,11 +122,8 @@ def test_what_is_moved_is_not_deleted_by_a_sync_that_is_refused(
 
 
 def test_a_run_that_was_allowed_and_died_is_finished_without_asking_again(
-    make_pipeline: Callable[..., str], bucket: Bucket, monkeypatch: pytest.MonkeyPatch
+    name: str, bucket: Bucket, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    fill(bucket)
-    name = make_pipeline()
-    sync(name)
     empty(bucket, topics=TOPICS[:5])
 
     def dies(*_: object) -> None:
@@ -149,12 +141,7 @@ def test_a_run_that_was_allowed_and_died_is_finished_without_asking_again(
     assert held(name) == {"guides/oak.md"}
 
 
-def test_neither_a_rebuild_of_an_empty_listing_nor_the_way_back_costs_anything(
-    make_pipeline: Callable[..., str], bucket: Bucket
-) -> None:
-    fill(bucket)
-    name = make_pipeline()
-    sync(name)
+def test_neither_a_rebuild_of_an_empty_listing_nor_the_way_back_costs_anything(name: str, bucket: Bucket) -> None:
     before = held(name)
     rebuild(name, Settings(embed_heading=False))
     empty(bucket)
@@ -171,12 +158,7 @@ def test_neither_a_rebuild_of_an_empty_listing_nor_the_way_back_costs_anything(
     assert held(name) == set()
 
 
-def test_a_person_may_promote_and_go_back_to_what_has_lost_much(
-    make_pipeline: Callable[..., str], bucket: Bucket
-) -> None:
-    fill(bucket)
-    name = make_pipeline()
-    sync(name)
+def test_a_person_may_promote_and_go_back_to_what_has_lost_much(name: str, bucket: Bucket) -> None:
     rebuild(name, Settings(embed_heading=False), promote="manual")
     empty(bucket)
     with pytest.raises(DeletionError):
@@ -192,10 +174,7 @@ def test_a_person_may_promote_and_go_back_to_what_has_lost_much(
     assert held(name) == set()
 
 
-def test_a_repair_stops_where_a_sync_would(make_pipeline: Callable[..., str], bucket: Bucket) -> None:
-    fill(bucket)
-    name = make_pipeline()
-    sync(name)
+def test_a_repair_stops_where_a_sync_would(name: str, bucket: Bucket) -> None:
     empty(bucket)
     with pytest.raises(DeletionError):
         audit(name, repair=True)
@@ -206,12 +185,9 @@ def test_a_repair_stops_where_a_sync_would(make_pipeline: Callable[..., str], bu
     assert held(name) == set()
 
 
-def test_the_numbers_stand_in_the_artifact_of_the_run(make_pipeline: Callable[..., str], bucket: Bucket) -> None:
+def test_the_numbers_stand_in_the_artifact_of_the_run(name: str, bucket: Bucket) -> None:
     from prefect.artifacts import Artifact
 
-    fill(bucket)
-    name = make_pipeline()
-    sync(name)
     empty(bucket)
     with pytest.raises(DeletionError):
         sync(name)
@@ -222,10 +198,7 @@ def test_the_numbers_stand_in_the_artifact_of_the_run(make_pipeline: Callable[..
     assert "\\-\\-allow-deletions" in str(shown.data) or "--allow-deletions" in str(shown.data)
 
 
-def test_generations_of_a_stopped_rebuild_are_gone_on_with(make_pipeline: Callable[..., str], bucket: Bucket) -> None:
-    fill(bucket)
-    name = make_pipeline()
-    sync(name)
+def test_generations_of_a_stopped_rebuild_are_gone_on_with(name: str, bucket: Bucket) -> None:
     rebuild(name, Settings(chunk_tokens=64), promote="manual")
     empty(bucket)
     with pytest.raises(DeletionError):

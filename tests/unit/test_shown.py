@@ -64,10 +64,13 @@ def test_the_secrets_of_a_block_are_hidden_wherever_they_stand(monkeypatch: pyte
     keys = AwsCredentials(aws_secret_access_key=SecretStr("wJal/rXUtnFEMI+K7"), aws_session_token="IQoJb3JpZ2luX2VjE9")
     keep_secrets(S3Source(bucket="documents", credentials=keys))
     keep_secrets(ChatModel(base_url="http://h/v1", api_key=SecretStr("sk-geheim-7xq9")))
+    keep_secrets(ChatModel(base_url="http://h/v1", api_key=SecretStr("sk-geheim-7xq9-and-more")))
     keep_secrets(MilvusStore(uri="http://h", token=SecretStr("password")))
+    keep_secrets(MilvusStore(uri="http://h", token=SecretStr("root:Milvus-123")))
     keep_secrets(Ledger(url=SecretStr("sqlite:////var/lib/ledger1.db")))
-    said = "no: wJal/rXUtnFEMI+K7, (IQoJb3JpZ2luX2VjE9) sk-geheim-7xq9? The password of sqlite:////var/lib/ledger1.db"
-    assert hidden(said) == "no: ***, (***) ***? The password of sqlite:////var/lib/ledger1.db"
+    keys_shown = "sk-geheim-7xq9 sk-geheim-7xq9-and-more Milvus-123"
+    said = f"no: wJal/rXUtnFEMI+K7, (IQoJb3JpZ2luX2VjE9) {keys_shown}? The password of sqlite:////var/lib/ledger1.db"
+    assert hidden(said) == "no: ***, (***) *** *** ***? The password of sqlite:////var/lib/ledger1.db"
 
 
 @pytest.mark.parametrize(

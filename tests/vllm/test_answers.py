@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from threading import Barrier
@@ -32,6 +33,7 @@ from tests.vllm.conftest import SERVED, Command, Exchanges, Library, VllmServer
 from tests.vllm.tiny_model import CONTEXT
 
 QUESTION = "What is a generation?"
+ANSWERS = int(os.environ.get("LOCKSTEP_VLLM_ANSWERS", "200"))
 TOGETHER = 32
 SHORT = 128
 """Tokens of an answer where any will do: noise in plain text goes on until its limit."""
@@ -68,8 +70,8 @@ def test_an_answer_is_generated_from_passages_and_recorded(name: str, exchanges:
 
 
 def test_what_is_cited_was_shown(name: str, exchanges: Exchanges, questions: list[str]) -> None:
-    """Of 500 answers in JSON: every number is a passage of its prompt, every verified quote a part of its chunk."""
-    answers = many(name, questions, 500)
+    """Of many answers in JSON: every number is a passage of its prompt, every verified quote a part of its chunk."""
+    answers = many(name, questions, ANSWERS)
     for found in answers:
         (exchange,) = exchanges.about(found.question)
         assert exchange.status == 200
@@ -78,7 +80,7 @@ def test_what_is_cited_was_shown(name: str, exchanges: Exchanges, questions: lis
     assert {found.mode for found in answers} == {"generated", "abstained"}
     claims = [claim for found in answers for claim in found.claims]
     citations = [citation for found in answers for citation in found.citations]
-    assert len(citations) >= len(claims) > 200
+    assert len(citations) >= len(claims) > ANSWERS // 4
     assert not all(one.verified for one in claims), "noise is seldom a quote"
 
 
@@ -110,7 +112,7 @@ def test_marks_are_checked_as_well(name: str, exchanges: Exchanges, questions: l
         shown = [int(n) for marks in MARK.findall(found.answer) for n in marks.split(",")]
         assert set(shown) <= set(exchange.passages)
     kept = sum(len(found.citations) for found in answers)
-    assert kept > 20
+    assert kept > 5, "by chance, but of some hundred marks"
     assert len(MARK.findall("".join(one.written for one in exchanges))) > 2 * kept
 
 
