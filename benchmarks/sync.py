@@ -58,19 +58,19 @@ def raw_encode() -> tuple[int, float, float]:
     from tasks.documents.chunk import cut_document
     from tasks.indexing.read import parse_batch
     from tasks.pipelines import load_pipeline
-    from tasks.resources import Tools
+    from tasks.resources import Resources
 
     block = load_pipeline(session.pipeline)
-    with Tools(block, block.settings) as tools:
-        tools.model.encode(["warm up"])
-        refs = [ref for page in pages(tools.s3, tools.source) for ref in page]
+    with Resources(block, block.settings) as resources:
+        resources.model.encode(["warm up"])
+        refs = [ref for page in pages(resources.s3, resources.source) for ref in page]
         began = time.monotonic()
-        parsed = parse_batch(refs, tools.s3, tools.source, tools.isolated)
-        cut = [cut_document(document, tools.settings, tools.measure) for document in parsed.documents]
+        parsed = parse_batch(refs, resources.s3, resources.source, resources.isolated)
+        cut = [cut_document(document, resources.settings, resources.measure) for document in parsed.documents]
         prepared = time.monotonic() - began
         texts = list({chunk.text_hash: chunk.embedded for one in cut for chunk in one.chunks}.values())
         began = time.monotonic()
-        tools.model.encode(texts)
+        resources.model.encode(texts)
         return len(texts), prepared, time.monotonic() - began
 
 

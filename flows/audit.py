@@ -1,7 +1,7 @@
 """Prove that the index is what the bucket says, or say where it is not, and mend it.
 
     look ──consistent──▶ report
-      └─ look again while nobody writes ──▶ doubt ──▶ sync ──▶ look again ──▶ report
+      └─ look again while nobody writes ──▶ record ──▶ sync ──▶ look again ──▶ report
 
 The first look does not stop writers, so what is being written meanwhile may look wrong; only the second one
 counts. Repairing is recording what is wrong as work in the ledger and syncing: whatever is wrong with an
@@ -21,7 +21,7 @@ from flows.run_names import rename_run
 from flows.sync import sync
 from tasks.errors import InconsistentError
 from tasks.generations.claims import check_source
-from tasks.indexing.audit import Findings, doubt, look
+from tasks.indexing.audit import Findings, look, record_findings
 from tasks.indexing.report import audit_markdown, findings
 from tasks.pipelines import load_pipeline
 from tasks.resources import Consent, connect
@@ -74,14 +74,14 @@ def examine(block: Pipeline, repair: bool, consent: Consent) -> tuple[Findings, 
     Returns what was found and, with ``repair``, how many objects were recorded for the next sync to mend.
     """
     say = get_run_logger().info
-    with connect(block, flow_run.id or "", consent) as tools:
-        collection = tools.store.resolve()
-        check_source(tools, collection)
-        found = look(tools, collection, say)
+    with connect(block, flow_run.id or "", consent) as resources:
+        collection = resources.store.resolve()
+        check_source(resources, collection)
+        found = look(resources, collection, say)
         if found.consistent:
             return found, 0
         say("%s: %s; looking again while nothing is written", collection, findings(found))
         wait = block.settings.wait_for_writer_seconds
-        with tools.writing(collection, f"an audit ({flow_run.name})", wait, say):
-            found = look(tools, collection, say)
-            return found, doubt(tools, collection, found) if repair and not found.consistent else 0
+        with resources.writing(collection, f"an audit ({flow_run.name})", wait, say):
+            found = look(resources, collection, say)
+            return found, record_findings(resources, collection, found) if repair and not found.consistent else 0

@@ -16,10 +16,10 @@ from prefect.artifacts import create_table_artifact
 
 from flows.run_names import rename_run
 from tasks.errors import GateError, RejectedError
-from tasks.generations.canary import Fared, breaches, checked_steps, fared
+from tasks.generations.canary import QuestionStats, breaches, checked_steps, fared
 from tasks.ledger.canary import Canary, begin_canary, canary_of, end_canary, next_step
 from tasks.ledger.database import now
-from tasks.resources import Tools
+from tasks.resources import Resources
 from tasks.retries import patiently
 
 LOOKED_EVERY_SECONDS = 1.0
@@ -30,8 +30,8 @@ class Step:
     """One step of a canary: the share of the questions, in percent, how they fared, and what was wrong."""
 
     share: int
-    new: Fared
-    live: Fared
+    new: QuestionStats
+    live: QuestionStats
     breaches: tuple[str, ...]
 
     def as_row(self, collection: str) -> dict[str, Any]:
@@ -42,18 +42,18 @@ class Step:
 
 
 def planned(
-    tools: Tools, collection: str, live: str | None, steps: Sequence[int], hold_seconds: float
+    resources: Resources, collection: str, live: str | None, steps: Sequence[int], hold_seconds: float
 ) -> Canary | None:
     """Return the canary to hold: the one asked for, or one under way that a run left; None when there is neither."""
     if steps and live:
         checked = checked_steps(steps)
-        return Canary(tools.store.alias, collection, live, checked, 0, hold_seconds, 0)
-    going = patiently(canary_of)(tools.ledger, tools.store.alias)
+        return Canary(resources.store.alias, collection, live, checked, 0, hold_seconds, 0)
+    going = patiently(canary_of)(resources.ledger, resources.store.alias)
     return going if going and (going.collection, going.live) == (collection, live) else None
 
 
 @flow(name="canary", flow_run_name="canary")
-def canary(tools: Tools, chosen: Canary) -> None:
+def canary(resources: Resources, chosen: Canary) -> None:
     """Hold a canary step by step, from where it is. The last share stays, for the alias to follow.
 
     Raises ``GateError`` with the figures when its questions fare worse, ``RejectedError`` when somebody ended it;
@@ -61,23 +61,23 @@ def canary(tools: Tools, chosen: Canary) -> None:
     """
     say, alias = get_run_logger().info, chosen.alias
     if chosen.since:  # gone on with: what was asked while nobody watched is not held against it
-        next_step(tools.ledger, alias, chosen.step)
+        next_step(resources.ledger, alias, chosen.step)
         chosen = at(chosen, chosen.step)
     else:
-        begin_canary(tools.ledger, chosen := at(chosen, chosen.step))
+        begin_canary(resources.ledger, chosen := at(chosen, chosen.step))
     done: list[Step] = []
     while True:
         rename_run(f"canary {chosen.collection}: {chosen.share}% of the questions")
         say("%s answers %s%% of the questions for %g s", chosen.collection, chosen.share, chosen.hold_seconds)
-        hold(tools, chosen)
-        done.append(judged(tools, chosen))
+        hold(resources, chosen)
+        done.append(judged(resources, chosen))
         create_table_artifact(
             [step.as_row(chosen.collection) for step in done],
             key=f"canary-{alias.lower().replace('_', '-')}",
             description=f"How the questions of {chosen.collection} fared beside those of {chosen.live}",
         )
         if done[-1].breaches:
-            end_canary(tools.ledger, alias)
+            end_canary(resources.ledger, alias)
             raise GateError(
                 f"the canary of {chosen.collection} was ended at {chosen.share}% of the questions: "
                 f"{'; '.join(done[-1].breaches)}. {chosen.live} answers all questions again.",
@@ -86,7 +86,7 @@ def canary(tools: Tools, chosen: Canary) -> None:
         if chosen.step + 1 == len(chosen.steps):
             return
         chosen = at(chosen, chosen.step + 1)
-        next_step(tools.ledger, alias, chosen.step)
+        next_step(resources.ledger, alias, chosen.step)
 
 
 def at(chosen: Canary, step: int) -> Canary:
@@ -94,10 +94,10 @@ def at(chosen: Canary, step: int) -> Canary:
     return Canary(chosen.alias, chosen.collection, chosen.live, chosen.steps, step, chosen.hold_seconds, now())
 
 
-def hold(tools: Tools, chosen: Canary) -> None:
+def hold(resources: Resources, chosen: Canary) -> None:
     """Wait until the step is over. Raises ``RejectedError`` when the canary was ended meanwhile."""
     while True:
-        going = patiently(canary_of)(tools.ledger, chosen.alias)
+        going = patiently(canary_of)(resources.ledger, chosen.alias)
         if going is None or going.collection != chosen.collection:
             raise RejectedError(f"the canary of {chosen.collection} was ended by somebody; it was not promoted.")
         if now() >= chosen.until:
@@ -105,13 +105,13 @@ def hold(tools: Tools, chosen: Canary) -> None:
         time.sleep(min(LOOKED_EVERY_SECONDS, max(0.0, (chosen.until - now()) / 1000)))
 
 
-def judged(tools: Tools, chosen: Canary) -> Step:
+def judged(resources: Resources, chosen: Canary) -> Step:
     """Compare how the questions of this step fared with those of the live generation.
 
     Those of the live one in the same step, or, if they were too few, since the canary began.
     """
-    new = fared(tools.ledger, chosen.alias, chosen.collection, chosen.since)
-    live = fared(tools.ledger, chosen.alias, chosen.live, chosen.since)
-    if live.questions < tools.settings.canary_questions:
-        live = fared(tools.ledger, chosen.alias, chosen.live)
-    return Step(chosen.share, new, live, tuple(breaches(new, live, tools.settings)))
+    new = fared(resources.ledger, chosen.alias, chosen.collection, chosen.since)
+    live = fared(resources.ledger, chosen.alias, chosen.live, chosen.since)
+    if live.questions < resources.settings.canary_questions:
+        live = fared(resources.ledger, chosen.alias, chosen.live)
+    return Step(chosen.share, new, live, tuple(breaches(new, live, resources.settings)))

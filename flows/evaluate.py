@@ -23,7 +23,7 @@ from tasks.generations.claims import check_asked, source_kept
 from tasks.generations.swap import numbered
 from tasks.indexing.report import words
 from tasks.pipelines import load_pipeline
-from tasks.resources import Tools, connect
+from tasks.resources import Resources, connect
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,17 +58,17 @@ def evaluate(
     if not where:
         raise MisuseError("which golden questions? Name a file or s3://bucket/key with --golden.")
     given = read_golden(where, block.source)
-    with connect(block, flow_run.id or "") as tools:
-        collection = named(tools, generation)
-        other = named(tools, against_generation) if against_generation else collection
+    with connect(block, flow_run.id or "") as resources:
+        collection = named(resources, generation)
+        other = named(resources, against_generation) if against_generation else collection
         questions = given
         for one in {collection, other}:
-            check_asked(block, one, source_kept(tools.store, one), {one: tools.ledger.source(one)})
-            questions = known(tools, one, questions, where, ignore_missing)
+            check_asked(block, one, source_kept(resources.store, one), {one: resources.ledger.source(one)})
+            questions = known(resources, one, questions, where, ignore_missing)
         compared = other != collection or against_mode is not None
-        tools.progress.planned(len(questions) * (2 if compared else 1))
-        it = ask_all(tools, collection, mode, questions)
-        against = ask_all(tools, other, against_mode or mode, questions) if compared else None
+        resources.progress.planned(len(questions) * (2 if compared else 1))
+        it = ask_all(resources, collection, mode, questions)
+        against = ask_all(resources, other, against_mode or mode, questions) if compared else None
     rename_run(f"evaluate {it.label}: {len(it.outcomes)} questions" + (f" against {against.label}" if against else ""))
     found = differences(it, against) if against else {}
     create_markdown_artifact(
@@ -82,6 +82,6 @@ def evaluate(
     return Evaluated(it, against, found, len(given) - len(questions), flow_run.id or "")
 
 
-def named(tools: Tools, number: int | None) -> str:
+def named(resources: Resources, number: int | None) -> str:
     """Return the collection with a generation's number, or the live one. Raises ``MisuseError`` when there is none."""
-    return numbered(tools, number).collection if number else tools.store.resolve()
+    return numbered(resources, number).collection if number else resources.store.resolve()

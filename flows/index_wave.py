@@ -23,7 +23,7 @@ from tasks.sanitize import inert
 if TYPE_CHECKING:
     from tasks.indexing.batches import Stage
     from tasks.indexing.outcome import Tally
-    from tasks.resources import Tools
+    from tasks.resources import Resources
 
 STEPS = 6
 """Mapped tasks of a batch, at the most."""
@@ -32,10 +32,10 @@ STEPS = 6
 class Wave:
     """The work of one wave. Opaque to Prefect, which would otherwise store it all with the run."""
 
-    __slots__ = ("batches", "collection", "done", "first", "tools")
+    __slots__ = ("batches", "collection", "done", "first", "resources")
 
-    def __init__(self, tools: Tools, collection: str, batches: list[list[ObjectRef]], done: Tally) -> None:
-        self.tools = tools
+    def __init__(self, resources: Resources, collection: str, batches: list[list[ObjectRef]], done: Tally) -> None:
+        self.resources = resources
         self.collection = collection
         self.batches = batches
         self.first = done.batches + 1
@@ -48,9 +48,9 @@ def write_in_turn(cut: Iterable[Any], work: Wave, numbers: range) -> tuple[list[
     upserted: list[Any] = []
     for batch, number in zip(cut, numbers, strict=True):
         embedded.append(
-            embed.submit(batch, work.tools, work.collection, number, wait_for=upserted[-1:], return_state=False)
+            embed.submit(batch, work.resources, work.collection, number, wait_for=upserted[-1:], return_state=False)
         )
-        upserted.append(upsert.submit(embedded[-1], work.tools, work.collection, number))
+        upserted.append(upsert.submit(embedded[-1], work.resources, work.collection, number))
     return embedded, upserted
 
 
@@ -70,16 +70,16 @@ def index_wave(stage: Stage, number: int, objects: str, work: Wave) -> None:  # 
 
     It returns nothing: what sub-flows return is held by their parent to its end.
     """
-    tools, on = unmapped(work.tools), unmapped(work.collection)
+    resources, on = unmapped(work.resources), unmapped(work.collection)
     numbers = range(work.first, work.first + len(work.batches))
     if stage == "deleted":
-        found = outcomes(delete.map(work.batches, tools, on, numbers))
+        found = outcomes(delete.map(work.batches, resources, on, numbers))
     else:
-        parsed = parse.map(work.batches, tools, numbers)
-        cut = chunk.map(parsed, tools, numbers)
+        parsed = parse.map(work.batches, resources, numbers)
+        cut = chunk.map(parsed, resources, numbers)
         embedded, upserted = write_in_turn(cut, work, numbers)
-        pruned = prune.map(upserted, tools, on, numbers)
-        found = outcomes(parsed, cut, embedded, upserted, pruned, record.map(upserted, pruned, tools, on, numbers))
+        pruned = prune.map(upserted, resources, on, numbers)
+        found = outcomes(parsed, cut, embedded, upserted, pruned, record.map(upserted, pruned, resources, on, numbers))
     for outcome in found:
         work.done.add(stage, outcome)
         for failure in outcome.failures:

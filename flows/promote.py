@@ -36,7 +36,7 @@ from tasks.ledger.generations import Generation, record_force, record_search_par
 from tasks.ledger.lease import next_of
 from tasks.models import Swap
 from tasks.pipelines import load_pipeline, still_saved
-from tasks.resources import Consent, Tools, connect
+from tasks.resources import Consent, Resources, connect
 from tasks.retries import patiently
 
 
@@ -67,38 +67,38 @@ def promote(  # noqa: PLR0913, PLR0917 - they are what the run page shows that i
     started, say = time.monotonic(), get_run_logger().info
     block = load_pipeline(pipeline)
     consent = Consent(allow_deletions, accept_source)
-    with connect(block, flow_run.id or "", consent) as tools:
+    with connect(block, flow_run.id or "", consent) as resources:
         wait, described = block.settings.wait_for_writer_seconds, f"a promotion ({flow_run.name})"
         with (
-            tools.writing(next_of(block.alias), described, wait_seconds, say) as still_mine,
+            resources.writing(next_of(block.alias), described, wait_seconds, say) as still_mine,
             ExitStack() as if_not,
         ):
-            chosen, live = to_promote(tools, generation)
-            if_not.push(partial(take_back, tools, chosen.collection))
-            step_by_step = planned(tools, chosen.collection, live, canary or [], hold_seconds)
+            chosen, live = to_promote(resources, generation)
+            if_not.push(partial(take_back, resources, chosen.collection))
+            step_by_step = planned(resources, chosen.collection, live, canary or [], hold_seconds)
             if canary and not live:
                 raise MisuseError("a canary needs a live generation beside it: there is none yet.")
-            work_as(tools, chosen, settings)
-            questions = read_golden(tools.settings.golden, block.source) if tools.settings.golden else []
+            work_as(resources, chosen, settings)
+            questions = read_golden(resources.settings.golden, block.source) if resources.settings.golden else []
             sync(pipeline, settings, chosen.collection, **asdict(consent))  # it may have been ready for days
-            report = gates(tools, chosen.collection, live, questions, say)
-            shown = show(pipeline, tools, report, force, by)
+            report = gates(resources, chosen.collection, live, questions, say)
+            shown = show(pipeline, resources, report, force, by)
             refuse(report, force)
             if approve:
-                comment = ask_for_approval(chosen.collection, shown, tools.settings.approval_hours)
+                comment = ask_for_approval(chosen.collection, shown, resources.settings.approval_hours)
                 say("%s was approved: %s", chosen.collection, comment or "no comment")
             if approve or step_by_step:
                 sync(pipeline, settings, chosen.collection, **asdict(consent))  # a person may have taken a day
             if step_by_step:
-                hold_canary(tools, step_by_step)  # from here on each sync of the live generation keeps it in step
+                hold_canary(resources, step_by_step)  # from here on each sync of the live generation keeps it in step
             # Only now: a sync of the live generation may start while this one is measured.
-            with tools.writing(block.alias, described, wait, say):
+            with resources.writing(block.alias, described, wait, say):
                 patiently(still_mine)()
-                still_saved(tools.pipeline)  # a person may have taken a day
-                still_beside(tools, chosen.collection, live, step_by_step)
-                record_force(tools.ledger, chosen.collection, forced(report, force, by))
-                record_search_params(tools.ledger, chosen.collection, tools.settings.search_params)
-                swap(tools, chosen.collection)
+                still_saved(resources.pipeline)  # a person may have taken a day
+                still_beside(resources, chosen.collection, live, step_by_step)
+                record_force(resources.ledger, chosen.collection, forced(report, force, by))
+                record_search_params(resources.ledger, chosen.collection, resources.settings.search_params)
+                swap(resources, chosen.collection)
     rename_run(f"promote {chosen.collection}")
     say("'%s' points at %s now, before at %s", block.alias, chosen.collection, live)
     sync(pipeline, **asdict(consent))  # what changed while it was measured
@@ -122,35 +122,35 @@ def forced(report: GateReport, force: str, by: str) -> dict[str, str] | None:
     return {"who": by or "somebody", "why": force} if report.failed else None
 
 
-def take_back(tools: Tools, collection: str, kind: type[BaseException] | None, *_: object) -> None:
+def take_back(resources: Resources, collection: str, kind: type[BaseException] | None, *_: object) -> None:
     """Let the live generation answer all questions again when a promotion was refused, should this be in canary."""
     if kind and issubclass(kind, (GateError, RejectedError, MisuseError, ChangedError)):
-        going = patiently(canary_of)(tools.ledger, tools.store.alias)
+        going = patiently(canary_of)(resources.ledger, resources.store.alias)
         if going and going.collection == collection:
-            end_canary(tools.ledger, tools.store.alias)
+            end_canary(resources.ledger, resources.store.alias)
 
 
-def still_beside(tools: Tools, collection: str, live: str | None, canary: Canary | None) -> None:
+def still_beside(resources: Resources, collection: str, live: str | None, canary: Canary | None) -> None:
     """Raise ``RejectedError`` when another generation is live than the one measured against, or the canary ended."""
-    now_live = patiently(tools.store.live)()
+    now_live = patiently(resources.store.live)()
     if now_live != live:
         raise RejectedError(
             f"{collection} was not promoted: it was measured beside {live}, and {now_live} is live now. Promote again."
         )
-    going = patiently(canary_of)(tools.ledger, tools.store.alias)
+    going = patiently(canary_of)(resources.ledger, resources.store.alias)
     if canary and (going is None or going.collection != collection):
         raise RejectedError(f"{collection} was not promoted: its canary was ended by somebody.")
 
 
-def work_as(tools: Tools, chosen: Generation, settings: Settings | None) -> None:
+def work_as(resources: Resources, chosen: Generation, settings: Settings | None) -> None:
     """Work as the generation was built, searching as it is to be searched: as asked now, else as it was built for."""
     if settings:
-        tools.work_with(settings)
-    work_as_built(tools, chosen.ingredients, settings.search_params if settings else chosen.search_params)
+        resources.work_with(settings)
+    work_as_built(resources, chosen.ingredients, settings.search_params if settings else chosen.search_params)
 
 
-def show(pipeline: str, tools: Tools, report: GateReport, force: str, by: str) -> str:
+def show(pipeline: str, resources: Resources, report: GateReport, force: str, by: str) -> str:
     """Leave the report as an artifact, and return it."""
-    shown = promotion_markdown(report, side_by_side(tools.store, tools.ledger), force, by)
+    shown = promotion_markdown(report, side_by_side(resources.store, resources.ledger), force, by)
     create_markdown_artifact(shown, key=f"promote-{pipeline}", description=f"May {report.collection} be promoted?")
     return shown

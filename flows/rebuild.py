@@ -26,7 +26,7 @@ from tasks.ledger.generations import add_cost, mark_ready
 from tasks.ledger.lease import next_of
 from tasks.models import Swap
 from tasks.pipelines import check_prefix, load_pipeline
-from tasks.resources import Consent, Tools, connect
+from tasks.resources import Consent, Resources, connect
 
 ROUNDS = 10
 
@@ -52,13 +52,13 @@ def rebuild(
     check_prefix(block.settings.tenants, block.source.prefix)
     if promote != "manual" and block.settings.golden:
         read_golden(block.settings.golden, block.source)  # a bad line is told now, not after hours of embedding
-    with connect(block, flow_run.id or "", Consent(allow_deletions, accept_source)) as tools:
-        live = tools.store.live()
-        with tools.writing(next_of(block.alias), f"a rebuild ({flow_run.name})", 0, say):
-            collection = next_generation(tools, block.alias, say)
+    with connect(block, flow_run.id or "", Consent(allow_deletions, accept_source)) as resources:
+        live = resources.store.live()
+        with resources.writing(next_of(block.alias), f"a rebuild ({flow_run.name})", 0, say):
+            collection = next_generation(resources, block.alias, say)
             rename_run(f"rebuild {collection}")
-            embedded, reused = fill(tools, pipeline, settings, collection)
-            mark_ready(tools.ledger, collection)
+            embedded, reused = fill(resources, pipeline, settings, collection)
+            mark_ready(resources.ledger, collection)
             say("%s is ready: %s chunks embedded, %s reused", collection, f"{embedded:,}", f"{reused:,}")
     done = None
     if promote != "manual":
@@ -97,17 +97,17 @@ def changed(block: Pipeline, settings: Settings | None, embed_model: str | None)
     return block.model_copy(update=update)
 
 
-def fill(tools: Tools, pipeline: str, settings: Settings | None, collection: str) -> tuple[int, int]:
+def fill(resources: Resources, pipeline: str, settings: Settings | None, collection: str) -> tuple[int, int]:
     """Sync a generation until nothing differs; returns how many chunks were embedded, and how many reused.
 
     A bucket that changes all the time is caught up with as nearly as ten syncs can; a promotion syncs again.
     """
     embedded = reused = 0
     for _ in range(ROUNDS):
-        report = sync(pipeline, settings, collection, **asdict(tools.consent))
+        report = sync(pipeline, settings, collection, **asdict(resources.consent))
         embedded += report.chunks_embedded
         reused += report.chunks_reused
-        add_cost(tools.ledger, collection, report.chunks_embedded, report.chunks_reused, report.seconds)
+        add_cost(resources.ledger, collection, report.chunks_embedded, report.chunks_reused, report.seconds)
         if not (report.new or report.changed or report.deleted or report.moved_on):
             break
     return embedded, reused

@@ -37,13 +37,13 @@ def rollback(
     started, say = time.monotonic(), get_run_logger().info
     block = load_pipeline(pipeline)
     consent = Consent(allow_deletions, accept_source)
-    with connect(block, flow_run.id or "", consent) as tools:
+    with connect(block, flow_run.id or "", consent) as resources:
         wait = block.settings.wait_for_writer_seconds
-        with tools.writing(block.alias, f"a rollback ({flow_run.name})", wait, say):
-            still_saved(tools.pipeline)
-            collection, before = to_go_back_to(tools, to, force)
-            check_source(tools, collection)
-            swap(tools, collection)
+        with resources.writing(block.alias, f"a rollback ({flow_run.name})", wait, say):
+            still_saved(resources.pipeline)
+            collection, before = to_go_back_to(resources, to, force)
+            check_source(resources, collection)
+            swap(resources, collection)
             swapped = time.monotonic() - started
     rename_run(f"roll back to {collection}")
     say("'%s' points at %s after %.1f s; syncing what it missed", block.alias, collection, swapped)

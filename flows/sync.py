@@ -1,6 +1,6 @@
 """Make a generation equal to the bucket: the live one, or one that is being built.
 
-    bucket ──list──▶ plan ──ledger──▶ batches ──▶ waves ──▶ index_wave ──▶ judge ──▶ report
+    bucket ──list──▶ plan ──ledger──▶ batches ──▶ waves ──▶ index_wave ──▶ quarantine ──▶ report
 
 Whatever started it, an event, a schedule or a person, it does the same: it trusts only the listing. What is
 to be written or deleted is recorded before Milvus is touched, so a sync that dies is finished by the next.
@@ -31,7 +31,7 @@ from tasks.generations.claims import check_source
 from tasks.generations.opening import generation
 from tasks.generations.swap import nothing_answers, publish
 from tasks.indexing.batches import Stage, batched, recorded, waves
-from tasks.indexing.finish import MANY, Totals, judge, settle, totals
+from tasks.indexing.finish import MANY, Totals, flush, quarantine_failures, totals
 from tasks.indexing.outcome import Tally
 from tasks.indexing.plan import Plan, check_moved, plan
 from tasks.indexing.report import deletions_markdown, failures_markdown, sync_markdown
@@ -41,7 +41,7 @@ from tasks.ledger.quarantine import failed
 from tasks.listeners import Silent
 from tasks.models import SyncReport
 from tasks.pipelines import load_pipeline, still_saved
-from tasks.resources import Consent, Tools, connect
+from tasks.resources import Consent, Resources, connect
 from tasks.retries import patiently
 from tasks.sanitize import inert
 
@@ -71,45 +71,45 @@ def sync(
     block = block.model_copy(update={"settings": settings or block.settings})
     consent = Consent(allow_deletions, accept_source)
     described, wait = f"sync of '{pipeline}' ({flow_run.name})", block.settings.wait_for_writer_seconds
-    with connect(block, flow_run.id or "", consent) as tools, ExitStack() as line:
+    with connect(block, flow_run.id or "", consent) as resources, ExitStack() as line:
         if unattended() and settings is None and into is None and consent == Consent():
-            if not stand_in_line(line, tools.ledger, block.alias, described):
+            if not stand_in_line(line, resources.ledger, block.alias, described):
                 return cast(SyncReport, left(block.alias))
             wait = math.inf
-        lease = partial(tools.writing, described=described, wait_seconds=wait, say=say)
+        lease = partial(resources.writing, described=described, wait_seconds=wait, say=say)
         with ExitStack() as work:
             try:
-                collection = begin(work, tools, into, settings is None, lease)
+                collection = begin(work, resources, into, settings is None, lease)
             except FingerprintError as error:
-                delete_all_the_same(tools, error.collection, lease, line, alone=into is not None)
+                delete_all_the_same(resources, error.collection, lease, line, alone=into is not None)
                 raise
             line.close()
-            first = into is None and nothing_answers(tools)
-            todo = planned(pipeline, tools, collection)
+            first = into is None and nothing_answers(resources)
+            todo = planned(pipeline, resources, collection)
             rename_run(f"sync {collection}: {todo}")
             if todo.left_out:
                 get_run_logger().warning(
                     "%s objects are left out: %s", f"{todo.left_out:,}", inert("; ".join(todo.named))
                 )
-            tools.progress.planned(todo.todo)
+            resources.progress.planned(todo.todo)
             done = Tally(todo.new + todo.changed)
             try:
-                catch_up(tools, collection, done, described, alone=into is not None)
+                catch_up(resources, collection, done, described, alone=into is not None)
             except OutageError:
-                show_failures(pipeline, tools, collection)
+                show_failures(pipeline, resources, collection)
                 raise
-            judge(tools, collection)
+            quarantine_failures(resources, collection)
             if done.chunks_embedded + done.chunks_reused >= MANY:
-                settle(tools, collection)
+                flush(resources, collection)
         if first:
-            publish(tools, collection, say)
-        held = totals(tools, collection)
-        going = patiently(canary_of)(tools.ledger, block.alias) if into is None else None
+            publish(resources, collection, say)
+        held = totals(resources, collection)
+        going = patiently(canary_of)(resources.ledger, block.alias) if into is None else None
         report = summary(collection, todo, done, held, time.monotonic() - started)
         if first:
-            add_cost(tools.ledger, collection, report.chunks_embedded, report.chunks_reused, report.seconds)
+            add_cost(resources.ledger, collection, report.chunks_embedded, report.chunks_reused, report.seconds)
     create_markdown_artifact(
-        sync_markdown(report, held.states, done.changes, held.quarantined, tools.settings),
+        sync_markdown(report, held.states, done.changes, held.quarantined, resources.settings),
         key=f"sync-{pipeline}",
         description=f"What this sync of {pipeline} changed",
     )
@@ -119,26 +119,26 @@ def sync(
     return report
 
 
-def begin(work: ExitStack, tools: Tools, into: str | None, as_saved: bool, lease: Callable[..., Any]) -> str:
+def begin(work: ExitStack, resources: Resources, into: str | None, as_saved: bool, lease: Callable[..., Any]) -> str:
     """Return the collection to write to, its lease taken until ``work`` is closed.
 
     It is the one that is live once the writer before is done, which may have been waited for while a swap went on.
     Raises ``ChangedError`` when the pipeline is of another bucket, index or ledger by then.
     """
     while True:
-        collection = generation(tools, tools.store.alias, into, as_saved, get_run_logger().info)
+        collection = generation(resources, resources.store.alias, into, as_saved, get_run_logger().info)
         with ExitStack() as mine:
             mine.enter_context(lease(collection))
-            still_saved(tools.pipeline)
-            if into or patiently(tools.store.live)() in (None, collection):
+            still_saved(resources.pipeline)
+            if into or patiently(resources.store.live)() in (None, collection):
                 work.enter_context(mine.pop_all())
                 return collection
 
 
-def planned(pipeline: str, tools: Tools, collection: str) -> Plan:
+def planned(pipeline: str, resources: Resources, collection: str) -> Plan:
     """Record what is to be done; when that is refused, leave the numbers as an artifact for whoever looks why."""
     try:
-        return plan(tools, collection)
+        return plan(resources, collection)
     except DeletionError as error:
         create_markdown_artifact(
             deletions_markdown(collection, str(error), error.loss),
@@ -148,81 +148,81 @@ def planned(pipeline: str, tools: Tools, collection: str) -> Plan:
         raise
 
 
-def catch_up(tools: Tools, collection: str, done: Tally, described: str, *, alone: bool) -> None:
+def catch_up(resources: Resources, collection: str, done: Tally, described: str, *, alone: bool) -> None:
     """Do what is recorded. What is gone goes before the rest is written, also when what was renamed cannot be read.
 
     From the generation in canary too, unless this one is written ``alone``.
     """
 
     def delete() -> None:
-        work_off(tools, collection, "deleted", done)
+        work_off(resources, collection, "deleted", done)
         if not alone:
-            delete_in_canary(tools, collection, described)
+            delete_in_canary(resources, collection, described)
 
     try:
-        work_off(tools, collection, "renamed", done)
+        work_off(resources, collection, "renamed", done)
     except Exception:
         with suppress(DeletionError):
             delete()
         raise
     delete()
-    work_off(tools, collection, "written", done)
+    work_off(resources, collection, "written", done)
 
 
-def delete_in_canary(tools: Tools, live: str, described: str) -> None:
+def delete_in_canary(resources: Resources, live: str, described: str) -> None:
     """Delete what is gone from the generation in canary, which answers a share of the questions.
 
     What is in the way of that stops nothing: its own sync, after that of the live one, meets it again and says so.
     """
     logger = get_run_logger()
     try:
-        going = patiently(canary_of)(tools.ledger, tools.store.alias)
+        going = patiently(canary_of)(resources.ledger, resources.store.alias)
         if going and going.live == live != going.collection:
-            with tools.writing(going.collection, described, 0, logger.info):
-                check_source(tools, going.collection)
-                delete_gone(tools, going.collection)
+            with resources.writing(going.collection, described, 0, logger.info):
+                check_source(resources, going.collection)
+                delete_gone(resources, going.collection)
     except LockstepError as error:
         logger.warning("what is gone may still be in the generation in canary: %s", error)
 
 
 def delete_all_the_same(
-    tools: Tools, collection: str, lease: Callable[..., Any], line: ExitStack, *, alone: bool
+    resources: Resources, collection: str, lease: Callable[..., Any], line: ExitStack, *, alone: bool
 ) -> None:
     """Delete what is gone from a generation that is refused to this sync otherwise: a deletion needs no settings."""
     if not collection:
         return
     with lease(collection):
         line.close()
-        still_saved(tools.pipeline)
-        gone = delete_gone(tools, collection)
+        still_saved(resources.pipeline)
+        gone = delete_gone(resources, collection)
         rename_run(f"sync {collection}: refused, but for {gone} deletions")
         if not alone:
-            delete_in_canary(tools, collection, f"deletions ({flow_run.name})")
+            delete_in_canary(resources, collection, f"deletions ({flow_run.name})")
 
 
-def delete_gone(tools: Tools, collection: str) -> int:
+def delete_gone(resources: Resources, collection: str) -> int:
     """Delete from a generation what the bucket no longer has; returns how many objects. The rest is recorded alone."""
-    shown, tools.progress = tools.progress, Silent()
+    shown, resources.progress = resources.progress, Silent()
     try:
-        todo = plan(tools, collection, again=False)
-        work_off(tools, collection, "deleted", Tally())
+        todo = plan(resources, collection, again=False)
+        work_off(resources, collection, "deleted", Tally())
     finally:
-        tools.progress = shown
+        resources.progress = shown
     return todo.deleted
 
 
-def work_off(tools: Tools, collection: str, stage: Stage, done: Tally) -> None:
+def work_off(resources: Resources, collection: str, stage: Stage, done: Tally) -> None:
     """Do the work that the ledger has recorded for a stage, wave by wave, and add it to the tally.
 
     Raises ``DeletionError`` before it deletes many objects whose bytes are not yet indexed where they were moved to.
     """
     if stage == "deleted":
-        check_moved(tools, collection)
-    batches = batched(recorded(tools.ledger, collection, stage), tools.settings)
-    for number, wave in enumerate(waves(batches, tools.settings), start=1):
+        check_moved(resources, collection)
+    batches = batched(recorded(resources.ledger, collection, stage), resources.settings)
+    for number, wave in enumerate(waves(batches, resources.settings), start=1):
         with without_heartbeat():
-            run_wave(stage, number, Wave(tools, collection, wave, done))
-        done.check(tools.settings)
+            run_wave(stage, number, Wave(resources, collection, wave, done))
+        done.check(resources.settings)
 
 
 def summary(collection: str, todo: Plan, done: Tally, held: Totals, seconds: float) -> SyncReport:
@@ -245,10 +245,10 @@ def summary(collection: str, todo: Plan, done: Tally, held: Totals, seconds: flo
     )
 
 
-def show_failures(pipeline: str, tools: Tools, collection: str) -> None:
+def show_failures(pipeline: str, resources: Resources, collection: str) -> None:
     """Leave an artifact of what could not be indexed, for the person who looks why the run stopped."""
     create_markdown_artifact(
-        failures_markdown(collection, failed(tools.ledger, collection, tools.flow_run_id, FAILURES_SHOWN)),
+        failures_markdown(collection, failed(resources.ledger, collection, resources.flow_run_id, FAILURES_SHOWN)),
         key=f"sync-{pipeline}",
         description=f"Why this sync of {pipeline} stopped",
     )

@@ -21,7 +21,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Literal, get_args
 
-Place = Literal[
+CrashPoint = Literal[
     "generation recorded",
     "collection made",
     "generation created",
@@ -46,13 +46,13 @@ Place = Literal[
     "failures judged",
     "doubts recorded",
 ]
-PLACES: tuple[Place, ...] = get_args(Place)
+CRASH_POINTS: tuple[CrashPoint, ...] = get_args(CrashPoint)
 
-listeners: list[Callable[[Place], None]] = []
+listeners: list[Callable[[CrashPoint], None]] = []
 """Called at each place; empty but in tests."""
 
 
-def between(place: Place) -> None:
+def crash_point(place: CrashPoint) -> None:
     """Mark a place between two effects."""
     for listen in listeners:
         listen(place)

@@ -103,7 +103,7 @@ class Failure:
 
 
 @dataclass(frozen=True, slots=True)
-class Parsed:
+class ParsedBatch:
     """A batch after parsing. ``moved_on`` changed or vanished while being read: left for the next sync."""
 
     documents: tuple[Document, ...]
@@ -112,7 +112,7 @@ class Parsed:
 
 
 @dataclass(frozen=True, slots=True)
-class Cut:
+class ChunkedBatch:
     """A batch after chunking."""
 
     documents: tuple[CutDocument, ...]
@@ -145,13 +145,13 @@ class Piece:
 
 
 @dataclass(frozen=True, slots=True)
-class Embedded:
+class EmbeddedBatch:
     """A batch with the vectors of those chunks that are not written, shape (chunks, dimension).
 
     ``waiting`` are their ids; None when none is written.
     """
 
-    cut: Cut
+    cut: ChunkedBatch
     vectors: Vectors
     embedded: int
     reused: int

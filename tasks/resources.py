@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from prefect import task
 
 from tasks.addresses import check_address
-from tasks.bucket.errors import translated
+from tasks.bucket.errors import s3_errors
 from tasks.bucket.listing import without_golden
 from tasks.documents.chunk import Measure, capacity_of
 from tasks.documents.sandbox import Isolated
@@ -41,7 +41,7 @@ class Consent:
     accept_source: bool = False
 
 
-class Tools:
+class Resources:
     """The clients, the model and the parsing processes of one sync; a context manager.
 
     The bucket, Milvus and the ledger are connected to at once; the model and the parsers are loaded when
@@ -56,7 +56,7 @@ class Tools:
         self.progress: Listener = listener.get()
         self.ledger = Ledger(pipeline.ledger)
         self.store = Store(pipeline.store, pipeline.alias)
-        with translated(pipeline.source):
+        with s3_errors(pipeline.source):
             check_address(pipeline.source.endpoint_url, "S3", "AWS_ENDPOINT_URL")
             self.s3: S3Client = pipeline.source.get_client()
         self.consent = Consent()
@@ -95,8 +95,8 @@ class Tools:
             finally:
                 self.check_writer = self.store.check_writer = before
 
-    def __enter__(self) -> Tools:
-        """Return the tools."""
+    def __enter__(self) -> Resources:
+        """Return the open connections."""
         return self
 
     def __exit__(
@@ -136,8 +136,8 @@ class Tools:
 
 
 @task(task_run_name="connect", **RETRIED)
-def connect(pipeline: Pipeline, flow_run_id: str, consent: Consent | None = None) -> Tools:
+def connect(pipeline: Pipeline, flow_run_id: str, consent: Consent | None = None) -> Resources:
     """Connect to the bucket, Milvus and the ledger; a part that is just restarting is waited for."""
-    tools = Tools(pipeline, pipeline.settings, flow_run_id)
-    tools.consent = consent or tools.consent
-    return tools
+    resources = Resources(pipeline, pipeline.settings, flow_run_id)
+    resources.consent = consent or resources.consent
+    return resources

@@ -34,7 +34,7 @@ from tasks.evaluation.golden import Golden, parse_golden
 from tasks.evaluation.metrics import NAMES, measures
 from tasks.milvus.rows import Columns, to_rows
 from tasks.milvus.store import Store
-from tasks.models import Cut, Document, Embedded, ObjectRef
+from tasks.models import ChunkedBatch, Document, EmbeddedBatch, ObjectRef
 from tasks.retrieval.retrieve import Retrieved, find
 
 HERE = Path(__file__).parent
@@ -83,13 +83,13 @@ def read(name: str, folder: Path, golden: Path) -> Set:
 def build(store: Store, model: EmbeddingModel, of: Set, settings: Settings, known: dict[str, Any]) -> Built:
     """Write a set's chunks to a collection of their own; ``known`` holds the vectors of texts embedded before."""
     measure = Measure(model.counter, capacity_of(settings, model.counter))
-    cut = Cut(tuple(cut_document(document, settings, measure) for document in of.documents))
+    cut = ChunkedBatch(tuple(cut_document(document, settings, measure) for document in of.documents))
     new = {chunk.text_hash: chunk.embedded for chunk in cut.chunks if chunk.text_hash not in known}
     known.update(zip(new, model.encode(list(new.values())), strict=True))
     vectors = np.asarray([known[chunk.text_hash] for chunk in cut.chunks], np.float32)
     collection = f"bench_g{store.newest_number() + 1:04d}"
     store.create(collection, model.dimension, settings, {})
-    store.upsert(collection, to_rows(Embedded(cut, vectors, 0, 0), 0, "", Columns(words=True)))
+    store.upsert(collection, to_rows(EmbeddedBatch(cut, vectors, 0, 0), 0, "", Columns(words=True)))
     return Built(store, collection, len(vectors))
 
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from blocks.pipeline import Pipeline
     from blocks.settings import Settings
     from tasks.milvus.store import Store
-    from tasks.retrieval.routing import Watch
+    from tasks.retrieval.routing import Router
 
 TOGETHER = 32
 """Questions of a file that are embedded in one go."""
@@ -79,13 +79,13 @@ def search_all(
     """Yield what each question finds, in order; the model and the connection are opened once."""
     # Not at the top: questions are read before Prefect, which these import, is told where its home is.
     from tasks.milvus.store import Store
-    from tasks.retrieval.routing import Watch, on_live
+    from tasks.retrieval.routing import Router, on_live
 
     asked = pipeline.model_copy(update={"settings": settings})
     store = Store(pipeline.store, pipeline.alias)
     with closing(store.client):
         while questions:
-            watch = Watch(pipeline)
+            watch = Router(pipeline)
             together = 1 if watch.canary else TOGETHER  # neighbours may go different ways in a canary
             group, questions = questions[:together], questions[together:]
             run = partial(_search_some, store, group, watch, scope)
@@ -93,7 +93,7 @@ def search_all(
 
 
 def _search_some(
-    store: Store, group: Sequence[Question], watch: Watch, scope: Scope, collection: str, built: Pipeline
+    store: Store, group: Sequence[Question], watch: Router, scope: Scope, collection: str, built: Pipeline
 ) -> list[Found]:
     """Search one generation, built as ``built`` says, for a few questions."""
     from tasks.embedding.model import load_model

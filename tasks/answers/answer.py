@@ -7,7 +7,7 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from tasks.answers.cache import Written, kept
+from tasks.answers.cache import CachedAnswer, kept
 from tasks.answers.extractive import extract_answer
 from tasks.answers.generate import cite, generate
 from tasks.answers.passages import join
@@ -23,7 +23,7 @@ from tasks.models import Answer, Claim
 from tasks.retrieval.outdated import mark_outdated
 from tasks.retrieval.question import check_text, checked
 from tasks.retrieval.retrieve import Retrieved, embed_question, retrieve
-from tasks.retrieval.routing import Watch, on_live
+from tasks.retrieval.routing import Router, on_live
 from tasks.retrieval.scope import EVERYTHING, Scope
 
 if TYPE_CHECKING:
@@ -133,7 +133,7 @@ def answer(
 
     with watch.stage("load"):
         store = Store(pipeline.store, pipeline.alias)
-        asked = Watch(pipeline)
+        asked = Router(pipeline)
     with closing(store.client):
         as_asked = pipeline.model_copy(update={"settings": settings})
         model, vector, found, where = on_live(store, as_asked, look, asked, session or question)
@@ -168,12 +168,12 @@ def relevant(found: Retrieved, settings: Settings) -> bool:
     return bool(found.hits) and found.best >= settings.min_score
 
 
-def write(asked: Asked) -> tuple[Written, bool]:
+def write(asked: Asked) -> tuple[CachedAnswer, bool]:
     """Return the answer to what was asked, and whether it was kept from an earlier question."""
     found, chat = asked.found, asked.pipeline.chat_model
     if not relevant(found, asked.settings):
         notes = () if found.hits else (EMPTY_NOTE.format(collection=found.collection),)
-        return Written(ABSTAIN, "abstained", notes=notes), False
+        return CachedAnswer(ABSTAIN, "abstained", notes=notes), False
     if chat is None:
         return extracted(asked, EXTRACTIVE_NOTE), False
     with asked.watch.stage("cache"):
@@ -193,30 +193,32 @@ def write(asked: Asked) -> tuple[Written, bool]:
     return written, False
 
 
-def extracted(asked: Asked, note: str) -> Written:
+def extracted(asked: Asked, note: str) -> CachedAnswer:
     """Return the sentences of the documents that are nearest to the question."""
     with asked.watch.stage("extract"):
         text, citations = asked.steps.extract(asked.found.hits, asked.vector, asked.model, asked.settings)
     claims = tuple(Claim(" ".join(one.quote.split()), (one.n,), True) for one in citations)
-    return Written(text, "extractive", claims, citations, notes=(note,))
+    return CachedAnswer(text, "extractive", claims, citations, notes=(note,))
 
 
-def generated(asked: Asked, chat: ChatModel) -> Written:
+def generated(asked: Asked, chat: ChatModel) -> CachedAnswer:
     """Return what the chat model says, checked."""
     strict, steps = asked.settings.strict, asked.steps
     with asked.watch.stage("generate"):
         reply = steps.generate(chat, asked.question, asked.found.hits, asked.settings, telling(strict))
     if not reply.drafts:
-        return Written(ABSTAIN, "abstained", tokens=reply.tokens, notes=reply.notes, whole=reply.whole)
+        return CachedAnswer(ABSTAIN, "abstained", tokens=reply.tokens, notes=reply.notes, whole=reply.whole)
     with asked.watch.stage("check"):
         checked = steps.check(reply, strict)
     if not checked.text:
-        return Written(ABSTAIN, "abstained", tokens=reply.tokens, notes=(REMOVED_NOTE, *reply.notes), whole=reply.whole)
+        return CachedAnswer(
+            ABSTAIN, "abstained", tokens=reply.tokens, notes=(REMOVED_NOTE, *reply.notes), whole=reply.whole
+        )
     doubts = not all(claim.verified for claim in checked.claims)
     notes = (*((UNVERIFIED_NOTE,) if doubts else ()), *reply.notes)
     if not any(claim.citations for claim in checked.claims):
         notes = (UNCITED_NOTE, *notes)
-    return Written(checked.text, "generated", checked.claims, checked.citations, reply.tokens, notes, reply.whole)
+    return CachedAnswer(checked.text, "generated", checked.claims, checked.citations, reply.tokens, notes, reply.whole)
 
 
 def telling(strict: bool) -> Tell | None:

@@ -45,7 +45,7 @@ _storages: dict[tuple[str, str, str], tuple[WritableFileSystem, float]] = {}
 
 
 @dataclass(frozen=True, slots=True)
-class Written:
+class CachedAnswer:
     """What the chat model wrote, checked; ``whole`` when a later question may get it too."""
 
     text: str
@@ -57,7 +57,7 @@ class Written:
     whole: bool = True
 
 
-_FORM: TypeAdapter[Written] = TypeAdapter(Written)
+_FORM: TypeAdapter[CachedAnswer] = TypeAdapter(CachedAnswer)
 
 
 def key_of(question: str, settings: Settings, chat: ChatModel, found: Retrieved, state: str) -> str:
@@ -75,13 +75,13 @@ def key_of(question: str, settings: Settings, chat: ChatModel, found: Retrieved,
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 
-class Kept:
+class AnswerCache:
     """The answer kept for one question, if there is one. Its storage failing never costs an answer."""
 
     def __init__(self, key: str, seconds: float) -> None:
         self._key, self._seconds = f"{FOLDER}/{key}", seconds
 
-    def read(self) -> Written | None:
+    def read(self) -> CachedAnswer | None:
         """Return what was written before, unless its time is over."""
         with suppress(Exception):  # a missing file, an unreachable storage, another version's record: no answer kept
             storage: Any = _storage()
@@ -90,7 +90,7 @@ class Kept:
                 return _FORM.validate_python({**record["answer"], "whole": True})
         return None
 
-    def write(self, written: Written) -> None:
+    def write(self, written: CachedAnswer) -> None:
         """Keep what was written for as long as the settings say; forget what nobody can ask for any more."""
         with suppress(Exception):  # an answer that cannot be kept is an answer all the same
             storage: Any = _storage()
@@ -110,7 +110,7 @@ def sweep(base: str | None, seconds: float) -> None:
             file.unlink(missing_ok=True)
 
 
-def kept(pipeline: Pipeline, question: str, settings: Settings, found: Retrieved) -> Kept | None:
+def kept(pipeline: Pipeline, question: str, settings: Settings, found: Retrieved) -> AnswerCache | None:
     """Return where the answer to a question is kept; None where none is to be, or the ledger cannot say its state."""
     if pipeline.chat_model is None or not settings.cache_seconds:
         return None
@@ -122,7 +122,7 @@ def kept(pipeline: Pipeline, question: str, settings: Settings, found: Retrieved
             ledger.engine.dispose()
     except LockstepError:
         return None
-    return Kept(key_of(question, settings, pipeline.chat_model, found, state), settings.cache_seconds)
+    return AnswerCache(key_of(question, settings, pipeline.chat_model, found, state), settings.cache_seconds)
 
 
 def _storage() -> WritableFileSystem:

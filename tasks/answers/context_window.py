@@ -10,7 +10,7 @@ from tasks.answers.passages import estimated
 from tasks.answers.prompt import Prompt
 from tasks.chat.client import Chat, Heard
 from tasks.chat.errors import TooLongError
-from tasks.chat.response import Spoken
+from tasks.chat.response import ChatResponse
 from tasks.errors import PartError
 
 if TYPE_CHECKING:
@@ -76,7 +76,7 @@ def fitted(
     make: Callable[[Sequence[Hit]], Prompt],
     schema: Callable[[int], dict[str, Any]] | None,
     hearing: Callable[[Prompt], Heard] | None = None,
-) -> tuple[Prompt, Spoken, tuple[str, ...]]:
+) -> tuple[Prompt, ChatResponse, tuple[str, ...]]:
     """Return the prompt that fits the model's context, what the model said to it, and a note if it had to be cut."""
     most, refused = len(hits), False
     hits = within(chat, hits, make)

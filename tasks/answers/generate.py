@@ -14,7 +14,7 @@ from tasks.answers.context_window import fitted
 from tasks.answers.prompt import Prompt, Style, abstains, build, build_assignment
 from tasks.chat.client import Chat, Heard
 from tasks.chat.errors import NoSchemaError, OtherJSONError
-from tasks.chat.response import Spoken
+from tasks.chat.response import ChatResponse
 from tasks.citations.drafts import Cited, Draft, Reply
 from tasks.citations.json_answer import (
     Assigned,
@@ -145,7 +145,7 @@ def so_far(text: str, style: Style) -> tuple[Draft, ...]:
     return () if style == "structured" or abstains(text) else from_marks(pieces(text.lstrip())[:-1])
 
 
-def structured(spoken: Spoken) -> tuple[Draft, ...]:
+def structured(spoken: ChatResponse) -> tuple[Draft, ...]:
     """Return the claims of an answer in JSON; none when it says that the passages do not hold the answer.
 
     Of an answer that was cut off, the complete ones; of plain text with [n] marks, what it says. Raises
@@ -175,7 +175,7 @@ def not_asked_for(text: str) -> NoSchemaError:
     return kind(f"Chat model: its answer is not the JSON that was asked for: {text[:60]!r}")
 
 
-def marked(spoken: Spoken) -> tuple[Draft, ...]:
+def marked(spoken: ChatResponse) -> tuple[Draft, ...]:
     """Return the sentences of an answer in plain text, each with what its [n] marks cite.
 
     None when it says that the passages do not hold the answer; of one that was cut off, the complete ones.
@@ -227,7 +227,7 @@ def _in_two_stages(chat: Chat, question: str, hits: Sequence[Hit], style: Style,
     return Reply(found, second_prompt.passages, tokens, (*notes, CUT_NOTE) if cut else notes, not cut)
 
 
-def assignments(spoken: Spoken, style: Style) -> dict[int, tuple[Cited, ...]]:
+def assignments(spoken: ChatResponse, style: Style) -> dict[int, tuple[Cited, ...]]:
     """Return what each sentence, by its number from 1, rests on. Raises ``NoSchemaError`` when it is no such JSON."""
     if style == "marked":
         lines = _LINE.findall(spoken.text)

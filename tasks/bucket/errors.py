@@ -73,7 +73,7 @@ def too_many_headers(error: BaseException | None) -> str:
 
 
 @contextmanager
-def translated(source: S3Source, one_object: bool = False) -> Iterator[None]:
+def s3_errors(source: S3Source, one_object: bool = False) -> Iterator[None]:
     """Raise our errors instead of botocore's."""
     try:
         yield

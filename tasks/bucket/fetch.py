@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import ClientError
 
-from tasks.bucket.errors import CHANGED, MovedOnError, translated
+from tasks.bucket.errors import CHANGED, MovedOnError, s3_errors
 from tasks.bucket.listing import version_of
 from tasks.errors import TransientError, WithheldError
 from tasks.models import WRITTEN, Fetched, ObjectRef
@@ -41,7 +41,7 @@ def fetch(client: S3Client, source: S3Source, ref: ObjectRef, spool: Path) -> Fe
     The ETag of the answer is compared as well, since not every server honours If-Match; a weak one matches nothing
     there, so it is compared alone.
     """
-    with translated(source, one_object=True):
+    with s3_errors(source, one_object=True):
         answer = _get(client, source, ref)
         # What compresses or forwards answers may weaken an ETag on its way: it still names the version.
         if version_of(answer).removeprefix(WEAK) != ref.etag.removeprefix(WEAK):

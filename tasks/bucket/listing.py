@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
-from tasks.bucket.errors import MovedOnError, translated, where
+from tasks.bucket.errors import MovedOnError, s3_errors, where
 from tasks.bucket.identity import still_named
 from tasks.errors import PartError, TransientError
 from tasks.limits import LeftOut
@@ -81,7 +81,7 @@ def pages(client: S3Client, source: S3Source, left_out: LeftOut | None = None) -
 
 
 def _pages(client: S3Client, source: S3Source, strange: str) -> Iterator[list[ObjectRef]]:
-    with translated(source):
+    with s3_errors(source):
         paginator = client.get_paginator("list_objects_v2")
         before: Any = None
         for page in paginator.paginate(Bucket=source.bucket, Prefix=source.prefix):

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 from tenacity import RetryCallState, Retrying, retry_if_exception, stop_after_attempt
 
 from tasks.addresses import check_address
-from tasks.chat.errors import BrokenOffError, SlowError, _slow, connect_seconds, translated
-from tasks.chat.response import Spoken, choice_of, content_of, first_model, said_aloud, short, tokens_of, whole
+from tasks.chat.errors import BrokenOffError, SlowError, _slow, chat_errors, connect_seconds
+from tasks.chat.response import ChatResponse, choice_of, content_of, first_model, said_aloud, short, tokens_of, whole
 from tasks.errors import PartError, TransientError
 from tasks.sanitize import keep_secrets
 
@@ -49,7 +49,7 @@ class Chat:
         self.block, self.settings = block, settings
         keep_secrets(block)
         check_address(block.base_url, "Chat model", "VLLM_BASE_URL")
-        with translated(block):
+        with chat_errors(block):
             self.client: OpenAI = block.get_client().with_options(
                 # The pauses of its own retries cannot tell a server that is busy from one that is slow.
                 max_retries=0,
@@ -65,7 +65,7 @@ class Chat:
     def __exit__(self, *_: object) -> None:
         self.client.close()
 
-    def say(self, messages: Messages, schema: dict[str, Any] | None = None, heard: Heard | None = None) -> Spoken:
+    def say(self, messages: Messages, schema: dict[str, Any] | None = None, heard: Heard | None = None) -> ChatResponse:
         """Return what the model answers; with ``heard`` as it comes.
 
         429, 5xx and refused connections are tried again, as often as the block says. Raises ``TransientError`` or
@@ -78,7 +78,7 @@ class Chat:
             wait=_pause,
             reraise=True,
         )
-        spoken: Spoken = again(self._once, messages, schema, heard)
+        spoken: ChatResponse = again(self._once, messages, schema, heard)
         if not spoken.text.strip():
             why = "it came to its limit of tokens" if spoken.cut else "it stopped by itself"
             raise PartError(
@@ -118,8 +118,8 @@ class Chat:
     def _named(self) -> dict[str, str]:
         return {"model": self.model} if self.model else {}
 
-    def _once(self, messages: Messages, schema: dict[str, Any] | None, heard: Heard | None) -> Spoken:
-        with translated(self.block, self.settings.max_answer_tokens, schema is not None):
+    def _once(self, messages: Messages, schema: dict[str, Any] | None, heard: Heard | None) -> ChatResponse:
+        with chat_errors(self.block, self.settings.max_answer_tokens, schema is not None):
             self.model = self.model or first_model(self.client.models.list())
             options = self._options(messages, schema)
             if heard:
@@ -142,7 +142,7 @@ class Chat:
             options["response_format"] = {"type": "json_schema", "json_schema": named}
         return options
 
-    def _stream(self, options: dict[str, Any], heard: Heard) -> Spoken:
+    def _stream(self, options: dict[str, Any], heard: Heard) -> ChatResponse:
         text, finish, tokens, told = "", None, dict[str, int](), 0
         longest = LONGEST_TOKEN * self.settings.max_answer_tokens
         options = {**options, "stream": True, "stream_options": {"include_usage": True}}
@@ -161,7 +161,7 @@ class Chat:
                     break
         if finish is None:
             raise self._broken("the stream ended early, or has no end")
-        return Spoken(said_aloud(text).strip(), finish == "length", tokens)
+        return ChatResponse(said_aloud(text).strip(), finish == "length", tokens)
 
     def _whole(self, stream: Any) -> Iterator[Any]:
         """Yield the events of a stream. Raises ``BrokenOffError`` when it breaks off, ``ValueError`` without events."""

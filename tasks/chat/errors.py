@@ -55,7 +55,7 @@ def too_long(message: str, words: str, answer_tokens: int) -> TooLongError:
 
 
 @contextmanager
-def translated(block: ChatModel, answer_tokens: int = 0, schema: bool = False) -> Iterator[None]:
+def chat_errors(block: ChatModel, answer_tokens: int = 0, schema: bool = False) -> Iterator[None]:
     """Raise our errors instead of the openai client's."""
     import openai
 

@@ -11,7 +11,7 @@ _THOUGHT = re.compile(r"\A\s*+<think>(?:.*?</think>|.*\Z)", re.DOTALL)
 
 
 @dataclass(frozen=True, slots=True)
-class Spoken:
+class ChatResponse:
     """What the model said in one call. ``cut`` when it came to the limit of tokens before its end."""
 
     text: str
@@ -34,13 +34,13 @@ def first_model(models: Any) -> str:
     return name
 
 
-def whole(answer: Any) -> Spoken:
+def whole(answer: Any) -> ChatResponse:
     """Return what an answer that was not streamed says. Raises ``ValueError`` when it is none."""
     choice = choice_of(answer)
     if choice is None:
         raise ValueError(f"no choices in the answer, which begins {short(answer)[:60]!r}")
     text = said_aloud(content_of(getattr(choice, "message", None)))
-    return Spoken(text.strip(), getattr(choice, "finish_reason", None) == "length", tokens_of(answer))
+    return ChatResponse(text.strip(), getattr(choice, "finish_reason", None) == "length", tokens_of(answer))
 
 
 def choice_of(of: Any) -> Any:

@@ -38,21 +38,21 @@ class Spool:
         self._lock = threading.Lock()
         self._end = 0
 
-    def keep(self, values: Iterable[T]) -> Kept[T]:
+    def keep(self, values: Iterable[T]) -> Spooled[T]:
         """Put values aside, reading them as they come."""
         with self._lock:
             begin = self._seek_end()
             count = write(values, self._file)
             self._end = self._file.tell()
-        return Kept(self, begin, count)
+        return Spooled(self, begin, count)
 
-    def take(self, file: IO[bytes], count: int) -> Kept[T]:
+    def take(self, file: IO[bytes], count: int) -> Spooled[T]:
         """Put aside what :func:`write` wrote to a file, unread."""
         with self._lock:
             begin = self._seek_end()
             shutil.copyfileobj(file, self._file, 1 << 20)
             self._end = self._file.tell()
-        return Kept(self, begin, count)
+        return Spooled(self, begin, count)
 
     def _seek_end(self) -> int:
         self._file.seek(self._end)
@@ -66,7 +66,7 @@ class Spool:
             return pickle.loads(self._file.read(length)), position + _LENGTH.size + length
 
 
-class Kept(Collection[T]):
+class Spooled(Collection[T]):
     """Values put aside, in order: as many readers as there are may go through them, each in bounded memory."""
 
     __slots__ = ("_begin", "_count", "_spool")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from tasks.embedding.model import EmbeddingModel
 from tasks.errors import LockstepError, PartError
-from tasks.models import Chunk, Cut, CutDocument, Embedded, Failure, Piece
+from tasks.models import Chunk, ChunkedBatch, CutDocument, EmbeddedBatch, Failure, Piece
 
 if TYPE_CHECKING:
     import numpy as np
@@ -33,7 +33,7 @@ PIECE = 1000
 """Chunks embedded before they are written, so that a run that dies loses the vectors of no more."""
 
 
-def embed_batch(cut: Cut, model: EmbeddingModel, lookup: Lookup, write: Write) -> Embedded:
+def embed_batch(cut: ChunkedBatch, model: EmbeddingModel, lookup: Lookup, write: Write) -> EmbeddedBatch:
     """Return the batch with the vectors of its last chunks, 1,000 at the most; those before are written.
 
     ``lookup`` finds the vectors of texts that Milvus has, ``write`` writes a piece and returns why Milvus refused
@@ -54,11 +54,11 @@ def embed_batch(cut: Cut, model: EmbeddingModel, lookup: Lookup, write: Write) -
         embedded, reused = embedded + len(new), reused + max(len(waiting.chunks) - len(new), 0)
     waiting = waiting.without(failed)
     ids = frozenset(chunk.id for _, chunk in waiting.chunks)
-    return Embedded(without(cut, failed), waiting.vectors, embedded, reused, ids)
+    return EmbeddedBatch(without(cut, failed), waiting.vectors, embedded, reused, ids)
 
 
 def write_new(
-    cut: Cut, model: EmbeddingModel, lookup: Lookup, write: Write, failed: dict[str, str], written: set[str]
+    cut: ChunkedBatch, model: EmbeddingModel, lookup: Lookup, write: Write, failed: dict[str, str], written: set[str]
 ) -> tuple[int, int]:
     """Embed and write the chunks of a batch whose texts Milvus has not; returns how many, and repetitions.
 
@@ -77,13 +77,13 @@ def write_new(
     return embedded, repeated
 
 
-def several(cut: Cut) -> bool:
+def several(cut: ChunkedBatch) -> bool:
     """Tell whether a batch is more than one piece."""
     return sum(len(document.chunks) for document in cut.documents) > PIECE
 
 
 def pieces(
-    cut: Cut, failed: Collection[str] = (), written: Collection[str] = ()
+    cut: ChunkedBatch, failed: Collection[str] = (), written: Collection[str] = ()
 ) -> Iterator[list[tuple[CutDocument, Chunk]]]:
     """Yield the chunks of a batch with their documents, 1,000 at a time, but those of keys that have failed and those
     with ids that are written; both may grow meanwhile."""
@@ -161,7 +161,7 @@ def _halved(model: EmbeddingModel, texts: dict[str, str]) -> tuple[dict[str, NDA
     return found[0][0] | found[1][0], found[0][1] | found[1][1]
 
 
-def without(cut: Cut, failed: Mapping[str, str]) -> Cut:
+def without(cut: ChunkedBatch, failed: Mapping[str, str]) -> ChunkedBatch:
     """Return the batch without the documents that have failed, given as reasons by key."""
     documents = tuple(document for document in cut.documents if document.ref.key not in failed)
     new = tuple(Failure(one.ref, failed[one.ref.key]) for one in cut.documents if one.ref.key in failed)

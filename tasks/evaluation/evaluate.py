@@ -23,7 +23,7 @@ from tasks.retrieval.scope import Scope
 if TYPE_CHECKING:
     from blocks.pipeline import Pipeline
     from blocks.settings import SearchMode, Settings
-    from tasks.resources import Tools
+    from tasks.resources import Resources
 
 SHALLOW, DEEP = 50, 3200
 """How many chunks are fetched to find ten objects: at first, and at the most."""
@@ -94,15 +94,15 @@ def distinct(keys: Iterator[str] | Sequence[str]) -> tuple[str, ...]:
 
 
 @patiently
-def ask_one(tools: Tools, built: Pipeline, collection: str, one: Golden) -> Outcome:
+def ask_one(resources: Resources, built: Pipeline, collection: str, one: Golden) -> Outcome:
     """Search for a question as `ask` does, timed, then as deep as it takes to see ten distinct keys."""
     model, settings = load_model(built.embedder), built.settings
     began = time.perf_counter()
     vector = model.encode_question(one.question)
     where = Scope(tenant=one.tenant).condition(settings.tenants)
-    near = find(tools.store, collection, one.question, vector, settings, where)
+    near = find(resources.store, collection, one.question, vector, settings, where)
     seconds = time.perf_counter() - began
-    found = ranked(partial(find, tools.store, collection, one.question, vector), settings, where)
+    found = ranked(partial(find, resources.store, collection, one.question, vector), settings, where)
     return Outcome(
         question=one.question,
         relevant=one.relevant,
@@ -126,37 +126,41 @@ def ranked(search: Callable[..., Retrieved], settings: Settings, where: str) -> 
         depth *= 4
 
 
-def listed(tools: Tools, collection: str, keys: Sequence[str], indexed: bool = False) -> set[str]:
+def listed(resources: Resources, collection: str, keys: Sequence[str], indexed: bool = False) -> set[str]:
     """Return those keys that the ledger has for a generation; with ``indexed`` those of which it holds a version."""
     found: set[str] = set()
     for start in range(0, len(keys), KEYS_AT_ONCE):
-        some = tools.ledger.confirmed(collection, keys[start : start + KEYS_AT_ONCE])
+        some = resources.ledger.confirmed(collection, keys[start : start + KEYS_AT_ONCE])
         found.update(key for key, (etag, _) in some.items() if etag is not None or not indexed)
     return found
 
 
-def evaluated(tools: Tools, collection: str, mode: SearchMode | None, questions: Sequence[Golden]) -> Evaluation:
+def evaluated(
+    resources: Resources, collection: str, mode: SearchMode | None, questions: Sequence[Golden]
+) -> Evaluation:
     """Ask each question of a generation as it was built, in its pipeline's mode or another."""
-    built = as_generation(tools, collection)
+    built = as_generation(resources, collection)
     settings = built.settings.model_copy(update={"mode": mode} if mode else {})
-    can = tools.store.abilities
+    can = resources.store.capabilities
     settings = settings.model_copy(update={"mode": possible(settings.mode, can.bm25, can.version)[0]})
     built = built.model_copy(update={"settings": settings})
-    ask_one(tools, built, collection, questions[0])  # the first search of a process pays for loading
+    ask_one(resources, built, collection, questions[0])  # the first search of a process pays for loading
     outcomes: list[Outcome] = []
     for one in questions:
-        outcomes.append(ask_one(tools, built, collection, one))
-        tools.progress.advanced(1)
+        outcomes.append(ask_one(resources, built, collection, one))
+        resources.progress.advanced(1)
     return Evaluation(collection, settings.mode, tuple(outcomes))
 
 
 @task(name="known questions", task_run_name="look the golden keys up in {collection}", **RETRIED)
-def known(tools: Tools, collection: str, questions: Sequence[Golden], where: str, ignore_missing: bool) -> list[Golden]:
+def known(
+    resources: Resources, collection: str, questions: Sequence[Golden], where: str, ignore_missing: bool
+) -> list[Golden]:
     """Return the questions that can be measured on a generation.
 
     Raises ``MisuseError`` when one names a key that is not in it, unless such keys are to be left out.
     """
-    there = listed(tools, collection, keys_of(questions), indexed=True)
+    there = listed(resources, collection, keys_of(questions), indexed=True)
     if not ignore_missing:
         check_known(questions, there, where, collection)
     asked = only_known(questions, there)
@@ -166,9 +170,9 @@ def known(tools: Tools, collection: str, questions: Sequence[Golden], where: str
 
 
 @task(name="evaluate", task_run_name="ask {collection} the golden questions", **RETRIED)
-def evaluate(tools: Tools, collection: str, mode: SearchMode | None, questions: Sequence[Golden]) -> Evaluation:
+def evaluate(resources: Resources, collection: str, mode: SearchMode | None, questions: Sequence[Golden]) -> Evaluation:
     """Ask golden questions of a generation; transient errors of Milvus are retried."""
-    return evaluated(tools, collection, mode, questions)
+    return evaluated(resources, collection, mode, questions)
 
 
 def as_rows(evaluation: Evaluation) -> list[dict[str, Any]]:

@@ -27,7 +27,7 @@ from tasks.retries import RETRIED
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from tasks.resources import Tools
+    from tasks.resources import Resources
 
 SEED = 20
 """The same chunks are tried each time, so that two runs can be compared."""
@@ -89,96 +89,100 @@ def at_least(name: str, value: float, bound: float, detail: str = "") -> Gate:
 
 
 def measure(
-    tools: Tools, collection: str, live: str | None, questions: Sequence[Golden], say: Callable[[str], None]
+    resources: Resources, collection: str, live: str | None, questions: Sequence[Golden], say: Callable[[str], None]
 ) -> GateReport:
     """Have a generation indexed and loaded and measure it, beside the live one if there is any; changes nothing."""
-    going = canary_of(tools.ledger, tools.store.alias)
+    going = canary_of(resources.ledger, resources.store.alias)
     answers = going is not None and going.collection == collection
-    tools.store.seal(collection, tools.settings.wait_for_writer_seconds, reload=not answers)
+    resources.store.seal(collection, resources.settings.wait_for_writer_seconds, reload=not answers)
     chance = random.Random(SEED)
-    sampled = sample(tools.store, collection, tools.settings.gate_samples, chance)
+    sampled = sample(resources.store, collection, resources.settings.gate_samples, chance)
     say(f"{collection}: {len(sampled)} chunks chosen to be searched for")
     gates = [
-        agree(tools, collection),
-        agree_in_detail(tools, collection, sorted({row["key"] for row in sampled})),
-        agree_in_vectors(tools, collection, [row["id"] for row in sampled[:EMBEDDED_AGAIN]]),
-        of_fingerprint(tools, collection),
-        recall(tools, collection, [row["embedding"] for row in sampled]),
+        agree(resources, collection),
+        agree_in_detail(resources, collection, sorted({row["key"] for row in sampled})),
+        agree_in_vectors(resources, collection, [row["id"] for row in sampled[:EMBEDDED_AGAIN]]),
+        of_fingerprint(resources, collection),
+        recall(resources, collection, [row["embedding"] for row in sampled]),
     ]
     evaluations: tuple[Evaluation, ...] = ()
     if live and live != collection:
-        of_live = sample(tools.store, live, tools.settings.gate_samples, chance)
-        old = Side(live, [row["embedding"] for row in of_live], as_generation(tools, live).settings)
-        new = Side(collection, [row["embedding"] for row in sampled], tools.settings)
-        gates += [latency(tools, old, new), quarantine(tools, collection, live), size(tools, collection, live)]
+        of_live = sample(resources.store, live, resources.settings.gate_samples, chance)
+        old = Side(live, [row["embedding"] for row in of_live], as_generation(resources, live).settings)
+        new = Side(collection, [row["embedding"] for row in sampled], resources.settings)
+        gates += [
+            latency(resources, old, new),
+            quarantine(resources, collection, live),
+            size(resources, collection, live),
+        ]
     if questions:
         say(f"asking {len(questions)} golden questions of {' and '.join(filter(None, (collection, live)))}")
-        evaluations = golden(tools, collection, live, questions)
+        evaluations = golden(resources, collection, live, questions)
         if len(evaluations) > 1:
             new_one, live_one = evaluations
-            gates += lost(tools, new_one, live_one, len(questions) - len(new_one.outcomes))
+            gates += lost(resources, new_one, live_one, len(questions) - len(new_one.outcomes))
     return GateReport(collection, live, tuple(gates), evaluations)
 
 
-def agree(tools: Tools, collection: str) -> Gate:
+def agree(resources: Resources, collection: str) -> Gate:
     """Compare the number of chunks, counted by Milvus with strong consistency, with that in the ledger."""
-    counted, recorded = tools.store.count(collection), tools.ledger.totals(collection)["chunks"]
+    counted, recorded = resources.store.count(collection), resources.ledger.totals(collection)["chunks"]
     return at_most("chunks that differ", abs(counted - recorded), 0, f"Milvus {counted:,}, ledger {recorded:,}")
 
 
-def agree_in_detail(tools: Tools, collection: str, keys: Sequence[str]) -> Gate:
+def agree_in_detail(resources: Resources, collection: str, keys: Sequence[str]) -> Gate:
     """Compare the ids of some objects' chunks with the digest that the ledger has of them."""
     held: dict[str, list[str]] = {}
-    for row in tools.store.rows_of(collection, keys, ["key", "id"]):
+    for row in resources.store.rows_of(collection, keys, ["key", "id"]):
         held.setdefault(row["key"], []).append(row["id"])
-    known = tools.ledger.confirmed(collection, keys)
+    known = resources.ledger.confirmed(collection, keys)
     wrong = [key for key in keys if key not in known or known[key][1] != digest(held.get(key, []))]
     return at_most("objects that differ", len(wrong), 0, ", ".join(wrong[:3]) or f"of {len(keys)} sampled")
 
 
-def agree_in_vectors(tools: Tools, collection: str, ids: Sequence[str]) -> Gate:
+def agree_in_vectors(resources: Resources, collection: str, ids: Sequence[str]) -> Gate:
     """Embed some chunks' texts again and compare the vectors with those that Milvus has."""
     import numpy as np
 
-    rows = tools.store.with_ids(collection, ids, ["text", "heading", "text_hash", "embedding"])
-    texts = [embedded_text(row["heading"], row["text"], tools.settings, tools.measure) for row in rows]
+    rows = resources.store.with_ids(collection, ids, ["text", "heading", "text_hash", "embedding"])
+    texts = [embedded_text(row["heading"], row["text"], resources.settings, resources.measure) for row in rows]
     # A heading with the separator in it cannot be told from two: those are left out.
     pairs = [(row, text) for row, text in zip(rows, texts, strict=True) if hash_of(text) == row["text_hash"]]
     wrong = 0
     if pairs:
-        again = tools.model.encode([text for _, text in pairs], tools.pipeline.embedder.document_prompt)
+        again = resources.model.encode([text for _, text in pairs], resources.pipeline.embedder.document_prompt)
         held = np.asarray([row["embedding"] for row, _ in pairs], dtype=np.float32)
         cosines = (unit(again) * unit(held)).sum(axis=1)
         wrong = int((~(cosines >= SAME_VECTOR)).sum())
     return at_most("vectors that differ", wrong, 0, f"of {len(pairs)} embedded again")
 
 
-def of_fingerprint(tools: Tools, collection: str) -> Gate:
+def of_fingerprint(resources: Resources, collection: str) -> Gate:
     """Compare what the collection says it was built with with what the ledger says."""
-    said = fingerprint(tools.ledger.ingredients(collection) or {})
-    kept = fingerprint_of(tools.store, collection)
+    said = fingerprint(resources.ledger.ingredients(collection) or {})
+    kept = fingerprint_of(resources.store, collection)
     return at_most("fingerprint differs", int(kept not in (None, said)), 0, f"Milvus {kept}, ledger {said}")
 
 
-def recall(tools: Tools, collection: str, vectors: Sequence[Any]) -> Gate:
+def recall(resources: Resources, collection: str, vectors: Sequence[Any]) -> Gate:
     """Measure how much of what exact search finds the index finds, with the search parameters of queries."""
-    found = recall_at_10(tools.store, collection, vectors, tools.settings) if len(vectors) else 1.0
-    what = f"{tools.settings.index_type}, {len(vectors)} searches against exact search"
-    return at_least("recall@10 of the index", found, tools.settings.gate_recall, what)
+    found = recall_at_10(resources.store, collection, vectors, resources.settings) if len(vectors) else 1.0
+    what = f"{resources.settings.index_type}, {len(vectors)} searches against exact search"
+    return at_least("recall@10 of the index", found, resources.settings.gate_recall, what)
 
 
-def latency(tools: Tools, live: Side, new: Side) -> Gate:
+def latency(resources: Resources, live: Side, new: Side) -> Gate:
     """Compare the p95 search latency with the live one's, searching in turns.
 
     What looks too slow is measured for longer before it is believed: other work on the machine may be to blame, but not
     for half of the searches being too slow. Less than 5 ms more is not too slow, whatever the multiple, unless the
     bound asks for a faster one (under 1).
     """
-    bound, of_live, of_new = tools.settings.gate_latency, list[float](), list[float]()
+    bound, of_live, of_new = resources.settings.gate_latency, list[float](), list[float]()
     old = young = 1.0
     until = time.monotonic() + LONGEST_SECONDS
     for done in range(1, MOST_ROUNDS + 1):
-        one, other = latencies(tools.store, live, new)
+        one, other = latencies(resources.store, live, new)
         of_live += one
         of_new += other
         if not of_live or not of_new:  # nothing to search for
@@ -199,52 +203,56 @@ def fast_enough(seconds: float, live: float, bound: float) -> bool:
     return seconds <= bound * live or (bound >= 1 and seconds - live < NOTHING_SECONDS)
 
 
-def quarantine(tools: Tools, collection: str, live: str) -> Gate:
+def quarantine(resources: Resources, collection: str, live: str) -> Gate:
     """Count the objects that cannot be indexed here though the live generation holds the same version."""
-    worse = quarantined_here_alone(tools.ledger, collection, live)
+    worse = quarantined_here_alone(resources.ledger, collection, live)
     return at_most("objects newly in quarantine", len(worse), 0, ", ".join(worse[:3]))
 
 
-def size(tools: Tools, collection: str, live: str) -> Gate:
+def size(resources: Resources, collection: str, live: str) -> Gate:
     """Compare how many objects it answers from with the live one: no fewer than a sync would leave there unasked."""
-    new, old = tools.ledger.answering(collection), tools.ledger.answering(live)
-    fewest = old - unasked(old, tools.settings)
+    new, old = resources.ledger.answering(collection), resources.ledger.answering(live)
+    fewest = old - unasked(old, resources.settings)
     enough, said = new >= fewest, f"{new:,} objects, live {old:,}"
-    if not enough and tools.consent.allow_deletions:
+    if not enough and resources.consent.allow_deletions:
         enough, said = True, f"{said}: allowed"
     return Gate("objects / live", round(new / (old or 1), 4), f"≥ {fewest / (old or 1):.4g}", enough, said)
 
 
-def golden(tools: Tools, collection: str, live: str | None, questions: Sequence[Golden]) -> tuple[Evaluation, ...]:
+def golden(
+    resources: Resources, collection: str, live: str | None, questions: Sequence[Golden]
+) -> tuple[Evaluation, ...]:
     """Ask the golden questions of a generation and of the live one: those that name objects which the bucket has.
 
     Raises ``MisuseError`` when there is none such.
     """
     both = [collection, live] if live and live != collection else [collection]
     # What the bucket lost meanwhile is in the live generation alone: neither is to blame. What cannot be indexed is.
-    asked = only_known(questions, listed(tools, collection, keys_of(questions)))
+    asked = only_known(questions, listed(resources, collection, keys_of(questions)))
     if not any(one.relevant for one in asked):
-        raise MisuseError(f"no golden question in {tools.settings.golden} names an object of {collection}.")
-    return tuple(evaluated(tools, one, None, asked) for one in both)
+        raise MisuseError(f"no golden question in {resources.settings.golden} names an object of {collection}.")
+    return tuple(evaluated(resources, one, None, asked) for one in both)
 
 
-def lost(tools: Tools, new: Evaluation, live: Evaluation, left_out: int) -> list[Gate]:
+def lost(resources: Resources, new: Evaluation, live: Evaluation, left_out: int) -> list[Gate]:
     """Compare what the golden questions find with what they find in the live generation."""
     found = []
     for name in ("recall@10", "ndcg@10"):
         now, before = new.measures[name], live.measures[name]
         said = f"{now:.3f}, live {before:.3f}, {len(new.answerable)} questions"
         said += f", {left_out} left out: their objects are not in the bucket" if left_out else ""
-        found.append(at_most(f"golden {name} lost", round(max(before - now, 0.0), 4), tools.settings.gate_golden, said))
+        found.append(
+            at_most(f"golden {name} lost", round(max(before - now, 0.0), 4), resources.settings.gate_golden, said)
+        )
     return found
 
 
 @task(name="gates", task_run_name="gates of {collection}", **RETRIED)
 def gates(
-    tools: Tools, collection: str, live: str | None, questions: Sequence[Golden], say: Callable[[str], None]
+    resources: Resources, collection: str, live: str | None, questions: Sequence[Golden], say: Callable[[str], None]
 ) -> GateReport:
     """Measure a generation and keep the figures in the ledger; transient errors of any part start it anew."""
-    report = measure(tools, collection, live, questions, say)
+    report = measure(resources, collection, live, questions, say)
     quality = report.evaluations[0].measures if report.evaluations else {}
-    record_gates(tools.ledger, collection, [gate.as_row() for gate in report.gates], quality)
+    record_gates(resources.ledger, collection, [gate.as_row() for gate in report.gates], quality)
     return report

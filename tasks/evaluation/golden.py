@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tasks.bucket.errors import MovedOnError, translated
+from tasks.bucket.errors import MovedOnError, s3_errors
 from tasks.errors import MisuseError, PermanentError
 from tasks.retrieval.question import checked
 
@@ -77,7 +77,7 @@ def _fetched(where: str, source: S3Source) -> str:
     if not (bucket and key):
         raise MisuseError(f"golden questions in a bucket are named s3://BUCKET/KEY, not {where}.")
     try:
-        with translated(source.model_copy(update={"bucket": bucket}), one_object=True):
+        with s3_errors(source.model_copy(update={"bucket": bucket}), one_object=True):
             client = source.get_client()
             return client.get_object(Bucket=bucket, Key=key)["Body"].read().decode()
     except (MovedOnError, PermanentError, UnicodeDecodeError) as error:

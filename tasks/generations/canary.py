@@ -27,7 +27,7 @@ LATEST = 10_000
 
 
 @dataclass(frozen=True, slots=True)
-class Fared:
+class QuestionStats:
     """How the questions of one generation fared; ``p95`` in seconds, ``best`` the mean cosine of the nearest chunk."""
 
     questions: int
@@ -48,7 +48,7 @@ def checked_steps(steps: Sequence[int]) -> tuple[int, ...]:
     return tuple(steps)
 
 
-def breaches(new: Fared, live: Fared, settings: Settings) -> list[str]:
+def breaches(new: QuestionStats, live: QuestionStats, settings: Settings) -> list[str]:
     """Return in which ways the new generation does worse than it may, beside the live one; none when it may go on."""
     if new.questions < settings.canary_questions:
         return [f"only {new.questions} questions came to it, fewer than {settings.canary_questions} (canary_questions)"]
@@ -68,7 +68,7 @@ def breaches(new: Fared, live: Fared, settings: Settings) -> list[str]:
 
 
 @patiently
-def fared(ledger: Ledger, alias: str, collection: str, since: int = 0) -> Fared:
+def fared(ledger: Ledger, alias: str, collection: str, since: int = 0) -> QuestionStats:
     """Return how the questions of a collection fared since a time in ms."""
     of_it = (ASKED.c.alias == alias, ASKED.c.collection == collection, ASKED.c.at >= since)
     query = sa.select(ASKED).where(*of_it).order_by(ASKED.c.id.desc()).limit(LATEST)
@@ -76,7 +76,7 @@ def fared(ledger: Ledger, alias: str, collection: str, since: int = 0) -> Fared:
         rows = connection.execute(query).mappings().all()
     answered = [row for row in rows if not row["failed"]]
     count = max(len(answered), 1)
-    return Fared(
+    return QuestionStats(
         questions=len(rows),
         errors=(len(rows) - len(answered)) / max(len(rows), 1),
         p95=float(np.percentile([row["seconds"] for row in answered], 95)) if answered else 0.0,

@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from tasks.bucket.identity import Source, from_row, source_of
-from tasks.crash_points import between
+from tasks.crash_points import crash_point
 from tasks.errors import SourceError
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from blocks.pipeline import Pipeline
     from tasks.milvus.store import Store
-    from tasks.resources import Tools
+    from tasks.resources import Resources
 
 SOURCE = "lockstep.source"
 """Property of a collection: which bucket it holds, and which ledger keeps it."""
@@ -51,7 +51,9 @@ class Claim:
         return {**asdict(self.source), "before": [asdict(one) for one in self.before]}
 
 
-def judge(collection: str, mine: Source, known: Mapping[str, Any] | None, kept: Source | None, accepted: bool) -> Claim:
+def claim_of(
+    collection: str, mine: Source, known: Mapping[str, Any] | None, kept: Source | None, accepted: bool
+) -> Claim:
     """Return this run's claim to a generation, of which the ledger knows ``known`` and the collection has ``kept``.
 
     Raises ``SourceError`` when either has another bucket, or the collection another ledger, unless that is accepted.
@@ -75,27 +77,27 @@ def judge(collection: str, mine: Source, known: Mapping[str, Any] | None, kept: 
     return Claim(claimed, (*before, *replaced)[-REMEMBERED:])
 
 
-def check_source(tools: Tools, collection: str) -> Claim:
+def check_source(resources: Resources, collection: str) -> Claim:
     """Return what is to be said of a generation. Raises ``SourceError`` when it is not this pipeline's.
 
     One that this ledger began and that holds nothing yet is anybody's: the first bucket may have been mistyped.
     """
-    kept = source_kept(tools.store, collection) if tools.store.exists(collection) else None
-    known = tools.ledger.source(collection)
+    kept = source_kept(resources.store, collection) if resources.store.exists(collection) else None
+    known = resources.ledger.source(collection)
     recorded = from_row(known)
     own = recorded is not None and (kept is None or kept.ledger == recorded.ledger)
-    empty = own and set(tools.ledger.totals(collection)) == {"chunks"}
-    accepted = empty or tools.consent.accept_source
-    return judge(collection, source_of(tools.pipeline.source), known, kept, accepted)
+    empty = own and set(resources.ledger.totals(collection)) == {"chunks"}
+    accepted = empty or resources.consent.accept_source
+    return claim_of(collection, source_of(resources.pipeline.source), known, kept, accepted)
 
 
-def keep_source(tools: Tools, collection: str, claim: Claim) -> None:
+def keep_source(resources: Resources, collection: str, claim: Claim) -> None:
     """Write a claim where it is not yet: in the ledger first, which then knows what it replaces in the collection."""
-    if tools.ledger.source(collection) != claim.as_row():
-        tools.ledger.record_source(collection, claim.as_row())
-        between("source recorded")
-    if source_kept(tools.store, collection) != claim.source:
-        tools.store.keep_property(collection, SOURCE, json.dumps(asdict(claim.source)))
+    if resources.ledger.source(collection) != claim.as_row():
+        resources.ledger.record_source(collection, claim.as_row())
+        crash_point("source recorded")
+    if source_kept(resources.store, collection) != claim.source:
+        resources.store.keep_property(collection, SOURCE, json.dumps(asdict(claim.source)))
 
 
 def check_asked(

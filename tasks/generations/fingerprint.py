@@ -80,7 +80,9 @@ def same_vectors(built: dict[str, Any], asked: dict[str, Any]) -> bool:
     return all(built.get(name) == asked.get(name) for name in VECTOR)
 
 
-def as_built(pipeline: Pipeline, built: dict[str, Any] | None, search_params: dict[str, Any] | None = None) -> Pipeline:
+def with_settings_of(
+    pipeline: Pipeline, built: dict[str, Any] | None, search_params: dict[str, Any] | None = None
+) -> Pipeline:
     """Return the pipeline with the settings and the model that a generation was built with, whatever it has now.
 
     ``search_params`` are those that it is searched with, where that is known.

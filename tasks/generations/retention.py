@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from prefect import task
 
-from tasks.crash_points import between
+from tasks.crash_points import crash_point
 from tasks.generations.claims import check_source
 from tasks.generations.opening import follow_alias
 from tasks.ledger.canary import canary_of
@@ -17,7 +17,7 @@ from tasks.retries import RETRIED
 
 if TYPE_CHECKING:
     from blocks.settings import Settings
-    from tasks.resources import Tools
+    from tasks.resources import Resources
 
 MS_AN_HOUR = 3_600_000
 
@@ -40,23 +40,23 @@ def to_drop(known: Sequence[Generation], live: str | None, settings: Settings, a
 
 
 @task(name="collect garbage", task_run_name="drop old generations of {alias}", **RETRIED)
-def collect(tools: Tools, alias: str) -> list[str]:
+def collect(resources: Resources, alias: str) -> list[str]:
     """Drop what :func:`to_drop` says; returns the collections. A run that dies is finished by the next.
 
     Raises ``SourceError`` before it drops what is another bucket's or another ledger's: the address of Milvus may be
     another one since.
     """
     dropped: list[str] = []
-    if now_live := tools.store.live():
-        check_source(tools, now_live)
-    live = follow_alias(tools)
-    going = canary_of(tools.ledger, alias)
-    for one in to_drop(generations(tools.ledger, alias), live, tools.settings, now()):
+    if now_live := resources.store.live():
+        check_source(resources, now_live)
+    live = follow_alias(resources)
+    going = canary_of(resources.ledger, alias)
+    for one in to_drop(generations(resources.ledger, alias), live, resources.settings, now()):
         if going and going.collection == one.collection:  # it answers a share of the questions
             continue
-        check_source(tools, one.collection)
-        tools.store.drop(one.collection)
-        between("collection dropped")
-        forget_generation(tools.ledger, one.collection)
+        check_source(resources, one.collection)
+        resources.store.drop(one.collection)
+        crash_point("collection dropped")
+        forget_generation(resources.ledger, one.collection)
         dropped.append(one.collection)
     return dropped

@@ -9,7 +9,7 @@ from prefect import task
 from tasks.errors import FingerprintError, MisuseError
 from tasks.generations.claims import check_source
 from tasks.generations.deletion_limit import stop
-from tasks.generations.fingerprint import as_built, check, differences, ingredients
+from tasks.generations.fingerprint import check, differences, ingredients, with_settings_of
 from tasks.generations.opening import finish_swap, follow_alias
 from tasks.ledger.canary import canary_of
 from tasks.ledger.generations import Generation, generations, mark_ready
@@ -19,28 +19,28 @@ from tasks.retries import RETRIED, patiently
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from tasks.resources import Tools
+    from tasks.resources import Resources
 
 
 @task(name="choose generation", task_run_name="choose the generation to promote", **RETRIED)
-def to_promote(tools: Tools, number: int | None = None) -> tuple[Generation, str | None]:
+def to_promote(resources: Resources, number: int | None = None) -> tuple[Generation, str | None]:
     """Return the generation to promote, that number or the newest one that is ready, and the live collection.
 
     Raises ``MisuseError`` when there is none, or when it is not ready.
     """
-    live = tools.store.live()
+    live = resources.store.live()
     if live:
-        check_source(tools, live)
-    known = generations(tools.ledger, tools.store.alias)
+        check_source(resources, live)
+    known = generations(resources.ledger, resources.store.alias)
     if number is None:
         newer_than = next((one.number for one in known if one.collection == live), 0)
         ready = [one for one in known if one.state(live) == "ready" and one.number > newer_than]
         if not ready:
             raise MisuseError(
-                f"no generation of '{tools.store.alias}' is ready to be promoted: `lockstep rebuild` builds one."
+                f"no generation of '{resources.store.alias}' is ready to be promoted: `lockstep rebuild` builds one."
             )
         return ready[0], live
-    chosen = numbered(tools, number)
+    chosen = numbered(resources, number)
     if chosen.state(live) != "ready":
         raise MisuseError(
             f"{chosen.collection} is {chosen.state(live)}, not ready to be promoted. "
@@ -50,36 +50,36 @@ def to_promote(tools: Tools, number: int | None = None) -> tuple[Generation, str
 
 
 @task(name="choose generation", task_run_name="choose the generation to go back to", **RETRIED)
-def to_go_back_to(tools: Tools, number: int | None = None, force: bool = False) -> tuple[str, str | None]:
+def to_go_back_to(resources: Resources, number: int | None = None, force: bool = False) -> tuple[str, str | None]:
     """Return the collection to go back to, and the one to leave.
 
     From a canary to the live generation, which is live already; else to that number, or the one that was live before.
     Raises ``MisuseError`` when there is none, ``FingerprintError``, unless ``force``, when no sync could write to it.
     """
-    live = follow_alias(tools)
+    live = follow_alias(resources)
     if live:
-        check_source(tools, live)
-    going = canary_of(tools.ledger, tools.store.alias)
+        check_source(resources, live)
+    going = canary_of(resources.ledger, resources.store.alias)
     if going and going.live == live and number is None:
         return going.live, going.collection
-    known = generations(tools.ledger, tools.store.alias)
-    retired = [one for one in known if one.state(live) == "retired" and tools.store.exists(one.collection)]
+    known = generations(resources.ledger, resources.store.alias)
+    retired = [one for one in known if one.state(live) == "retired" and resources.store.exists(one.collection)]
     if number is not None:
-        chosen = numbered(tools, number)
+        chosen = numbered(resources, number)
         if chosen not in retired:
             raise MisuseError(f"{chosen.collection} is {chosen.state(live)}, not one to go back to.")
     elif not retired:
-        raise MisuseError(f"'{tools.store.alias}' has nothing to go back to: no earlier generation is kept.")
+        raise MisuseError(f"'{resources.store.alias}' has nothing to go back to: no earlier generation is kept.")
     else:
         chosen = max(retired, key=lambda one: (one.retired_at or 0, one.number))
     if not force:
-        check_can_be_kept(tools, chosen)
+        check_can_be_kept(resources, chosen)
     return chosen.collection, live
 
 
-def check_can_be_kept(tools: Tools, chosen: Generation) -> None:
+def check_can_be_kept(resources: Resources, chosen: Generation) -> None:
     """Raise ``FingerprintError`` when another version of Lockstep built a generation: no sync would write to it."""
-    now = ingredients(as_built(tools.pipeline, chosen.ingredients))
+    now = ingredients(with_settings_of(resources.pipeline, chosen.ingredients))
     if changed := differences(chosen.ingredients, now):
         raise FingerprintError(
             f"{chosen.collection} was built by another version of Lockstep ({'; '.join(changed)}): this one could only "
@@ -89,57 +89,57 @@ def check_can_be_kept(tools: Tools, chosen: Generation) -> None:
         )
 
 
-def numbered(tools: Tools, number: int) -> Generation:
+def numbered(resources: Resources, number: int) -> Generation:
     """Return the generation with a number. Raises ``MisuseError`` naming those that there are."""
-    known = generations(tools.ledger, tools.store.alias)
+    known = generations(resources.ledger, resources.store.alias)
     for one in known:
         if one.number == number:
             return one
     numbers = ", ".join(str(one.number) for one in known) or "none"
-    raise MisuseError(f"'{tools.store.alias}' has no generation {number}; it has {numbers}.")
+    raise MisuseError(f"'{resources.store.alias}' has no generation {number}; it has {numbers}.")
 
 
 @patiently
-def nothing_answers(tools: Tools) -> bool:
+def nothing_answers(resources: Resources) -> bool:
     """Tell whether the alias points nowhere yet."""
-    return tools.store.live() is None
+    return resources.store.live() is None
 
 
 @task(name="swap", task_run_name="point the alias at {collection}", **RETRIED)
-def swap(tools: Tools, collection: str) -> None:
+def swap(resources: Resources, collection: str) -> None:
     """Point the alias at a collection, in one call; then pipeline and ledger follow."""
-    move_alias(tools, collection)
+    move_alias(resources, collection)
 
 
 @task(name="swap", task_run_name="point the alias at {collection}, the first", **RETRIED)
-def publish(tools: Tools, collection: str, say: Callable[[str], None]) -> None:
+def publish(resources: Resources, collection: str, say: Callable[[str], None]) -> None:
     """Let queries come to the first generation, now that it holds what the bucket holds.
 
     Raises ``FingerprintError`` when another first sync, with other settings, was done before, ``DeletionError`` when it
     holds so much less than the generation that answered before the alias was gone as is not deleted unasked.
     """
-    with tools.writing(tools.store.alias, "a first sync", tools.settings.wait_for_writer_seconds, say):
-        live = tools.store.live()
+    with resources.writing(resources.store.alias, "a first sync", resources.settings.wait_for_writer_seconds, say):
+        live = resources.store.live()
         if live is None:
-            check_size(tools, collection)
-            mark_ready(tools.ledger, collection)
-            move_alias(tools, collection)
+            check_size(resources, collection)
+            mark_ready(resources.ledger, collection)
+            move_alias(resources, collection)
         elif live != collection:
-            check_source(tools, live)
-            check(live, tools.ledger.ingredients(live) or {}, ingredients(tools.pipeline))
+            check_source(resources, live)
+            check(live, resources.ledger.ingredients(live) or {}, ingredients(resources.pipeline))
 
 
-def check_size(tools: Tools, collection: str) -> None:
+def check_size(resources: Resources, collection: str) -> None:
     """Raise ``DeletionError`` when objects that answered would be missing, more than go unasked: a wrong listing."""
-    known = generations(tools.ledger, tools.store.alias)
+    known = generations(resources.ledger, resources.store.alias)
     last = next((one.collection for one in known if one.settled and one.collection != collection), None)
-    if last and not tools.consent.allow_deletions:
-        before, now = tools.ledger.answering(last), tools.ledger.answering(collection)
-        stop(last, Loss(before, max(before - now, 0), now), tools.pipeline.source, tools.settings)
+    if last and not resources.consent.allow_deletions:
+        before, now = resources.ledger.answering(last), resources.ledger.answering(collection)
+        stop(last, Loss(before, max(before - now, 0), now), resources.pipeline.source, resources.settings)
 
 
-def move_alias(tools: Tools, collection: str) -> None:
+def move_alias(resources: Resources, collection: str) -> None:
     """Point the alias at a collection, in one call; then pipeline and ledger follow."""
-    tools.store.load(collection)
-    tools.store.point_alias(collection)
-    finish_swap(tools, collection)
+    resources.store.load(collection)
+    resources.store.point_alias(collection)
+    finish_swap(resources, collection)

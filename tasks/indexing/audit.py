@@ -1,7 +1,7 @@
 """Compare bucket, ledger and Milvus, chunk by chunk, in bounded memory.
 
     bucket ──pages──▶ LISTED ─┐
-    Milvus ──rows───▶ HELD ───┼─▶ 1,000 keys at a time ──▶ judge ──▶ findings
+    Milvus ──rows───▶ HELD ───┼─▶ 1,000 keys at a time ──▶ compare ──▶ findings
     ledger ───────────────────┘
 
 The two listings go into temporary tables of the ledger's database, which sorts them; Python sees the rows of
@@ -20,7 +20,7 @@ import sqlalchemy as sa
 from prefect import task
 
 from tasks.bucket.listing import pages
-from tasks.crash_points import between
+from tasks.crash_points import crash_point
 from tasks.generations.fingerprint import fingerprint, fingerprint_of
 from tasks.ledger.database import digest
 from tasks.ledger.tables import BYTEWISE, OBJECTS
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection
 
     from tasks.ledger.objects import Ledger
-    from tasks.resources import Tools
+    from tasks.resources import Resources
 
 Kind = Literal["missing", "orphaned", "stale", "duplicated"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
@@ -111,7 +111,7 @@ class Findings:
                 self.details[key] = detail
 
 
-def judge(etag: str | None, known: Known | None, held: Sequence[Held]) -> tuple[Kind, str] | None:
+def compare_key(etag: str | None, known: Known | None, held: Sequence[Held]) -> tuple[Kind, str] | None:
     """Return what is wrong with one key, and in words, or None.
 
     ``etag`` is the version in the bucket, None when the key is not there.
@@ -148,19 +148,19 @@ def _chunks(known: Known, held: Sequence[Held]) -> tuple[Kind, str] | None:
     return "orphaned", said if len(held) > known.chunks else f"{said}, but others"
 
 
-def gather(tools: Tools, collection: str, say: Callable[[str], None]) -> Findings:
+def gather(resources: Resources, collection: str, say: Callable[[str], None]) -> Findings:
     """Audit a generation, as things stand now; changes nothing."""
-    found = Findings(collection, fingerprint=wrong_fingerprint(tools, collection))
-    listed = tools.ledger.insert(LISTED).on_conflict_do_nothing()
-    with _tables(tools.ledger) as connection:
+    found = Findings(collection, fingerprint=wrong_fingerprint(resources, collection))
+    listed = resources.ledger.insert(LISTED).on_conflict_do_nothing()
+    with _tables(resources.ledger) as connection:
         left_out = LeftOut()
-        for refs in pages(tools.s3, tools.source, left_out):
+        for refs in pages(resources.s3, resources.source, left_out):
             # A server may list a key twice, on the border of two pages.
             _insert(connection, listed, [{"key": ref.key, "etag": ref.etag} for ref in refs])
             found.objects += len(refs)
         found.left_out, found.left_out_named = left_out.count, left_out.first
         say(f"{found.objects:,} objects listed")
-        rows = tools.store.rows(collection, ["id", "key", "etag", "chunk_index"])
+        rows = resources.store.rows(collection, ["id", "key", "etag", "chunk_index"])
         held = ({**{name: row[name] for name in ("id", "key", "etag")}, "position": row["chunk_index"]} for row in rows)
         while piece := list(itertools.islice(held, ROWS_AT_ONCE)):
             _insert(connection, sa.insert(HELD), piece)
@@ -171,12 +171,12 @@ def gather(tools: Tools, collection: str, say: Callable[[str], None]) -> Finding
     return found
 
 
-def wrong_fingerprint(tools: Tools, collection: str) -> str:
+def wrong_fingerprint(resources: Resources, collection: str) -> str:
     """Return a sentence when Milvus and the ledger do not agree on what a generation was built with, else nothing."""
-    built = tools.ledger.ingredients(collection)
+    built = resources.ledger.ingredients(collection)
     if built is None:
         return f"the ledger does not know {collection}"
-    said, kept = fingerprint(built), fingerprint_of(tools.store, collection)
+    said, kept = fingerprint(built), fingerprint_of(resources.store, collection)
     if kept not in (None, said):
         return f"{collection} was created with fingerprint {kept}, the ledger says {said}"
     return ""
@@ -194,7 +194,7 @@ def _judge_some(connection: Connection, collection: str, keys: Sequence[str], fo
         held.setdefault(key, []).append(Held(*chunk))
     connection.commit()
     for key in keys:
-        if wrong := judge(listed.get(key), ledger.get(key), held.get(key, [])):
+        if wrong := compare_key(listed.get(key), ledger.get(key), held.get(key, [])):
             found.add(wrong[0], key, wrong[1])
         if key in listed and key in ledger and ledger[key].state == "quarantined":
             found.add("quarantined", key, "")
@@ -245,15 +245,15 @@ def _insert(connection: Connection, statement: Any, rows: Sequence[Mapping[str, 
 
 
 @task(name="look", task_run_name="look at {collection}", **RETRIED)
-def look(tools: Tools, collection: str, say: Callable[[str], None]) -> Findings:
+def look(resources: Resources, collection: str, say: Callable[[str], None]) -> Findings:
     """Audit a generation; transient errors of any part start it anew."""
-    return gather(tools, collection, say)
+    return gather(resources, collection, say)
 
 
 @task(name="doubt", task_run_name="record what is wrong in {collection}", **RETRIED)
-def doubt(tools: Tools, collection: str, found: Findings) -> int:
+def record_findings(resources: Resources, collection: str, found: Findings) -> int:
     """Record what an audit found as work for the next sync; returns how many objects."""
     keys = sorted({key for kind in KINDS for key in found.keys[kind]})
-    tools.ledger.doubt(collection, keys, tools.flow_run_id)
-    between("doubts recorded")
+    resources.ledger.record_suspects(collection, keys, resources.flow_run_id)
+    crash_point("doubts recorded")
     return len(keys)

@@ -9,29 +9,29 @@ from typing import TYPE_CHECKING, Any
 
 from prefect import task
 
-from tasks.crash_points import between
+from tasks.crash_points import crash_point
 from tasks.ledger.database import digest
 from tasks.ledger.quarantine import failed_keys, quarantined, send_to_quarantine
 from tasks.milvus.store import KEYS_AT_ONCE
 from tasks.retries import RETRIED
 
 if TYPE_CHECKING:
-    from tasks.resources import Tools
+    from tasks.resources import Resources
 
 
 @task(name="judge failures", task_run_name="judge failures of {collection}", **RETRIED)
-def judge(tools: Tools, collection: str) -> int:
+def quarantine_failures(resources: Resources, collection: str) -> int:
     """Quarantine the failures of this run; returns how many."""
-    tools.check_writer()
-    for keys in failed_keys(tools.ledger, collection, tools.flow_run_id):
-        prune_failed(tools, collection, keys)
-    between("leftovers deleted")
-    quarantined = send_to_quarantine(tools.ledger, collection, tools.flow_run_id)
-    between("failures judged")
+    resources.check_writer()
+    for keys in failed_keys(resources.ledger, collection, resources.flow_run_id):
+        prune_failed(resources, collection, keys)
+    crash_point("leftovers deleted")
+    quarantined = send_to_quarantine(resources.ledger, collection, resources.flow_run_id)
+    crash_point("failures judged")
     return quarantined
 
 
-def prune_failed(tools: Tools, collection: str, keys: Sequence[str]) -> int:
+def prune_failed(resources: Resources, collection: str, keys: Sequence[str]) -> int:
     """Leave of objects that cannot be indexed just the last version that was confirmed, if it is whole.
 
     A run that died may have written a part of a version that nobody can read again; returns the chunks deleted.
@@ -39,13 +39,13 @@ def prune_failed(tools: Tools, collection: str, keys: Sequence[str]) -> int:
     deleted = 0
     for start in range(0, len(keys), KEYS_AT_ONCE):
         some = keys[start : start + KEYS_AT_ONCE]
-        rows = tools.store.rows_of(collection, some, ["id", "key", "etag"])
-        confirmed = tools.ledger.confirmed(collection, some)
+        rows = resources.store.rows_of(collection, some, ["id", "key", "etag"])
+        confirmed = resources.ledger.confirmed(collection, some)
         ids, lost = leftovers(rows, confirmed)
         if ids:
-            tools.store.delete(collection, ids)
+            resources.store.delete(collection, ids)
             deleted += len(ids)
-        tools.ledger.lose(collection, lost)
+        resources.ledger.clear_confirmed(collection, lost)
     return deleted
 
 
@@ -78,9 +78,9 @@ on Milvus Lite. Fewer than that are left to the server: each time makes a segmen
 
 
 @task(name="settle", task_run_name="have what was written to {collection} indexed", **RETRIED)
-def settle(tools: Tools, collection: str) -> None:
+def flush(resources: Resources, collection: str) -> None:
     """Flush a collection; its index is built while it answers."""
-    tools.store.flush(collection)
+    resources.store.flush(collection)
 
 
 QUARANTINE_SHOWN = 50
@@ -95,6 +95,6 @@ class Totals:
 
 
 @task(task_run_name="count {collection}", **RETRIED)
-def totals(tools: Tools, collection: str) -> Totals:
+def totals(resources: Resources, collection: str) -> Totals:
     """Return what the ledger holds of a generation."""
-    return Totals(tools.ledger.totals(collection), quarantined(tools.ledger, collection, QUARANTINE_SHOWN))
+    return Totals(resources.ledger.totals(collection), quarantined(resources.ledger, collection, QUARANTINE_SHOWN))

@@ -12,7 +12,7 @@ from prefect import task
 
 from tasks.bucket.errors import where
 from tasks.bucket.listing import pages
-from tasks.crash_points import between
+from tasks.crash_points import crash_point
 from tasks.errors import DeletionError
 from tasks.generations.deletion_limit import stop, unasked
 from tasks.ledger.database import now
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from tasks.ledger.objects import Ledger
-    from tasks.resources import Tools
+    from tasks.resources import Resources
 
 COLUMNS = ["key", "etag", "size", "last_modified"]
 
@@ -98,33 +98,33 @@ def make_plan(
             for action, number in compared["action"].value_counts().items():
                 counts[str(action)] += int(number)
             todo = set(compared.loc[compared["action"] != "unchanged", "key"])
-            ledger.intend(collection, [ref for ref in refs if ref.key in todo], flow_run_id)
-            between("wanted recorded")
+            ledger.record_wanted(collection, [ref for ref in refs if ref.key in todo], flow_run_id)
+            crash_point("wanted recorded")
             seen.add(refs)
             say(sum(counts.values()))
         brake(seen.loss(collection))
         for keys in seen.missing(collection):
             ledger.intend_deletion(collection, keys, flow_run_id)
-            between("deletions recorded")
+            crash_point("deletions recorded")
             deleted += len(keys)
     return Plan(counts["new"], counts["changed"], deleted, counts["unchanged"])
 
 
 @patiently
-def check_moved(tools: Tools, collection: str) -> None:
+def check_moved(resources: Resources, collection: str) -> None:
     """Raise ``DeletionError`` when many objects are to go that were moved, and not read where they are now.
 
     A listing may name keys that nobody can read: what it says was moved would be deleted, and come back nowhere.
     """
-    if tools.consent.allow_deletions:
+    if resources.consent.allow_deletions:
         return
-    going, held = tools.ledger.not_arrived(collection)
+    going, held = resources.ledger.not_arrived(collection)
     loss = Loss(held, len(going), held, tuple(going[:KEYS_NAMED]))
-    if loss.lost > unasked(held, tools.settings):
+    if loss.lost > unasked(held, resources.settings):
         raise DeletionError(
             f"{loss.lost:,} of the {held:,} objects that {collection} holds were moved to other keys, says the listing "
-            f"of {where(tools.source)}, but cannot be read there: too many to delete them unasked "
-            f"(max_deleted_share {tools.settings.max_deleted_share:g}). Nothing was deleted, and they go on answering. "
+            f"of {where(resources.source)}, but cannot be read there: too many to delete them unasked "
+            f"(max_deleted_share {resources.settings.max_deleted_share:g}). Nothing was deleted, they go on answering. "
             "Mend what keeps the new keys from being read; or say once that they are meant to go: "
             "`lockstep sync --allow-deletions`, or the flow's parameter allow_deletions.",
             loss,
@@ -132,24 +132,24 @@ def check_moved(tools: Tools, collection: str) -> None:
 
 
 @task(task_run_name="plan {collection}", **RETRIED)
-def plan(tools: Tools, collection: str, again: bool = True) -> Plan:
+def plan(resources: Resources, collection: str, again: bool = True) -> Plan:
     """List the bucket, compare it with the ledger, record the work. Returns the numbers.
 
     What the bucket did not hand out is tried ``again`` when it is time: it leaves the quarantine only once nothing
     stops this run from reading it. Raises ``DeletionError`` when more would be deleted than goes unasked, before any
     of that is recorded.
     """
-    brake = partial(stop, collection, source=tools.source, settings=tools.settings)
+    brake = partial(stop, collection, source=resources.source, settings=resources.settings)
     left_out = LeftOut()
     made = make_plan(
-        pages(tools.s3, tools.source, left_out),
-        tools.ledger,
+        pages(resources.s3, resources.source, left_out),
+        resources.ledger,
         collection,
-        tools.flow_run_id,
-        tools.progress.listed,
-        *([] if tools.consent.allow_deletions else [brake]),
+        resources.flow_run_id,
+        resources.progress.listed,
+        *([] if resources.consent.allow_deletions else [brake]),
     )
-    new, changed = retry_withheld(tools.ledger, collection, now()) if again else (0, 0)
+    new, changed = retry_withheld(resources.ledger, collection, now()) if again else (0, 0)
     return replace(
         made,
         new=made.new + new,

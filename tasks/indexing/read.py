@@ -8,13 +8,13 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
-from tasks.bucket.errors import MovedOnError, translated
+from tasks.bucket.errors import MovedOnError, s3_errors
 from tasks.bucket.fetch import fetch
 from tasks.documents.parse import parse_into
 from tasks.documents.sandbox import Isolated
 from tasks.documents.spool import Spool
 from tasks.errors import LockstepError, PermanentError, TransientError, UnsuitableError, WithheldError
-from tasks.models import Document, Failure, Fetched, ObjectRef, Parsed
+from tasks.models import Document, Failure, Fetched, ObjectRef, ParsedBatch
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -36,7 +36,7 @@ def too_large(ref: ObjectRef, source: S3Source) -> Failure | None:
 
 def parse_batch(
     refs: Sequence[ObjectRef], client: S3Client, source: S3Source, isolated: Isolated, last_try: bool = False
-) -> Parsed:
+) -> ParsedBatch:
     """Return the documents of a batch, with those that cannot be parsed and those that moved on.
 
     Raises ``TransientError`` when objects cannot be fetched. In the last try those have failed, if the bucket answers
@@ -65,13 +65,13 @@ def parse_batch(
                 raise unfetched[0][1]
             failures += [Failure(ref, f"{NOT_HANDED_OUT} ({error})", withheld=True) for ref, error in unfetched]
         documents = parse_fetched(fetched, Path(spool), isolated, failures)
-    return Parsed(tuple(documents), tuple(failures), tuple(moved_on))
+    return ParsedBatch(tuple(documents), tuple(failures), tuple(moved_on))
 
 
 def others_answer(client: S3Client, source: S3Source, keys: Sequence[str]) -> bool:
     """Tell whether the bucket hands out another object than these, or lists no other and answers at all."""
     try:
-        with translated(source):
+        with s3_errors(source):
             listed = client.list_objects_v2(Bucket=source.bucket, Prefix=source.prefix, MaxKeys=len(keys) + 1)
             other = [one["Key"] for one in listed.get("Contents", []) if one["Key"] not in keys and one["Size"]]
             for key in other[:1]:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from prefect import task
 from prefect.runtime import task_run
 
-from tasks.crash_points import between
+from tasks.crash_points import crash_point
 from tasks.documents.chunk import cut_document
 from tasks.documents.spool import Spool
 from tasks.embedding.batch import embed_batch, without
@@ -21,14 +21,14 @@ from tasks.indexing.read import parse_batch
 from tasks.indexing.write import write_piece
 from tasks.ledger.database import now
 from tasks.ledger.quarantine import known_bad
-from tasks.models import Cut, CutDocument, Embedded, Failure, ObjectRef, Parsed
+from tasks.models import ChunkedBatch, CutDocument, EmbeddedBatch, Failure, ObjectRef, ParsedBatch
 from tasks.retries import ONCE, RETRIED
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from tasks.resources import Tools
+    from tasks.resources import Resources
 
 MS_AN_HOUR = 3_600_000
 NEVER_READ = "the bucket lists this version, but each time it is read says that it changed or is gone"
@@ -37,14 +37,14 @@ _cutting = threading.Lock()
 
 
 @task(task_run_name="parse batch {number}", **RETRIED)
-def parse(refs: Sequence[ObjectRef], tools: Tools, number: int) -> Parsed:  # noqa: ARG001 - names the run
+def parse(refs: Sequence[ObjectRef], resources: Resources, number: int) -> ParsedBatch:  # noqa: ARG001 - names the run
     """Fetch and parse a batch of objects; transient errors of the bucket are retried."""
     last_try = (task_run.run_count or 1) > RETRIED["retries"]
-    return parse_batch(refs, tools.s3, tools.source, tools.isolated, last_try)
+    return parse_batch(refs, resources.s3, resources.source, resources.isolated, last_try)
 
 
 @task(task_run_name="chunk batch {number}", **ONCE)
-def chunk(parsed: Parsed, tools: Tools, number: int) -> Cut:  # noqa: ARG001 - names the run
+def chunk(parsed: ParsedBatch, resources: Resources, number: int) -> ChunkedBatch:  # noqa: ARG001 - names the run
     """Cut the documents of a batch. Returns them as chunks, with the failures so far."""
     documents: list[CutDocument] = []
     failures = list(parsed.failures)
@@ -52,65 +52,65 @@ def chunk(parsed: Parsed, tools: Tools, number: int) -> Cut:  # noqa: ARG001 - n
     for document in parsed.documents:
         try:
             with _cutting:
-                documents.append(cut_document(document, tools.settings, tools.measure, spool.keep))
+                documents.append(cut_document(document, resources.settings, resources.measure, spool.keep))
         except PermanentError as error:
             failures.append(Failure(document.ref, str(error)))
         except Exception as error:  # noqa: BLE001 - one document that cannot be cut must not stop its neighbours
             failures.append(Failure(document.ref, f"its text cannot be cut into chunks: {error}"))
-    return Cut(tuple(documents), tuple(failures), parsed.moved_on)
+    return ChunkedBatch(tuple(documents), tuple(failures), parsed.moved_on)
 
 
-def known_vectors(tools: Tools, collection: str, hashes: Sequence[str]) -> dict[str, NDArray[np.float32]]:
+def known_vectors(resources: Resources, collection: str, hashes: Sequence[str]) -> dict[str, NDArray[np.float32]]:
     """Return the vectors of texts that Milvus has: in this generation, or in the live one where they are the same."""
-    found = tools.store.known_vectors(collection, hashes)
-    if tools.donor:
-        found.update(tools.store.known_vectors(tools.donor, [one for one in hashes if one not in found]))
+    found = resources.store.known_vectors(collection, hashes)
+    if resources.donor:
+        found.update(resources.store.known_vectors(resources.donor, [one for one in hashes if one not in found]))
     return found
 
 
 @task(task_run_name="embed batch {number}", **RETRIED)
-def embed(cut: Cut, tools: Tools, collection: str, number: int) -> Embedded:  # noqa: ARG001 - names the run
+def embed(cut: ChunkedBatch, resources: Resources, collection: str, number: int) -> EmbeddedBatch:  # noqa: ARG001 - names the run
     """Give a batch its vectors; only texts that Milvus has not are embedded.
 
     Of a large batch all but the last piece is written as it goes.
     """
-    find, put = partial(known_vectors, tools, collection), partial(write_piece, tools, collection)
-    return embed_batch(cut, tools.model, find, put)
+    find, put = partial(known_vectors, resources, collection), partial(write_piece, resources, collection)
+    return embed_batch(cut, resources.model, find, put)
 
 
 @task(task_run_name="upsert batch {number}", **RETRIED)
-def upsert(batch: Embedded, tools: Tools, collection: str, number: int) -> Embedded:  # noqa: ARG001 - names the run
+def upsert(batch: EmbeddedBatch, resources: Resources, collection: str, number: int) -> EmbeddedBatch:  # noqa: ARG001 - names the run
     """Write what is left of a batch to write, the last piece of it.
 
     Returns the batch for the next step, which deletes what these chunks replace.
     """
-    failed = write_piece(tools, collection, batch.last())
-    between("batch written")
+    failed = write_piece(resources, collection, batch.last())
+    crash_point("batch written")
     return replace(batch, cut=without(batch.cut, failed), vectors=batch.vectors[:0], waiting=frozenset())
 
 
 @task(task_run_name="prune batch {number}", **RETRIED)
-def prune(batch: Embedded, tools: Tools, collection: str, number: int) -> int:  # noqa: ARG001 - names the run
+def prune(batch: EmbeddedBatch, resources: Resources, collection: str, number: int) -> int:  # noqa: ARG001 - names the run
     """Delete the chunks that earlier versions of these objects had and these have not; returns how many.
 
     Runs after the new ones are written, so the last good version is answerable until then.
     """
-    tools.check_writer()
+    resources.check_writer()
     keep = {chunk.id for chunk in batch.cut.chunks}
-    deleted = tools.store.prune(collection, [document.ref.key for document in batch.cut.documents], keep)
-    between("batch pruned")
+    deleted = resources.store.prune(collection, [document.ref.key for document in batch.cut.documents], keep)
+    crash_point("batch pruned")
     return deleted
 
 
 @task(task_run_name="record batch {number}", **RETRIED)
-def record(batch: Embedded, deleted: int, tools: Tools, collection: str, number: int) -> Outcome:  # noqa: ARG001
+def record(batch: EmbeddedBatch, deleted: int, resources: Resources, collection: str, number: int) -> Outcome:  # noqa: ARG001
     """Record in the ledger what Milvus confirmed; returns the batch in numbers."""
-    tools.check_writer()
+    resources.check_writer()
     chunks = {document.ref: [chunk.id for chunk in document.chunks] for document in batch.cut.documents}
-    failures, moved_on, bad = judged(batch.cut, tools, collection)
-    tools.ledger.confirm(collection, chunks, failures, tools.flow_run_id, moved_on)
-    between("batch recorded")
-    tools.progress.advanced(len(chunks) + len(failures) + len(batch.cut.moved_on))
+    failures, moved_on, bad = judged(batch.cut, resources, collection)
+    resources.ledger.confirm(collection, chunks, failures, resources.flow_run_id, moved_on)
+    crash_point("batch recorded")
+    resources.progress.advanced(len(chunks) + len(failures) + len(batch.cut.moved_on))
     return Outcome(
         done=tuple((ref.key, len(ids)) for ref, ids in chunks.items()),
         chunks_embedded=batch.embedded,
@@ -122,7 +122,9 @@ def record(batch: Embedded, deleted: int, tools: Tools, collection: str, number:
     )
 
 
-def judged(cut: Cut, tools: Tools, collection: str) -> tuple[tuple[Failure, ...], tuple[ObjectRef, ...], set[str]]:
+def judged(
+    cut: ChunkedBatch, resources: Resources, collection: str
+) -> tuple[tuple[Failure, ...], tuple[ObjectRef, ...], set[str]]:
     """Return what failed, what moved on, and the keys of which it was known that they would fail.
 
     A version that is listed for hours and always moves on when it is read has failed.
@@ -131,22 +133,22 @@ def judged(cut: Cut, tools: Tools, collection: str) -> tuple[tuple[Failure, ...]
         return (), (), set()
     keys = {failure.ref.key for failure in cut.failures}
     withheld = {failure.ref.key for failure in cut.failures if failure.withheld} | {ref.key for ref in cut.moved_on}
-    long_ago = now() - int(tools.settings.withheld_hours * MS_AN_HOUR)
-    bad = known_bad(tools.ledger, collection, sorted(keys - withheld))
-    bad |= known_bad(tools.ledger, collection, sorted(withheld), failing_since=long_ago)
+    long_ago = now() - int(resources.settings.withheld_hours * MS_AN_HOUR)
+    bad = known_bad(resources.ledger, collection, sorted(keys - withheld))
+    bad |= known_bad(resources.ledger, collection, sorted(withheld), failing_since=long_ago)
     never_read = [Failure(ref, NEVER_READ, withheld=True) for ref in cut.moved_on if ref.key in bad]
     moved_on = tuple(ref for ref in cut.moved_on if ref.key not in bad)
     return (*cut.failures, *never_read), moved_on, bad
 
 
 @task(task_run_name="delete batch {number}", **RETRIED)
-def delete(refs: Sequence[ObjectRef], tools: Tools, collection: str, number: int) -> Outcome:  # noqa: ARG001
+def delete(refs: Sequence[ObjectRef], resources: Resources, collection: str, number: int) -> Outcome:  # noqa: ARG001
     """Delete all chunks of objects that are, or were, gone; the ledger forgets them when Milvus confirms."""
-    tools.check_writer()
+    resources.check_writer()
     keys = [ref.key for ref in refs]
-    deleted = tools.store.prune(collection, keys, keep=set())
-    between("gone deleted")
-    tools.ledger.forget(collection, keys)
-    between("gone forgotten")
-    tools.progress.advanced(len(keys))
+    deleted = resources.store.prune(collection, keys, keep=set())
+    crash_point("gone deleted")
+    resources.ledger.forget(collection, keys)
+    crash_point("gone forgotten")
+    resources.progress.advanced(len(keys))
     return Outcome(done=tuple((key, 0) for key in keys), chunks_deleted=deleted)

@@ -11,21 +11,21 @@ from tasks.milvus.rows import Columns, to_rows
 
 if TYPE_CHECKING:
     from tasks.models import Piece
-    from tasks.resources import Tools
+    from tasks.resources import Resources
 
     Row = Mapping[str, Any]
     Upsert = Callable[[Sequence[Row]], object]
 
 
-def write_piece(tools: Tools, collection: str, piece: Piece) -> dict[str, str]:
+def write_piece(resources: Resources, collection: str, piece: Piece) -> dict[str, str]:
     """Write chunks; ids follow from what they hold, so writing them again changes nothing.
 
     Returns why Milvus refused documents, by key.
     """
-    tools.check_writer()
-    columns = Columns(tools.store.abilities.bm25, tools.settings.tenants, tools.source.prefix)
-    rows = list(to_rows(piece, now(), tools.flow_run_id, columns))
-    return accepted(rows, lambda some: tools.store.upsert(collection, some))
+    resources.check_writer()
+    columns = Columns(resources.store.capabilities.bm25, resources.settings.tenants, resources.source.prefix)
+    rows = list(to_rows(piece, now(), resources.flow_run_id, columns))
+    return accepted(rows, lambda some: resources.store.upsert(collection, some))
 
 
 def accepted(rows: Sequence[Row], upsert: Upsert) -> dict[str, str]:

@@ -8,7 +8,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from tasks.crash_points import between
+from tasks.crash_points import crash_point
 from tasks.ledger.database import now
 from tasks.ledger.objects import Ledger
 from tasks.ledger.tables import ASKED, CANARIES
@@ -58,7 +58,7 @@ def begin_canary(ledger: Ledger, canary: Canary) -> None:
         for table in (CANARIES, ASKED):
             connection.execute(sa.delete(table).where(table.c.alias == canary.alias))
         connection.execute(sa.insert(CANARIES).values(row))
-    between("canary begun")
+    crash_point("canary begun")
 
 
 @patiently
@@ -66,7 +66,7 @@ def next_step(ledger: Ledger, alias: str, step: int) -> None:
     """Record that a canary is in another step from now on."""
     with ledger.transaction() as connection:
         connection.execute(sa.update(CANARIES).where(CANARIES.c.alias == alias).values(step=step, since=now()))
-    between("canary step taken")
+    crash_point("canary step taken")
 
 
 @patiently

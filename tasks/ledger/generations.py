@@ -1,6 +1,6 @@
 """What the ledger knows of each generation: when it was ready, promoted and retired, and what it cost.
 
-Which one is live only the alias says; :func:`settle` makes the ledger say the same.
+Which one is live only the alias says; :func:`flush` makes the ledger say the same.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import sqlalchemy as sa
 
-from tasks.crash_points import between
+from tasks.crash_points import crash_point
 from tasks.ledger.database import now
 from tasks.ledger.tables import GENERATIONS, OBJECTS, WRITERS
 from tasks.retries import patiently
@@ -91,7 +91,7 @@ def add_cost(ledger: Ledger, collection: str, embedded: int, reused: int, second
 def mark_ready(ledger: Ledger, collection: str) -> None:
     """Record that a generation holds what the bucket holds."""
     _update(ledger, GENERATIONS.c.collection == collection, ready_at=now())
-    between("marked ready")
+    crash_point("marked ready")
 
 
 def record_gates(ledger: Ledger, collection: str, gates: list[dict[str, Any]], quality: dict[str, float]) -> None:
@@ -109,7 +109,7 @@ def record_force(ledger: Ledger, collection: str, forced: dict[str, str] | None)
     _update(ledger, GENERATIONS.c.collection == collection, forced=forced)
 
 
-def settle(ledger: Ledger, alias: str, live: str) -> None:
+def follow_alias_in_ledger(ledger: Ledger, alias: str, live: str) -> None:
     """Make the ledger say what the alias says: ``live`` is promoted and not retired, whoever was before is retired."""
     stamp, of_alias = now(), GENERATIONS.c.alias == alias
     promoted = {"promoted_at": stamp, "retired_at": None, "ready_at": sa.func.coalesce(GENERATIONS.c.ready_at, stamp)}

@@ -86,7 +86,7 @@ class Ledger(Database):
             found = connection.execute(query).all()
         return pd.DataFrame(found, columns=["key", "state", "etag", "size", "indexed_etag"], dtype=object)
 
-    def intend(self, collection: str, refs: Sequence[ObjectRef], flow_run_id: str) -> None:
+    def record_wanted(self, collection: str, refs: Sequence[ObjectRef], flow_run_id: str) -> None:
         """Record that these versions are wanted, before anything of them is written."""
         wanted = [
             {**asdict(ref), "collection": collection, "state": "pending", "chunks": 0, "attempts": 0,
@@ -122,17 +122,17 @@ class Ledger(Database):
         with self.transaction() as connection:
             return {key: (etag, mark) for key, etag, mark in connection.execute(query).tuples()}
 
-    def lose(self, collection: str, keys: Sequence[str]) -> None:
+    def clear_confirmed(self, collection: str, keys: Sequence[str]) -> None:
         """Record that no whole version of these objects is left in Milvus."""
         if keys:
             self._update(collection, keys, indexed_etag=None, chunks=0, digest=None)
 
-    def doubt(self, collection: str, keys: Iterable[str], flow_run_id: str) -> None:
+    def record_suspects(self, collection: str, keys: Iterable[str], flow_run_id: str) -> None:
         """Record that what the generation holds of these keys is not to be relied on.
 
         The next sync reads those that are in the bucket again, and deletes the others, row or no row.
         """
-        self.intend(collection, [ObjectRef(key, "", 0, 0) for key in keys], flow_run_id)
+        self.record_wanted(collection, [ObjectRef(key, "", 0, 0) for key in keys], flow_run_id)
 
     def confirm(
         self,

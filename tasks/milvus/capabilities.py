@@ -9,7 +9,7 @@ NUMBERS = re.compile(r"\d+")
 
 
 @dataclass(frozen=True, slots=True)
-class Abilities:
+class Capabilities:
     """What the connected server can do."""
 
     version: str
@@ -27,7 +27,7 @@ class Abilities:
         return self.lite or self.numbers >= (2, 4)
 
 
-def abilities(version: str) -> Abilities:
+def capabilities(version: str) -> Capabilities:
     """Return what a server of this version can do: BM25 since Milvus 2.5, INVERTED indexes since 2.4.
 
     Milvus Lite has both since 3.0 and says 'milvus_lite-3.2.2'.
@@ -35,5 +35,5 @@ def abilities(version: str) -> Abilities:
     lite = version.startswith("milvus_lite")
     numbers = tuple(int(n) for n in NUMBERS.findall(version)[:2]) or (0,)
     if lite:
-        return Abilities(version, numbers >= (3,), numbers >= (3,), numbers, lite)
-    return Abilities(version, numbers >= (2, 5), numbers >= (2, 4), numbers, lite)
+        return Capabilities(version, numbers >= (3,), numbers >= (3,), numbers, lite)
+    return Capabilities(version, numbers >= (2, 5), numbers >= (2, 4), numbers, lite)

@@ -50,7 +50,7 @@ def explain(error: Exception, store: MilvusStore) -> LockstepError:
 
 
 @contextmanager
-def translated(store: MilvusStore) -> Iterator[None]:
+def milvus_errors(store: MilvusStore) -> Iterator[None]:
     """Raise our errors instead of pymilvus'."""
     import grpc
 

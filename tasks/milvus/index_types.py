@@ -10,7 +10,7 @@ from tasks.errors import MisuseError
 
 if TYPE_CHECKING:
     from blocks.settings import Settings
-    from tasks.milvus.capabilities import Abilities
+    from tasks.milvus.capabilities import Capabilities
 
 Bounds = tuple[float, float] | tuple[str, ...] | type[bool]
 CLUSTERS: dict[str, Bounds] = {"nlist": (1, 65536)}
@@ -61,12 +61,12 @@ INDEXES: dict[str, Index] = {
 }
 
 
-def those_of(can: Abilities) -> list[str]:
+def those_of(can: Capabilities) -> list[str]:
     """Return the index types that a server has."""
     return [one for one, index in INDEXES.items() if (index.lite if can.lite else can.numbers >= index.since)]
 
 
-def check_index(settings: Settings, can: Abilities) -> None:
+def check_index(settings: Settings, can: Capabilities) -> None:
     """Raise ``MisuseError`` when the connected server has no such index, or a parameter is none of its."""
     name = settings.index_type
     here = those_of(can)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from tasks.milvus.schema import NO_PAGE, WORDS_BYTES
-from tasks.models import Embedded, Piece
+from tasks.models import EmbeddedBatch, Piece
 from tasks.pipelines import check_prefix
 from tasks.text.words import words
 
@@ -48,9 +48,11 @@ def as_text(chunk: Chunk) -> str:
     return said.encode()[:WORDS_BYTES].decode(errors="ignore")
 
 
-def to_rows(batch: Embedded | Piece, indexed_at: int, flow_run_id: str, columns: Columns) -> Iterator[dict[str, Any]]:
+def to_rows(
+    batch: EmbeddedBatch | Piece, indexed_at: int, flow_run_id: str, columns: Columns
+) -> Iterator[dict[str, Any]]:
     """Yield chunks that have vectors as rows, in the schema's types. ``indexed_at`` in ms since 1970."""
-    piece = batch.last() if isinstance(batch, Embedded) else batch
+    piece = batch.last() if isinstance(batch, EmbeddedBatch) else batch
     for (document, chunk), vector in zip(piece.chunks, piece.vectors, strict=True):
         yield {
             "id": chunk.id,

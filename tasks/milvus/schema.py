@@ -6,7 +6,7 @@ import re
 from typing import TYPE_CHECKING
 
 from tasks.limits import HEADING_BYTES, KEY_BYTES, TEXT_BYTES
-from tasks.milvus.capabilities import Abilities
+from tasks.milvus.capabilities import Capabilities
 from tasks.milvus.index_types import build_params
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ def generation_number(alias: str, collection: str) -> int | None:
     return int(number) if name == alias and GENERATION.fullmatch(number) else None
 
 
-def fields(client: MilvusClient, dimension: int, can: Abilities, tenants: bool = False) -> CollectionSchema:
+def fields(client: MilvusClient, dimension: int, can: Capabilities, tenants: bool = False) -> CollectionSchema:
     """Return the typed fields of a chunk's row, with BM25 computed by the server where it can.
 
     ``words`` are the text's as we take it apart; with ``tenants`` each tenant's rows lie together in a partition,
@@ -64,7 +64,7 @@ def fields(client: MilvusClient, dimension: int, can: Abilities, tenants: bool =
     return schema
 
 
-def indexes(client: MilvusClient, can: Abilities, settings: Settings) -> IndexParams:
+def indexes(client: MilvusClient, can: Capabilities, settings: Settings) -> IndexParams:
     """Return the indexes: the chosen one over cosine, BM25 where there is one, and scalar ones on what is filtered."""
     params, build = client.prepare_index_params(), build_params(settings)
     if can.lite:  # reads them where pymilvus 2 put them; where pymilvus 3 does, it overlooks them

@@ -9,11 +9,11 @@ from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any
 
 from tasks.addresses import check_address
-from tasks.crash_points import between
+from tasks.crash_points import crash_point
 from tasks.errors import PartError, TransientError
 from tasks.limits import WRITE_SECONDS
-from tasks.milvus.capabilities import Abilities, abilities
-from tasks.milvus.errors import translated
+from tasks.milvus.capabilities import Capabilities, capabilities
+from tasks.milvus.errors import milvus_errors
 from tasks.milvus.expressions import literal
 from tasks.milvus.schema import fields, generation_number, indexes
 from tasks.milvus.search import OUTPUT, SEARCHES, Query
@@ -53,13 +53,13 @@ class Store:
         with self._call() as options, ExitStack() as if_not:
             self.client: MilvusClient = block.get_client()
             if_not.callback(self.client.close)  # pymilvus keeps what is not closed for ever
-            self.abilities: Abilities = abilities(self.client.get_server_version(**options))
+            self.capabilities: Capabilities = capabilities(self.client.get_server_version(**options))
             if_not.pop_all()
 
     @contextmanager
     def _call(self) -> Iterator[dict[str, Any]]:
         try:
-            with translated(self.block):
+            with milvus_errors(self.block):
                 yield {"timeout": self.block.timeout_seconds}
         except TransientError:
             # A server that restarted has released its collections: load them again before the next try.
@@ -109,16 +109,16 @@ class Store:
             if not self.client.has_collection(collection, **options):
                 self.client.create_collection(
                     collection,
-                    schema=fields(self.client, dimension, self.abilities, settings.tenants),
+                    schema=fields(self.client, dimension, self.capabilities, settings.tenants),
                     properties=dict(properties),
                     consistency_level="Bounded",
                     **options,
                 )
-                between("collection made")
+                crash_point("collection made")
             # A process that died here left it without some of its indexes. An empty collection's are there at once;
             # waiting for them as pymilvus does sleeps half a second for each.
             there = set(self.client.list_indexes(collection, **options))
-            wanted, missing = indexes(self.client, self.abilities, settings), self.client.prepare_index_params()
+            wanted, missing = indexes(self.client, self.capabilities, settings), self.client.prepare_index_params()
             missing.extend(index for index in wanted if index.field_name not in there)
             if missing:
                 self.client.create_index(collection, missing, sync=False, **options)
@@ -161,7 +161,7 @@ class Store:
                 self.client.create_alias(collection, self.alias, **options)
             elif live != collection:
                 self.client.alter_alias(collection, self.alias, **options)
-        between("alias moved")
+        crash_point("alias moved")
 
     def check_alias_is_free(self) -> None:
         """Raise ``PartError`` when a collection, not an alias, has the alias' name."""
@@ -270,7 +270,7 @@ class Store:
         for start in range(0, len(ids), READ_AT_ONCE):
             with self._write() as options:
                 self.client.delete(collection, ids=list(ids[start : start + READ_AT_ONCE]), **options)
-            between("some chunks deleted")
+            crash_point("some chunks deleted")
 
     def vectors_of(self, collection: str, ids: Sequence[str]) -> dict[str, NDArray[np.float32]]:
         """Return the vectors of some chunks by id."""
@@ -353,7 +353,7 @@ class Store:
             with self._write() as options:
                 self.client.upsert(collection, some, **options)
             count += len(some)
-            between("some rows written")
+            crash_point("some rows written")
         return count
 
     def prune(self, collection: str, keys: Sequence[str], keep: set[str]) -> int:

@@ -68,7 +68,7 @@ def find(
     ``where``, an expression of Milvus, says among which chunks. Without ``copies`` none of the hits says nearly what a
     better one says. Raises ``PartError`` when the reranking model does not load.
     """
-    mode, notes = possible(settings.mode, store.abilities.bm25, store.abilities.version)
+    mode, notes = possible(settings.mode, store.capabilities.bm25, store.capabilities.version)
     score = load_reranker(settings.rerank_model) if settings.rerank_model else None
     depth = max(settings.top_k * (1 if copies else SPARE), settings.rerank_depth if score else 0)
 

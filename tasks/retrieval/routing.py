@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from tasks.errors import GoneError, LockstepError, MisuseError
 from tasks.generations.claims import check_asked, source_kept
-from tasks.generations.fingerprint import as_built, built_with
+from tasks.generations.fingerprint import built_with, with_settings_of
 from tasks.ledger.canary import Canary, canary_of, note_question
 from tasks.ledger.database import now
 from tasks.ledger.generations import generation_of
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from tasks.milvus.store import Store
 
 
-class Watch:
+class Router:
     """What who asks has to know of a canary, looked up once; and where it notes how its questions fared.
 
     Questions are answered also while the ledger is down: then by the live generation, and not noted.
@@ -70,7 +70,7 @@ Result = TypeVar("Result")
 
 
 def on_live(
-    store: Store, pipeline: Pipeline, query: Callable[[str, Pipeline], Result], watch: Watch, asker: str = ""
+    store: Store, pipeline: Pipeline, query: Callable[[str, Pipeline], Result], watch: Router, asker: str = ""
 ) -> Result:
     """Run a query on the live generation, or on the one in canary, with the pipeline as that was built.
 
@@ -82,7 +82,7 @@ def on_live(
 
     def ask(collection: str, search_params: dict[str, Any] | None) -> Result:
         check_asked(pipeline, collection, source_kept(store, collection), watch.sources)
-        return query(collection, as_built(pipeline, built_with(store, collection), search_params))
+        return query(collection, with_settings_of(pipeline, built_with(store, collection), search_params))
 
     try:
         return ask(collection, watch.search_params(collection))

@@ -12,7 +12,7 @@ from prefect import Task
 
 from blocks.s3_source import S3Source
 from flows import audit, index_wave, sync
-from tasks import resources as tools
+from tasks import resources
 from tasks.errors import DeletionError, OutageError
 from tasks.ledger.quarantine import RUNS_OF_DOUBT
 
@@ -25,15 +25,17 @@ if TYPE_CHECKING:
 
 def plain_wave(stage: Stage, _number: int, work: Wave) -> None:
     """Do what `index_wave` maps, one batch after the other."""
-    on, with_tools = work.collection, work.tools
+    on, with_resources = work.collection, work.resources
     for number, refs in enumerate(work.batches, start=work.first):
         if stage == "deleted":
-            outcome = index_wave.delete.fn(refs, with_tools, on, number)
+            outcome = index_wave.delete.fn(refs, with_resources, on, number)
         else:
-            cut = index_wave.chunk.fn(index_wave.parse.fn(refs, with_tools, number), with_tools, number)
-            upserted = index_wave.upsert.fn(index_wave.embed.fn(cut, with_tools, on, number), with_tools, on, number)
-            pruned = index_wave.prune.fn(upserted, with_tools, on, number)
-            outcome = index_wave.record.fn(upserted, pruned, with_tools, on, number)
+            cut = index_wave.chunk.fn(index_wave.parse.fn(refs, with_resources, number), with_resources, number)
+            upserted = index_wave.upsert.fn(
+                index_wave.embed.fn(cut, with_resources, on, number), with_resources, on, number
+            )
+            pruned = index_wave.prune.fn(upserted, with_resources, on, number)
+            outcome = index_wave.record.fn(upserted, pruned, with_resources, on, number)
         work.done.add(stage, outcome)
 
 
@@ -67,7 +69,7 @@ class InProcess:
 def engineless(pipeline: Pipeline, s3: Any) -> Iterator[None]:
     """Take Prefect out of `sync` and `audit`, and let them find this pipeline and use this S3 client."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(tools, "Isolated", InProcess)
+        patch.setattr(resources, "Isolated", InProcess)
         patch.setattr(S3Source, "get_client", lambda _source: s3)  # making one takes a quarter of a second
         patch.setattr(s3, "close", lambda: None)
         for module in (sync, audit):

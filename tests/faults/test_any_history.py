@@ -29,7 +29,7 @@ from blocks.pipeline import Pipeline
 from blocks.s3_source import S3Source
 from blocks.settings import Settings
 from flows.audit import audit
-from tasks.crash_points import PLACES, listeners
+from tasks.crash_points import CRASH_POINTS, listeners
 from tasks.errors import DeletionError, SourceError, TransientError
 from tasks.ledger.objects import Ledger
 from tasks.milvus.store import Store
@@ -130,7 +130,7 @@ class Histories(RuleBasedStateMachine):
             self.gone.add(old)
             del self.there[old]
 
-    @rule(place=st.sampled_from(PLACES), time=st.integers(1, 3))
+    @rule(place=st.sampled_from(CRASH_POINTS), time=st.integers(1, 3))
     def sync_that_dies(self, place: str, time: int) -> None:
         left = [time]
 

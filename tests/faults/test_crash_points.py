@@ -14,7 +14,7 @@ from flows.collect_garbage import collect_garbage
 from flows.promote import promote
 from flows.rebuild import rebuild
 from flows.sync import sync
-from tasks.crash_points import PLACES, Place
+from tasks.crash_points import CRASH_POINTS, CrashPoint
 from tasks.generations.overview import overview
 from tasks.ledger.canary import canary_of
 from tasks.ledger.objects import Ledger
@@ -24,17 +24,17 @@ from tasks.pipelines import load_pipeline
 from tests.conftest import Bucket
 from tests.faults.conftest import Victim
 
-FIRST: tuple[Place, ...] = ("generation recorded", "collection made", "generation created")
+FIRST: tuple[CrashPoint, ...] = ("generation recorded", "collection made", "generation created")
 """Places that only a first sync, or a rebuild, comes to."""
-ADOPTION: tuple[Place, ...] = ("found keys doubted", "source recorded")
+ADOPTION: tuple[CrashPoint, ...] = ("found keys doubted", "source recorded")
 """Places that only a sync comes to whose ledger was lost."""
-REPAIR: tuple[Place, ...] = ("doubts recorded",)
+REPAIR: tuple[CrashPoint, ...] = ("doubts recorded",)
 """Places of an audit's repair."""
-SWAP: tuple[Place, ...] = ("marked ready", "alias moved", "pipeline follows")
+SWAP: tuple[CrashPoint, ...] = ("marked ready", "alias moved", "pipeline follows")
 """Places between a generation that is built and one that answers."""
-CANARY: tuple[Place, ...] = ("canary begun", "canary step taken")
+CANARY: tuple[CrashPoint, ...] = ("canary begun", "canary step taken")
 """Places of a promotion that goes step by step."""
-GARBAGE: tuple[Place, ...] = ("collection dropped",)
+GARBAGE: tuple[CrashPoint, ...] = ("collection dropped",)
 """Places of a generation's end."""
 
 
@@ -64,7 +64,7 @@ def put(bucket: Bucket, versions: dict[str, int]) -> None:
 
 @pytest.mark.parametrize("place", [*FIRST, "batch written", *SWAP])
 def test_a_first_sync_that_dies_is_finished(
-    make_pipeline: Callable[..., str], bucket: Bucket, victim: Victim, place: Place
+    make_pipeline: Callable[..., str], bucket: Bucket, victim: Victim, place: CrashPoint
 ) -> None:
     put(bucket, {"a.md": 1, "b.md": 1})
     name = make_pipeline()
@@ -77,10 +77,10 @@ def test_a_first_sync_that_dies_is_finished(
 
 
 @pytest.mark.parametrize(
-    "place", [place for place in PLACES if place not in FIRST + ADOPTION + REPAIR + SWAP + CANARY + GARBAGE]
+    "place", [place for place in CRASH_POINTS if place not in FIRST + ADOPTION + REPAIR + SWAP + CANARY + GARBAGE]
 )
 def test_a_sync_that_dies_is_finished_by_the_next(
-    make_pipeline: Callable[..., str], bucket: Bucket, victim: Victim, place: Place
+    make_pipeline: Callable[..., str], bucket: Bucket, victim: Victim, place: CrashPoint
 ) -> None:
     put(bucket, {"changed.md": 1, "gone.md": 1, "kept.md": 1, "old-name.md": 1, "spoiled.md": 1})
     name = make_pipeline(batch_objects=2, parse_processes=1)
@@ -126,7 +126,7 @@ def test_a_repair_that_dies_is_finished_by_the_next_sync(
 
 @pytest.mark.parametrize("place", ADOPTION)
 def test_a_sync_that_dies_while_it_adopts_a_generation_is_finished(
-    make_pipeline: Callable[..., str], bucket: Bucket, victim: Victim, place: Place
+    make_pipeline: Callable[..., str], bucket: Bucket, victim: Victim, place: CrashPoint
 ) -> None:
     put(bucket, {"a.md": 1, "gone.md": 1})
     name = make_pipeline()
@@ -143,7 +143,7 @@ def test_a_sync_that_dies_while_it_adopts_a_generation_is_finished(
 
 @pytest.mark.parametrize("place", [*FIRST[:3], "wanted recorded", "batch written", "batch recorded", *SWAP])
 def test_a_rebuild_that_dies_is_finished_and_the_index_is_right_meanwhile(
-    make_pipeline: Callable[..., str], bucket: Bucket, victim: Victim, place: Place
+    make_pipeline: Callable[..., str], bucket: Bucket, victim: Victim, place: CrashPoint
 ) -> None:
     put(bucket, {"a.md": 1, "b.md": 1, "gone.md": 1})
     name = make_pipeline()
@@ -167,7 +167,7 @@ def test_a_rebuild_that_dies_is_finished_and_the_index_is_right_meanwhile(
 
 @pytest.mark.parametrize("place", CANARY)
 def test_a_canary_that_dies_goes_on(
-    make_pipeline: Callable[..., str], bucket: Bucket, victim: Victim, place: Place
+    make_pipeline: Callable[..., str], bucket: Bucket, victim: Victim, place: CrashPoint
 ) -> None:
     put(bucket, {"a.md": 1, "gone.md": 1})
     name = make_pipeline(canary_questions=0)
@@ -188,7 +188,7 @@ def test_a_canary_that_dies_goes_on(
 
 @pytest.mark.parametrize("place", SWAP[1:])
 def test_a_rollback_that_dies_is_finished_by_the_next_sync(
-    make_pipeline: Callable[..., str], bucket: Bucket, victim: Victim, place: Place
+    make_pipeline: Callable[..., str], bucket: Bucket, victim: Victim, place: CrashPoint
 ) -> None:
     put(bucket, {"a.md": 1})
     name = make_pipeline()

@@ -125,9 +125,9 @@ def test_a_person_approves_or_rejects_in_the_ui(name: str, bucket: Bucket, monke
     person = answer_the_form(collection, lambda: bucket.delete("clouds.md"), approve=True, comment="fine")
     swapped: list[set[str]] = []
 
-    def look_and_swap(tools: Any, chosen: str) -> None:
+    def look_and_swap(resources: Any, chosen: str) -> None:
         swapped.append(keys(name, chosen))
-        swap(tools, chosen)
+        swap(resources, chosen)
 
     monkeypatch.setattr("flows.promote.swap", look_and_swap)
     assert promote(name, approve=True).promoted
@@ -331,11 +331,11 @@ def test_a_sync_that_waited_for_a_swap_goes_on_with_what_is_live_then(name: str)
         waiting.start()
         time.sleep(3)  # it has loaded the pipeline and waits
         block = load_pipeline(name)
-        from tasks.resources import Tools
+        from tasks.resources import Resources
 
-        with Tools(block, block.settings) as tools:
-            tools.store.point_alias(f"{name}_g0002")
-            generation.finish_swap(tools, f"{name}_g0002")
+        with Resources(block, block.settings) as resources:
+            resources.store.point_alias(f"{name}_g0002")
+            generation.finish_swap(resources, f"{name}_g0002")
     waiting.join(60)
     assert outcome == [f"{name}_g0002"]
 

@@ -23,7 +23,7 @@ from tasks.ledger.lease import writing
 from tasks.ledger.objects import Ledger
 from tasks.milvus.store import Store
 from tasks.pipelines import load_pipeline, moved
-from tasks.resources import Tools
+from tasks.resources import Resources
 from tests.conftest import Bucket, Server, new_bucket, pipeline_maker, sqlite_url
 
 TEXT = "# Pumps\n\nThe filter of the pump is replaced every 400 hours.\n"
@@ -126,12 +126,12 @@ def test_a_sync_that_waited_takes_other_settings_and_keeps_its_connections(
     bucket.put("a.md", TEXT)
     name = make_pipeline()
     block = load_pipeline(name)
-    with Tools(block, block.settings) as tools:
+    with Resources(block, block.settings) as resources:
         make_pipeline(source={"max_bytes": 10}, top_k=3)
-        tools.work_as(load_pipeline(name))
-        assert tools.settings.top_k == 3
-        assert tools.pipeline.source is block.source
-        assert moved(block, tools.pipeline) == []
+        resources.work_as(load_pipeline(name))
+        assert resources.settings.top_k == 3
+        assert resources.pipeline.source is block.source
+        assert moved(block, resources.pipeline) == []
 
 
 def test_what_was_set_while_a_generation_was_promoted_is_not_undone(
@@ -145,12 +145,12 @@ def test_what_was_set_while_a_generation_was_promoted_is_not_undone(
     rebuild(name, Settings(embed_heading=False))
     block = load_pipeline(name)
     store = Store(block.store, block.alias)
-    with Tools(block, block.settings) as tools:  # as a run that has waited for a day was opened
+    with Resources(block, block.settings) as resources:  # as a run that has waited for a day was opened
         embedder = Embedder.load(name)
         embedder.batch_size, embedder.device = 7, "cpu"
         embedder.save(name, overwrite=True)
         store.point_alias(f"{name}_g0001")
-        finish_swap(tools, f"{name}_g0001")
+        finish_swap(resources, f"{name}_g0001")
     saved = load_pipeline(name)
     assert (saved.embedder.document_prompt, saved.settings.embed_heading) == ("first: ", True)
     assert (saved.embedder.batch_size, saved.embedder.device) == (7, "cpu")

@@ -14,7 +14,7 @@ from blocks.settings import Settings
 from flows.promote import promote
 from flows.rebuild import rebuild
 from flows.sync import sync
-from tasks.crash_points import Place, listeners
+from tasks.crash_points import CrashPoint, listeners
 from tasks.embedding import batch as embed
 from tasks.evaluation import gates
 from tasks.ledger import lease
@@ -28,7 +28,7 @@ BEFORE, AFTER = "The green light shows that it is ready.", "The blue light shows
 
 
 @pytest.fixture
-def at() -> Iterator[list[Callable[[Place], None]]]:
+def at() -> Iterator[list[Callable[[CrashPoint], None]]]:
     """Who is called at each place between two effects."""
     yield listeners
     listeners.clear()
@@ -53,7 +53,7 @@ def taken_over(name: str, lease_of: str) -> None:
 
 
 def test_nothing_is_deleted_before_what_replaces_it_is_written(
-    make_pipeline: Callable[..., str], bucket: Bucket, at: list[Callable[[Place], None]]
+    make_pipeline: Callable[..., str], bucket: Bucket, at: list[Callable[[CrashPoint], None]]
 ) -> None:
     bucket.put("a.txt", BEFORE)
     name = make_pipeline()
@@ -61,7 +61,7 @@ def test_nothing_is_deleted_before_what_replaces_it_is_written(
     bucket.put("a.txt", AFTER)
     deleting, early = threading.Event(), []
 
-    def look(place: Place) -> None:
+    def look(place: CrashPoint) -> None:
         if place == "some chunks deleted":
             deleting.set()
         if place == "some rows written":  # the upsert is on its way, and may take long
@@ -78,7 +78,7 @@ def test_nothing_is_deleted_before_what_replaces_it_is_written(
 def test_a_batch_is_embedded_when_the_one_before_is_written(
     make_pipeline: Callable[..., str],
     bucket: Bucket,
-    at: list[Callable[[Place], None]],
+    at: list[Callable[[CrashPoint], None]],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """So that a run that dies loses the vectors of one batch at the most."""
@@ -91,7 +91,7 @@ def test_a_batch_is_embedded_when_the_one_before_is_written(
         done.append("embedded")
         return embed_batch(*given)
 
-    def look(place: Place) -> None:
+    def look(place: CrashPoint) -> None:
         if place == "some rows written":
             time.sleep(0.5)  # the next batch would be embedded by now
             done.append("written")
@@ -106,9 +106,9 @@ def test_a_batch_is_embedded_when_the_one_before_is_written(
 def test_a_sync_whose_lease_another_has_writes_no_more(
     make_pipeline: Callable[..., str],
     bucket: Bucket,
-    at: list[Callable[[Place], None]],
+    at: list[Callable[[CrashPoint], None]],
     monkeypatch: pytest.MonkeyPatch,
-    place: Place,
+    place: CrashPoint,
 ) -> None:
     monkeypatch.setattr(lease, "RENEWED_EVERY_SECONDS", 0.05)
     bucket.put("a.txt", BEFORE)
@@ -116,7 +116,7 @@ def test_a_sync_whose_lease_another_has_writes_no_more(
     collection = sync(name).collection
     bucket.put("a.txt", AFTER)
 
-    def look(reached: Place) -> None:
+    def look(reached: CrashPoint) -> None:
         if reached == place:
             at.clear()
             taken_over(name, collection)

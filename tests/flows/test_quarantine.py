@@ -13,7 +13,7 @@ from deployments.cli.questions_file import Question, search_all
 from flows.ask import ask
 from flows.audit import audit
 from flows.sync import sync
-from tasks.bucket.errors import translated
+from tasks.bucket.errors import s3_errors
 from tasks.bucket.fetch import fetch
 from tasks.errors import DeletionError, FingerprintError, MisuseError, OutageError
 from tasks.indexing.quarantine import contents, release
@@ -92,7 +92,7 @@ class Refusing:
         self.keys = keys
 
         def fetched(client: Any, source: Any, ref: Any, spool: Any) -> Any:
-            with translated(source, one_object=True):
+            with s3_errors(source, one_object=True):
                 if ref.key in self.keys:
                     said = {"Error": {"Code": code}, "ResponseMetadata": {"HTTPStatusCode": status}}
                     raise ClientError(said, "GetObject")  # type: ignore[arg-type]

@@ -1,4 +1,4 @@
-"""The tools of a sync over the small parts, without a flow around them."""
+"""The resources of a sync over the small parts, without a flow around them."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ import pytest
 from tests.conftest import ACCESS_KEY, SECRET_KEY, Bucket, Server, sqlite_url
 
 if TYPE_CHECKING:
-    from tasks.resources import Tools
+    from tasks.resources import Resources
 
 
 @pytest.fixture
-def tools(s3_server: Server, milvus_lite: Server, bucket: Bucket, tmp_path: Path) -> Iterator[Tools]:
-    """Tools of an alias of their own: nothing is in the bucket, in Milvus or in the ledger yet."""
+def resources(s3_server: Server, milvus_lite: Server, bucket: Bucket, tmp_path: Path) -> Iterator[Resources]:
+    """Resources with an alias of their own: nothing is in the bucket, in Milvus or in the ledger yet."""
     from prefect_aws import AwsCredentials
     from pydantic import SecretStr
 
@@ -26,7 +26,7 @@ def tools(s3_server: Server, milvus_lite: Server, bucket: Bucket, tmp_path: Path
     from blocks.milvus_store import MilvusStore
     from blocks.pipeline import Pipeline
     from blocks.s3_source import S3Source
-    from tasks.resources import Tools
+    from tasks.resources import Resources
 
     credentials = AwsCredentials(
         aws_access_key_id=ACCESS_KEY, aws_secret_access_key=SecretStr(SECRET_KEY), region_name="us-east-1"
@@ -38,7 +38,7 @@ def tools(s3_server: Server, milvus_lite: Server, bucket: Bucket, tmp_path: Path
         embedder=Embedder(),
         ledger=Ledger(url=SecretStr(sqlite_url(tmp_path))),
     )
-    with Tools(pipeline, pipeline.settings, "run") as made:
+    with Resources(pipeline, pipeline.settings, "run") as made:
         yield made
         for name in made.store.client.list_collections():
             if name.startswith(f"{pipeline.alias}_g"):

@@ -15,18 +15,25 @@ from pydantic import SecretStr
 from blocks.ledger import Ledger as LedgerBlock
 from blocks.pipeline import Pipeline
 from tasks.errors import LockstepError
-from tasks.generations.canary import Fared, fared
+from tasks.generations.canary import QuestionStats, fared
 from tasks.indexing.batches import recorded
 from tasks.indexing.plan import make_plan
 from tasks.ledger import lease
 from tasks.ledger import quarantine as failures
 from tasks.ledger.canary import Canary, begin_canary, canary_of, end_canary, next_step
-from tasks.ledger.generations import add_cost, forget_generation, generation_of, generations, mark_ready, settle
+from tasks.ledger.generations import (
+    add_cost,
+    follow_alias_in_ledger,
+    forget_generation,
+    generation_of,
+    generations,
+    mark_ready,
+)
 from tasks.ledger.listed_keys import seen_keys
 from tasks.ledger.objects import Ledger
 from tasks.ledger.tables import GENERATIONS, OBJECTS, WRITERS
 from tasks.models import Failure, ObjectRef
-from tasks.retrieval.routing import Watch
+from tasks.retrieval.routing import Router
 
 ON, OTHER = "docs_g0001", "docs_g0002"
 
@@ -48,12 +55,12 @@ def ref(key: str, etag: str = "e1") -> ObjectRef:
 
 
 def indexed(ledger: Ledger, collection: str, *refs: ObjectRef) -> None:
-    ledger.intend(collection, refs, "run")
+    ledger.record_wanted(collection, refs, "run")
     ledger.confirm(collection, {one: ["i1"] for one in refs}, [], "run")
 
 
 def failed(ledger: Ledger, one: ObjectRef, run: str) -> None:
-    ledger.intend(ON, [one], run)
+    ledger.record_wanted(ON, [one], run)
     ledger.confirm(ON, {}, [Failure(one, "the PDF is damaged")], run)
 
 
@@ -89,7 +96,7 @@ def test_what_another_generation_holds_is_not_missing_in_this_one(ledger: Ledger
 def test_the_same_bytes_that_go_from_another_generation_are_no_rename(ledger: Ledger) -> None:
     indexed(ledger, OTHER, ref("old", "same"))
     ledger.intend_deletion(OTHER, ["old"], "run")
-    ledger.intend(ON, [ref("moved", "same")], "run")
+    ledger.record_wanted(ON, [ref("moved", "same")], "run")
     assert list(recorded(ledger, ON, "renamed")) == []
     assert [one.key for one in recorded(ledger, ON, "written")] == ["moved"]
 
@@ -98,7 +105,7 @@ def test_the_same_bytes_that_go_from_another_generation_are_no_rename(ledger: Le
 def test_the_work_of_another_generation_is_not_done_in_this_one(ledger: Ledger, stage: Any) -> None:
     indexed(ledger, OTHER, ref("old", "same"))
     ledger.intend_deletion(OTHER, ["old"], "run")
-    ledger.intend(OTHER, [ref("moved", "same")], "run")
+    ledger.record_wanted(OTHER, [ref("moved", "same")], "run")
     assert list(recorded(ledger, ON, stage)) == []
     assert len(list(recorded(ledger, OTHER, stage))) == 1
 
@@ -192,7 +199,7 @@ def test_what_is_to_be_tried_again_is_no_failure_of_the_run_before(ledger: Ledge
 def test_an_older_version_is_outdated_from_the_first_failure_on(ledger: Ledger) -> None:
     """Also while nobody has judged whether the file is to blame."""
     indexed(ledger, ON, ref("bad", "e1"), ref("good", "e1"))
-    ledger.intend(ON, [ref("good", "e2")], "run")
+    ledger.record_wanted(ON, [ref("good", "e2")], "run")
     failed(ledger, ref("bad", "e2"), "run")
     assert failures.outdated(ledger, ON, ["bad", "good"]) == {"bad"}
     indexed(ledger, ON, ref("bad", "e2"))
@@ -210,10 +217,10 @@ def test_a_generation_in_canary_answers_beside_the_live_one_that_it_was_begun_be
     ledger: Ledger, block: LedgerBlock
 ) -> None:
     begin_canary(ledger, Canary("docs", OTHER, ON, (99, 100), 1, 9.0, 1))
-    watch = Watch(cast(Pipeline, SimpleNamespace(alias="docs", ledger=block)))
+    watch = Router(cast(Pipeline, SimpleNamespace(alias="docs", ledger=block)))
     assert watch.collection(ON, "a question") == OTHER
     assert watch.collection("docs_g0003", "a question") == "docs_g0003", "the alias was moved: the canary is over"
-    other = Watch(cast(Pipeline, SimpleNamespace(alias="manuals", ledger=block)))
+    other = Router(cast(Pipeline, SimpleNamespace(alias="manuals", ledger=block)))
     assert other.collection(ON, "a question") == ON
 
 
@@ -232,22 +239,22 @@ def filled(ledger: Ledger, collection: str) -> None:
     ledger.record_generation(collection, "docs", "f", {})
     indexed(ledger, collection, *(ref(key) for key in KEYS[:5]))
     for key in ("k1", "k5"):
-        ledger.intend(collection, [ref(key, "e2")], "stopped")
+        ledger.record_wanted(collection, [ref(key, "e2")], "stopped")
         ledger.confirm(collection, {}, [Failure(ref(key, "e2"), "damaged")], "stopped")
     failures.send_to_quarantine(ledger, collection, "stopped")
-    ledger.intend(collection, [ref("k2", "e2"), ref("k6", "e2")], "run")
+    ledger.record_wanted(collection, [ref("k2", "e2"), ref("k6", "e2")], "run")
     ledger.confirm(collection, {}, [Failure(ref("k6", "e2"), "damaged")], "run")
     ledger.intend_deletion(collection, ["k3", "k4"], "run")
-    ledger.intend(collection, [ref("k4", "e3"), ref("k7", "e2")], "run")
+    ledger.record_wanted(collection, [ref("k4", "e3"), ref("k7", "e2")], "run")
 
 
 @pytest.mark.parametrize(
     "work",
     [
-        lambda ledger: ledger.intend(ON, [ref(key, "e9") for key in KEYS], "next"),
+        lambda ledger: ledger.record_wanted(ON, [ref(key, "e9") for key in KEYS], "next"),
         lambda ledger: ledger.intend_deletion(ON, KEYS, "next"),
-        lambda ledger: ledger.doubt(ON, KEYS, "next"),
-        lambda ledger: ledger.lose(ON, KEYS),
+        lambda ledger: ledger.record_suspects(ON, KEYS, "next"),
+        lambda ledger: ledger.clear_confirmed(ON, KEYS),
         lambda ledger: ledger.forget(ON, KEYS),
         lambda ledger: ledger.confirm(ON, {ref(key, "e2"): ["i9"] for key in KEYS}, [], "next"),
         lambda ledger: ledger.confirm(ON, {}, [Failure(ref(key, "e2"), "no") for key in KEYS], "next"),
@@ -257,7 +264,7 @@ def filled(ledger: Ledger, collection: str) -> None:
         lambda ledger: forget_generation(ledger, ON),
         lambda ledger: mark_ready(ledger, ON),
         lambda ledger: add_cost(ledger, ON, 1, 1, 1.0),
-        lambda ledger: settle(ledger, "docs", ON),
+        lambda ledger: follow_alias_in_ledger(ledger, "docs", ON),
     ],
 )  # fmt: skip
 def test_work_on_one_generation_leaves_another_as_it_is(ledger: Ledger, work: Any) -> None:
@@ -331,18 +338,18 @@ def test_what_is_settled_is_one_aliass_and_keeps_its_times(ledger: Ledger, monke
     for alias in ("docs", "manuals"):
         for number in (1, 2):
             ledger.record_generation(f"{alias}_g000{number}", alias, "f", {})
-    settle(ledger, "manuals", "manuals_g0001")
-    settle(ledger, "docs", ON)
+    follow_alias_in_ledger(ledger, "manuals", "manuals_g0001")
+    follow_alias_in_ledger(ledger, "docs", ON)
     first = generation_of(ledger, "docs", ON)
-    settle(ledger, "docs", ON)
+    follow_alias_in_ledger(ledger, "docs", ON)
     assert generation_of(ledger, "docs", ON) == first, "said once, it is not said again"
     moved = {one.number: one.state(OTHER) for one in generations(ledger, "docs")}
     assert moved == {2: "live", 1: "retired"}, "the alias was moved, and the ledger does not say so yet"
-    settle(ledger, "docs", OTHER)
+    follow_alias_in_ledger(ledger, "docs", OTHER)
     states = {one.number: (one.state(OTHER), one.settled) for one in generations(ledger, "docs")}
     assert states == {2: ("live", True), 1: ("retired", False)}
     assert generations(ledger, "manuals")[1].settled, "another alias has its own"
-    settle(ledger, "docs", ON)
+    follow_alias_in_ledger(ledger, "docs", ON)
     states = {one.number: (one.state(ON), one.settled) for one in generations(ledger, "docs")}
     assert states == {2: ("retired", False), 1: ("live", True)}
     assert ledger.newest_number("docs") == 2
@@ -358,16 +365,16 @@ def test_a_canary_is_judged_by_its_own_questions_since_its_step_began(
     watches = {}
     for alias in ("docs", "manuals"):
         begin_canary(ledger, Canary(alias, OTHER, ON, (50, 100), 0, 9.0, 1))
-        watches[alias] = Watch(cast(Pipeline, SimpleNamespace(alias=alias, ledger=block)))
+        watches[alias] = Router(cast(Pipeline, SimpleNamespace(alias=alias, ledger=block)))
     watches["docs"].note(OTHER, 8.0, None)  # at 1
     watches["docs"].note(OTHER, 1.0, 0.5)
     watches["docs"].note(OTHER, 1.0, 0.25, abstained=True)
     watches["docs"].note(ON, 4.0, 0.75)
     watches["manuals"].note(OTHER, 9.0, None)
-    assert fared(ledger, "docs", OTHER) == Fared(3, 1 / 3, 1.0, 0.5, 0.375)
-    assert fared(ledger, "docs", OTHER, since=2) == Fared(2, 0.0, 1.0, 0.5, 0.375)
-    assert fared(ledger, "docs", ON) == Fared(1, 0.0, 4.0, 0.0, 0.75)
-    assert fared(ledger, "manuals", OTHER) == Fared(1, 1.0, 0.0, 0.0, 0.0)
+    assert fared(ledger, "docs", OTHER) == QuestionStats(3, 1 / 3, 1.0, 0.5, 0.375)
+    assert fared(ledger, "docs", OTHER, since=2) == QuestionStats(2, 0.0, 1.0, 0.5, 0.375)
+    assert fared(ledger, "docs", ON) == QuestionStats(1, 0.0, 4.0, 0.0, 0.75)
+    assert fared(ledger, "manuals", OTHER) == QuestionStats(1, 1.0, 0.0, 0.0, 0.0)
     next_step(ledger, "docs", 1)
     going, other = canary_of(ledger, "docs"), canary_of(ledger, "manuals")
     assert going

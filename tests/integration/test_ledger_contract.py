@@ -103,9 +103,9 @@ def test_an_interrupted_listing_deletes_nothing(ledger: Ledger) -> None:
 
 
 def test_work_that_was_left_is_planned_again(ledger: Ledger) -> None:
-    ledger.intend(ON, [ref("never-confirmed")], "died")
+    ledger.record_wanted(ON, [ref("never-confirmed")], "died")
     plan_and_do(ledger, [ref("never-confirmed"), ref("kept"), ref("was-going")])
-    ledger.intend(ON, [ref("kept", "e2")], "died")
+    ledger.record_wanted(ON, [ref("kept", "e2")], "died")
     ledger.intend_deletion(ON, ["was-going"], "died")
     plan = make_plan([[ref("never-confirmed"), ref("kept", "e2"), ref("was-going")]], ledger, ON, "run")
     assert (plan.new, plan.changed, plan.deleted, plan.unchanged) == (0, 2, 0, 1)

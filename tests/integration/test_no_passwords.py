@@ -23,7 +23,7 @@ from deployments.local import health
 from deployments.state import State
 from flows.ask import link
 from tasks.addresses import check_address
-from tasks.bucket.errors import translated
+from tasks.bucket.errors import s3_errors
 from tasks.chat.client import Chat
 from tasks.errors import LockstepError
 from tasks.evaluation.golden import read_golden
@@ -155,7 +155,7 @@ def test_the_bucket(password: str, logged: Callable[[Exception], str]) -> None:
     source = S3Source(bucket="documents", endpoint_url=url, credentials=keys, timeout_seconds=1)
 
     def lists() -> None:
-        with translated(source):
+        with s3_errors(source):
             check_address(source.endpoint_url, "S3", "AWS_ENDPOINT_URL")
             source.get_client().list_objects_v2(Bucket="documents")
 

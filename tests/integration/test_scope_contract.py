@@ -17,7 +17,7 @@ from tasks.documents.chunk import hash_of
 from tasks.errors import MisuseError
 from tasks.milvus.rows import Columns, tenant_of, to_rows
 from tasks.milvus.store import Store
-from tasks.models import Chunk, Cut, CutDocument, Embedded, ObjectRef
+from tasks.models import Chunk, ChunkedBatch, CutDocument, EmbeddedBatch, ObjectRef
 from tasks.retrieval.retrieve import find
 from tasks.retrieval.scope import Scope
 
@@ -49,8 +49,8 @@ def write(store: Store, collection: str, tenants: bool) -> None:
         chunk = Chunk(hash_of(row.key), row.key, 0, f"text {n}", row.heading, row.page or None, f"text {n}", str(n))
         ref = ObjectRef(row.key, "e", 1, row.last_modified)
         metadata = {"team": row.team} if row.team else {}
-        batch = Embedded(Cut((CutDocument(ref, (chunk,), metadata),)), vector()[None, :], 1, 0)
-        store.upsert(collection, to_rows(batch, 1, "run", Columns(store.abilities.bm25, tenants)))
+        batch = EmbeddedBatch(ChunkedBatch((CutDocument(ref, (chunk,), metadata),)), vector()[None, :], 1, 0)
+        store.upsert(collection, to_rows(batch, 1, "run", Columns(store.capabilities.bm25, tenants)))
 
 
 def vector() -> np.ndarray:
@@ -84,7 +84,7 @@ def search(opened: dict[tuple[str, bool], tuple[Store, str]], milvus_url: str) -
         settings = Settings(top_k=100, tenants=tenants)
         where = scope.condition(tenants)
         found: list[set[str]] = []
-        for update in ways(store.abilities.bm25):
+        for update in ways(store.capabilities.bm25):
             hits = find(store, collection, "text", vector(), settings.model_copy(update=update), where).hits
             found.append({hit.key for hit in hits})
             near = store.neighbours(collection, hits[:20], 10, where)

@@ -18,7 +18,7 @@ from tasks.milvus.index_types import INDEXES, build_params, check_index, those_o
 from tasks.milvus.rows import Columns, to_rows
 from tasks.milvus.schema import fields
 from tasks.milvus.store import Store
-from tasks.models import Chunk, Cut, CutDocument, Embedded, ObjectRef
+from tasks.models import Chunk, ChunkedBatch, CutDocument, EmbeddedBatch, ObjectRef
 from tests.conftest import milvus_lite_server
 
 DIMENSION = 8
@@ -67,18 +67,18 @@ def vector(number: int) -> np.ndarray:
     return found / np.linalg.norm(found)
 
 
-def batch(key: str, numbers: list[int], etag: str = "e1") -> Embedded:
+def batch(key: str, numbers: list[int], etag: str = "e1") -> EmbeddedBatch:
     chunks = tuple(
         Chunk(chunk_id(key, n), key, i, text := f"text {n}", "Head › Line", n or None, text, f"hash-{n}")
         for i, n in enumerate(numbers)
     )
     document = CutDocument(ObjectRef(key, etag, 10, 1234), chunks, {"team": 'in"fra', "ü": "é"})
-    return Embedded(Cut((document,)), np.array([vector(n) for n in numbers]), len(numbers), 0)
+    return EmbeddedBatch(ChunkedBatch((document,)), np.array([vector(n) for n in numbers]), len(numbers), 0)
 
 
-def write(store: Store, collection: str, *batches: Embedded) -> None:
+def write(store: Store, collection: str, *batches: EmbeddedBatch) -> None:
     for one in batches:
-        store.upsert(collection, to_rows(one, 5678, "run-1", Columns(store.abilities.bm25)))
+        store.upsert(collection, to_rows(one, 5678, "run-1", Columns(store.capabilities.bm25)))
 
 
 def test_the_alias_leads_to_the_first_generation(store: Store, collection: str) -> None:
@@ -95,7 +95,7 @@ def test_the_alias_leads_to_the_first_generation(store: Store, collection: str) 
 
 def test_a_generation_left_half_made_is_finished(store: Store) -> None:
     name = f"{store.alias}_g0009"
-    store.client.create_collection(name, schema=fields(store.client, DIMENSION, store.abilities))
+    store.client.create_collection(name, schema=fields(store.client, DIMENSION, store.capabilities))
     store.create(name, DIMENSION, Settings(), properties_of(BUILT))
     assert "embedding" in store.client.list_indexes(name)
     assert store.count(name) == 0
@@ -178,11 +178,11 @@ def test_much_is_written_and_pruned_in_pieces_and_all_of_it(
 
 def test_long_rows_are_written_in_as_many_calls_as_they_need(store: Store, collection: str) -> None:
     """More than the 64 MB that gRPC takes of one call, in fewer rows than go into one."""
-    (row,) = to_rows(batch("a.md", [1]), 1, "run", Columns(store.abilities.bm25))
+    (row,) = to_rows(batch("a.md", [1]), 1, "run", Columns(store.capabilities.bm25))
     rows = [
         {**row, "id": chunk_id("a.md", n), "text": "€" * 21_000, "metadata": {"m": "x" * 60_000}} for n in range(480)
     ]
-    long = {"words": "w" * 60_000} if store.abilities.bm25 else {}
+    long = {"words": "w" * 60_000} if store.capabilities.bm25 else {}
     assert store.upsert(collection, [{**one, **long} for one in rows]) == 480
     assert store.count(collection) == 480
     assert store.prune(collection, ["a.md"], set()) == 480
@@ -192,7 +192,7 @@ def test_long_rows_are_written_in_as_many_calls_as_they_need(store: Store, colle
 def test_a_row_that_does_not_fit_is_told_from_other_trouble(
     store: Store, collection: str, changed: dict[str, str]
 ) -> None:
-    rows = list(to_rows(batch("a.md", [1, 2]), 1, "run", Columns(store.abilities.bm25)))
+    rows = list(to_rows(batch("a.md", [1, 2]), 1, "run", Columns(store.capabilities.bm25)))
     with pytest.raises(ContentError):
         store.upsert(collection, [rows[0], {**rows[1], **changed}])
     del rows[1]["page"]
@@ -247,7 +247,7 @@ def test_searching_finds_the_nearest_first(store: Store, collection: str) -> Non
 
 
 def test_words_are_searched_where_the_server_can(store: Store, collection: str) -> None:
-    if not store.abilities.bm25:
+    if not store.capabilities.bm25:
         assert "sparse" not in {field["name"] for field in store.client.describe_collection(collection)["fields"]}
         return
     write(store, collection, batch("a.md", list(range(1, 30))))
@@ -289,9 +289,9 @@ def test_an_open_store_survives_a_restart_of_the_server(tmp_path: Path) -> None:
 def test_each_index_that_the_server_has_is_built_and_searched(store: Store, index_type: str) -> None:
     params = {"m": 4} if "PQ" in index_type else {}
     settings = Settings(index_type=index_type, index_params=params, top_k=5, mode="dense")
-    if index_type not in those_of(store.abilities):
+    if index_type not in those_of(store.capabilities):
         with pytest.raises(MisuseError, match="HNSW, "):
-            check_index(settings, store.abilities)
+            check_index(settings, store.capabilities)
         return
     if index_type.startswith("GPU"):
         return  # only a build for GPUs has them, which the version does not tell

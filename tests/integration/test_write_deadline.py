@@ -42,7 +42,7 @@ def store(proxy: Proxy, milvus_lite: Server) -> Iterator[Store]:
 
 
 def row(store: Store, text: str) -> dict[str, object]:
-    words = {"words": text} if store.abilities.bm25 else {}
+    words = {"words": text} if store.capabilities.bm25 else {}
     return {
         "id": text, "key": "a.md", "etag": "e", "text": text, "text_hash": text, "heading": "", "page": 0,
         "chunk_index": 0, "metadata": {}, "embedding": np.ones(4, np.float32) / 2, "last_modified": 0, "indexed_at": 0,

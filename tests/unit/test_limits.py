@@ -12,7 +12,7 @@ from blocks.settings import Settings
 from tasks.documents.chunk import Measure
 from tasks.indexing.steps import chunk
 from tasks.limits import HEADING_BYTES, KEY_BYTES, NAMED, TEXT_BYTES, LeftOut, check_chunk, check_metadata, unkeepable
-from tasks.models import Chunk, Document, Element, ObjectRef, Parsed
+from tasks.models import Chunk, Document, Element, ObjectRef, ParsedBatch
 
 
 class Words:
@@ -22,8 +22,8 @@ class Words:
 
 def cut(*documents: Document) -> Any:
     counter: Any = Words()
-    tools: Any = SimpleNamespace(settings=Settings(), measure=Measure(counter, 100))
-    return chunk.fn(Parsed(documents), tools, 1)
+    resources: Any = SimpleNamespace(settings=Settings(), measure=Measure(counter, 100))
+    return chunk.fn(ParsedBatch(documents), resources, 1)
 
 
 REF = ObjectRef("k", "e", 1, 1)

@@ -27,7 +27,7 @@ from tasks.answers import extractive as extract
 from tasks.answers import generate, passages
 from tasks.answers.fence import neutral
 from tasks.answers.prompt import build
-from tasks.chat.response import Spoken, said_aloud
+from tasks.chat.response import ChatResponse, said_aloud
 from tasks.citations import json_answer as claims
 from tasks.citations import verify as cite
 from tasks.citations.quotes import locate
@@ -128,9 +128,9 @@ def hit(text: str) -> Hit:
     return Hit("id", "a.md", 0.5, text, "", None)
 
 
-def said(text: str) -> Spoken:
+def said(text: str) -> ChatResponse:
     """Return a model's answer with this text."""
-    return Spoken(text, False)
+    return ChatResponse(text, False)
 
 
 FUNCTIONS: dict[str, Callable[[str], object]] = {

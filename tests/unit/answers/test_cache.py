@@ -24,14 +24,14 @@ from blocks.chat_model import ChatModel
 from blocks.ledger import Ledger
 from blocks.settings import Settings
 from tasks.answers import cache as written
-from tasks.answers.cache import FOLDER, Kept, Written, key_of, sweep
+from tasks.answers.cache import FOLDER, AnswerCache, CachedAnswer, key_of, sweep
 from tasks.models import Citation, Claim, Hit
 from tasks.retrieval.retrieve import Retrieved
 
 HIT = Hit("c1", "a.md", 0.9, "Text.", "Guide", 1, "hash", etag="e1")
 FOUND = Retrieved("docs_g0001", (HIT,), 0.9)
 CHAT = ChatModel(base_url="http://vllm/v1", model="m", api_key=SecretStr("key"))
-ANSWER = Written(
+ANSWER = CachedAnswer(
     "Because. [1]", "generated", (Claim("Because.", (1,), True),),
     (Citation(1, "a.md", "Guide", None, "Text.", "c1", version="e1", span=(0, 5)),), {"prompt": 1}, ("a note",),
 )  # fmt: skip
@@ -93,7 +93,7 @@ def test_what_it_does_not_follow_from_is_not() -> None:
 
 
 def test_nothing_is_kept_where_nobody_asked_for_it(tmp_path: Path) -> None:
-    def of(chat: ChatModel | None, **settings: Any) -> Kept | None:
+    def of(chat: ChatModel | None, **settings: Any) -> AnswerCache | None:
         pipeline: Any = SimpleNamespace(chat_model=chat, ledger=Ledger(url=SecretStr(f"sqlite:///{tmp_path / 'l.db'}")))
         return written.kept(pipeline, "Why?", Settings(**settings), FOUND)
 
@@ -112,13 +112,13 @@ def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> LocalFileSystem:
 def test_what_is_kept_is_read_again_until_its_time_is_over(
     store: LocalFileSystem, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert Kept("k", 60).read() is None
-    Kept("k", 60).write(ANSWER)
-    assert Kept("k", 60).read() == ANSWER
-    assert Kept("l", 60).read() is None
-    Kept("l", 0.05).write(ANSWER)
+    assert AnswerCache("k", 60).read() is None
+    AnswerCache("k", 60).write(ANSWER)
+    assert AnswerCache("k", 60).read() == ANSWER
+    assert AnswerCache("l", 60).read() is None
+    AnswerCache("l", 0.05).write(ANSWER)
     time.sleep(0.1)
-    assert Kept("l", 0.05).read() is None
+    assert AnswerCache("l", 0.05).read() is None
 
 
 class Runs:
@@ -144,33 +144,33 @@ def test_what_somebody_else_wrote_into_the_storage_runs_nothing(tmp_path: Path, 
         record = {"metadata": metadata, "result": result, "until": "2999-01-01T00:00:00+00:00", "answer": built}
         (tmp_path / FOLDER).mkdir(exist_ok=True)
         (tmp_path / FOLDER / "k").write_text(json.dumps(record))
-        assert Kept("k", 60).read() is None
+        assert AnswerCache("k", 60).read() is None
         assert not ran.exists()
 
 
 def test_a_storage_that_fails_costs_no_answer(tmp_path: Path, store: LocalFileSystem) -> None:
-    Kept("k", 60).write(ANSWER)
+    AnswerCache("k", 60).write(ANSWER)
     file = tmp_path / FOLDER / "k"
     for damaged in (b"", b"{", file.read_bytes()[:-20], b'{"metadata": {}, "result": 1}'):
         file.write_bytes(damaged)
-        assert Kept("k", 60).read() is None
+        assert AnswerCache("k", 60).read() is None
     file.unlink()
     (tmp_path / FOLDER).rmdir()
     (tmp_path / FOLDER).write_text("a file where the folder should be")
-    Kept("k", 60).write(ANSWER)
-    assert Kept("k", 60).read() is None
+    AnswerCache("k", 60).write(ANSWER)
+    assert AnswerCache("k", 60).read() is None
 
 
 def test_what_nobody_can_ask_for_any_more_is_deleted(tmp_path: Path, store: LocalFileSystem) -> None:
     for name in ("old", "new"):
-        Kept(name, 60).write(ANSWER)
+        AnswerCache(name, 60).write(ANSWER)
     old = tmp_path / FOLDER / "old"
     os.utime(old, (0, time.time() - 90_000))
     sweep(str(tmp_path), 200_000)
     assert old.exists(), "its lifetime is not over"
-    Kept("another", 60).write(ANSWER)
+    AnswerCache("another", 60).write(ANSWER)
     assert not old.exists()
-    assert Kept("new", 60).read() == ANSWER
+    assert AnswerCache("new", 60).read() == ANSWER
 
 
 def test_an_api_that_does_not_answer_is_asked_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -189,8 +189,8 @@ def test_an_api_that_does_not_answer_is_asked_once(tmp_path: Path, monkeypatch: 
         Thread(target=server.serve_forever, daemon=True).start()
         url = f"http://127.0.0.1:{server.server_port}/api"
         with temporary_settings({PREFECT_API_URL: url, PREFECT_LOCAL_STORAGE_PATH: str(tmp_path)}):
-            Kept("k", 60).write(ANSWER)
-            assert Kept("k", 60).read() == ANSWER
+            AnswerCache("k", 60).write(ANSWER)
+            assert AnswerCache("k", 60).read() == ANSWER
         server.shutdown()
     assert len(asked) == 1
     assert (tmp_path / FOLDER / "k").exists()

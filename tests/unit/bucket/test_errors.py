@@ -7,7 +7,7 @@ from botocore import exceptions as boto
 from botocore.parsers import ResponseParserError
 
 from blocks.s3_source import S3Source
-from tasks.bucket.errors import MovedOnError, explain, translated
+from tasks.bucket.errors import MovedOnError, explain, s3_errors
 from tasks.errors import LockstepError, PartError, PermanentError, TransientError
 
 SOURCE = S3Source(bucket="papers", endpoint_url="http://minio:9000")
@@ -73,7 +73,7 @@ def test_the_message_names_bucket_and_server(code: str) -> None:
 def test_what_is_raised_inside_is_translated_with_its_cause(
     error: Exception, expected: type[LockstepError], words: str
 ) -> None:
-    with pytest.raises(expected) as caught, translated(SOURCE):
+    with pytest.raises(expected) as caught, s3_errors(SOURCE):
         raise error
     assert words in str(caught.value)
     assert caught.value.__cause__ is error
@@ -81,13 +81,13 @@ def test_what_is_raised_inside_is_translated_with_its_cause(
 
 @pytest.mark.parametrize("error", [PermanentError("our own"), ZeroDivisionError("a bug")])
 def test_errors_of_others_pass_as_they_are(error: Exception) -> None:
-    with pytest.raises(type(error)) as caught, translated(SOURCE):
+    with pytest.raises(type(error)) as caught, s3_errors(SOURCE):
         raise error
     assert caught.value is error
 
 
 def test_a_full_disk_is_not_blamed_on_the_server() -> None:
-    with pytest.raises(Exception, match="No space left") as caught, translated(SOURCE):
+    with pytest.raises(Exception, match="No space left") as caught, s3_errors(SOURCE):
         raise OSError(28, "No space left on device")
     assert "does not answer" not in str(caught.value)
 
@@ -99,5 +99,5 @@ def test_one_object_that_is_withheld_stops_no_other(code: str, status: int) -> N
 
 
 def test_an_answer_that_cannot_be_parsed_may_pass() -> None:
-    with pytest.raises(TransientError), translated(SOURCE):
+    with pytest.raises(TransientError), s3_errors(SOURCE):
         raise ResponseParserError("cut off")

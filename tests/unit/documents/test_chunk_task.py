@@ -8,7 +8,7 @@ from typing import Any
 from blocks.settings import Settings
 from tasks.documents.chunk import Measure
 from tasks.indexing.steps import chunk
-from tasks.models import Document, Element, ObjectRef, Parsed
+from tasks.models import Document, Element, ObjectRef, ParsedBatch
 
 
 class Words:
@@ -25,8 +25,8 @@ def test_a_document_that_cannot_be_cut_is_quarantined_alone() -> None:
         return Document(ObjectRef(key, "e", 1, 1), (Element(text),))
 
     counter: Any = Words()
-    tools: Any = SimpleNamespace(settings=Settings(), measure=Measure(counter, 100))
-    cut = chunk.fn(Parsed((document("bad", "choke on this"), document("good", "read this"))), tools, 1)
+    resources: Any = SimpleNamespace(settings=Settings(), measure=Measure(counter, 100))
+    cut = chunk.fn(ParsedBatch((document("bad", "choke on this"), document("good", "read this"))), resources, 1)
     assert [one.ref.key for one in cut.documents] == ["good"]
     assert [(one.ref.key, one.reason) for one in cut.failures] == [
         ("bad", "its text cannot be cut into chunks: choked")

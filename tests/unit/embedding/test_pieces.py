@@ -13,7 +13,7 @@ from tasks.embedding import batch as embed
 from tasks.embedding.batch import embed_batch
 from tasks.errors import ContentError, PartError
 from tasks.indexing.write import accepted
-from tasks.models import Chunk, Cut, CutDocument, ObjectRef, Piece
+from tasks.models import Chunk, ChunkedBatch, CutDocument, ObjectRef, Piece
 
 
 def document(key: str, count: int) -> CutDocument:
@@ -53,7 +53,7 @@ def test_all_but_the_last_piece_is_written_as_it_goes(monkeypatch: pytest.Monkey
     monkeypatch.setattr(embed, "PIECE", 10)
     pieces: list[Piece] = []
     model: Any = Model()
-    cut = Cut((document("a", 3), document("b", 20), document("c", 14)))
+    cut = ChunkedBatch((document("a", 3), document("b", 20), document("c", 14)))
     done = embed_batch(cut, model, lambda _hashes: {}, lambda piece: pieces.append(piece) or {})
     assert max(len(piece.chunks) for piece in pieces) <= 10
     assert [one.ref.key for one in done.cut.documents] == ["a", "c"]
@@ -68,7 +68,7 @@ def test_what_is_known_is_written_when_nothing_can_fail_any_more(monkeypatch: py
     monkeypatch.setattr(embed, "PIECE", 10)
     model: Any = Model()
     lookup, write, pieces = milvus({f"hc{n}" for n in range(20)} | {f"hb{n}" for n in range(5)})
-    done = embed_batch(Cut((document("c", 30), document("b", 20))), model, lookup, write)
+    done = embed_batch(ChunkedBatch((document("c", 30), document("b", 20))), model, lookup, write)
     beside = [chunk.id for piece in pieces[:2] for _, chunk in piece.chunks]
     assert beside == [f"c{n}" for n in range(20, 30)] + [f"b{n}" for n in range(5, 10)]
     assert not any(document.ref.key == "b" for piece in pieces[2:] for document, _ in piece.chunks)

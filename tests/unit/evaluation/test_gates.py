@@ -11,7 +11,7 @@ from blocks.settings import Settings
 from tasks.evaluation import gates
 from tasks.evaluation.gates import FEWEST_ROUNDS, MOST_ROUNDS, Gate, GateReport, at_least, at_most, fast_enough
 from tasks.evaluation.index_recall import Side
-from tasks.resources import Tools
+from tasks.resources import Resources
 
 
 @pytest.mark.parametrize(
@@ -57,9 +57,9 @@ def measured(monkeypatch: pytest.MonkeyPatch, live: list[float], new: list[float
         return live, new
 
     monkeypatch.setattr(gates, "latencies", latencies)
-    tools = cast(Tools, SimpleNamespace(store=None, settings=Settings()))
+    resources = cast(Resources, SimpleNamespace(store=None, settings=Settings()))
     side = Side("any", [], Settings())
-    return gates.latency(tools, side, side), len(rounds)
+    return gates.latency(resources, side, side), len(rounds)
 
 
 def test_a_few_slow_searches_are_measured_for_longer_before_they_count(monkeypatch: pytest.MonkeyPatch) -> None:

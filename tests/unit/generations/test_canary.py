@@ -8,12 +8,12 @@ import pytest
 
 from blocks.settings import Settings
 from tasks.errors import MisuseError
-from tasks.generations.canary import Fared, breaches, checked_steps
+from tasks.generations.canary import QuestionStats, breaches, checked_steps
 from tasks.ledger.canary import Canary
 
 CANARY = Canary("docs", "docs_g0002", "docs_g0001", (10, 50, 100), 0, 900.0, 0)
 QUESTIONS = [f"question {number}" for number in range(2000)]
-WELL = Fared(questions=100, errors=0.0, p95=0.2, abstention=0.1, best=0.6)
+WELL = QuestionStats(questions=100, errors=0.0, p95=0.2, abstention=0.1, best=0.6)
 
 
 def served(step: int) -> set[str]:
@@ -50,8 +50,8 @@ def test_as_good_as_live_is_good_enough() -> None:
 
 def test_each_figure_is_compared_with_the_live_one_and_may_be_just_as_far_from_it() -> None:
     allowed = Settings(canary_errors=0.25, canary_latency=2.0, canary_abstention=0.25, canary_score=0.25)
-    live = Fared(questions=100, errors=0.5, p95=0.5, abstention=0.5, best=0.5)
-    just = Fared(questions=allowed.canary_questions, errors=0.75, p95=1.0, abstention=0.75, best=0.25)
+    live = QuestionStats(questions=100, errors=0.5, p95=0.5, abstention=0.5, best=0.5)
+    just = QuestionStats(questions=allowed.canary_questions, errors=0.75, p95=1.0, abstention=0.75, best=0.25)
     assert breaches(just, live, allowed) == []
     for worse in ({"errors": 0.76}, {"p95": 1.01}, {"abstention": 0.76}, {"best": 0.24}):
         assert len(breaches(replace(just, **worse), live, allowed)) == 1  # type: ignore[arg-type]
@@ -67,13 +67,13 @@ def test_each_figure_is_compared_with_the_live_one_and_may_be_just_as_far_from_i
         (replace(WELL, questions=19), "only 19 questions"),
     ],
 )
-def test_each_figure_ends_it(worse: Fared, said: str) -> None:
+def test_each_figure_ends_it(worse: QuestionStats, said: str) -> None:
     (breach,) = breaches(worse, WELL, Settings())
     assert said in breach
 
 
 def test_without_questions_to_live_there_is_nothing_to_compare_with() -> None:
-    nobody, anything = Fared(0, 0.0, 0.0, 0.0, 0.0), Settings(canary_questions=0)
+    nobody, anything = QuestionStats(0, 0.0, 0.0, 0.0, 0.0), Settings(canary_questions=0)
     assert "nothing to compare with" in breaches(WELL, nobody, Settings())[0]
     # Who asks for no questions is content with errors of its own.
     assert breaches(WELL, nobody, anything) == []

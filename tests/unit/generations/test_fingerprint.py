@@ -16,7 +16,7 @@ from blocks.s3_source import S3Source
 from blocks.settings import Settings
 from tasks.errors import FingerprintError
 from tasks.generations import fingerprint as module
-from tasks.generations.fingerprint import as_built, check, differences, fingerprint, ingredients, same_vectors
+from tasks.generations.fingerprint import check, differences, fingerprint, ingredients, same_vectors, with_settings_of
 
 SETTINGS_IN = {
     "chunk_tokens": 128,
@@ -135,12 +135,12 @@ def test_a_pipeline_as_built_has_the_ingredients_of_the_generation() -> None:
     other = pipeline(
         settings=Settings(**SETTINGS_IN, search_params={"ef": 500}, top_k=3), embedder=embedder(**EMBEDDER_IN)
     )
-    built = as_built(other, PLAIN)
+    built = with_settings_of(other, PLAIN)
     assert ingredients(built) == PLAIN
     assert built.settings.top_k == 3
     assert built.settings.search_params == {}
-    assert as_built(other, ingredients(other)) is other
-    assert as_built(other, None) is other
+    assert with_settings_of(other, ingredients(other)) is other
+    assert with_settings_of(other, None) is other
 
 
 def test_vectors_are_the_same_whatever_cuts_the_text_and_finds_the_chunk() -> None:

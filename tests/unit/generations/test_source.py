@@ -12,7 +12,7 @@ from prefect_aws import AwsCredentials
 from blocks.s3_source import S3Source
 from tasks.bucket.identity import Source, embedded_server, server, source_of, still_named
 from tasks.errors import SourceError
-from tasks.generations.claims import Claim, judge
+from tasks.generations.claims import Claim, claim_of
 
 MINE = Source("s3.example.org", "handbooks", "guides/")
 HELD = replace(MINE, ledger="mine")
@@ -83,14 +83,14 @@ def test_an_embedded_server_keeps_its_name_and_folder_as_long_as_it_is_that(
 
 
 def test_what_says_nothing_yet_is_taken_without_a_word() -> None:
-    claim = judge("docs_g0001", MINE, None, None, accepted=False)
+    claim = claim_of("docs_g0001", MINE, None, None, accepted=False)
     assert claim.source.place == MINE.place
     assert claim.source.ledger
 
 
 def test_a_claim_that_stands_stays_as_it_is() -> None:
-    assert judge("docs_g0001", MINE, row(HELD), HELD, accepted=False) == Claim(HELD, ())
-    assert judge("docs_g0001", MINE, row(HELD), None, accepted=False) == Claim(HELD, ())
+    assert claim_of("docs_g0001", MINE, row(HELD), HELD, accepted=False) == Claim(HELD, ())
+    assert claim_of("docs_g0001", MINE, row(HELD), None, accepted=False) == Claim(HELD, ())
 
 
 @pytest.mark.parametrize(
@@ -98,40 +98,40 @@ def test_a_claim_that_stands_stays_as_it_is() -> None:
 )
 def test_another_bucket_is_refused_until_it_is_accepted(known: dict[str, Any] | None, kept: Source | None) -> None:
     with pytest.raises(SourceError) as refused:
-        judge("docs_g0001", MINE, known, kept, accepted=False)
+        claim_of("docs_g0001", MINE, known, kept, accepted=False)
     assert "prefix 'gudies/'" in str(refused.value)
     assert "prefix 'guides/'" in str(refused.value)
     assert "--accept-source" in str(refused.value)
-    claim = judge("docs_g0001", MINE, known, kept, accepted=True)
+    claim = claim_of("docs_g0001", MINE, known, kept, accepted=True)
     assert claim.source.place == MINE.place
     assert claim.source.ledger not in {"mine", ""}
-    assert judge("docs_g0001", MINE, claim.as_row(), claim.source, accepted=False) == claim
+    assert claim_of("docs_g0001", MINE, claim.as_row(), claim.source, accepted=False) == claim
 
 
 def test_a_ledger_whose_generation_another_took_is_refused() -> None:
     with pytest.raises(SourceError, match="another ledger"):
-        judge("docs_g0001", MINE, row(HELD), THEIRS, accepted=False)
-    claim = judge("docs_g0001", MINE, row(HELD), THEIRS, accepted=True)
+        claim_of("docs_g0001", MINE, row(HELD), THEIRS, accepted=False)
+    claim = claim_of("docs_g0001", MINE, row(HELD), THEIRS, accepted=True)
     with pytest.raises(SourceError, match="another ledger"):
-        judge("docs_g0001", MINE, row(THEIRS), claim.source, accepted=False)
+        claim_of("docs_g0001", MINE, row(THEIRS), claim.source, accepted=False)
 
 
 def test_an_empty_ledger_takes_over_what_holds_the_same_bucket() -> None:
-    claim = judge("docs_g0001", MINE, None, HELD, accepted=False)
+    claim = claim_of("docs_g0001", MINE, None, HELD, accepted=False)
     assert claim.source.ledger not in {"mine", ""}
     assert claim.before == (HELD,)
 
 
 def test_a_server_that_forgot_the_change_shows_what_is_known_to_be_over() -> None:
-    claim = judge("docs_g0001", MINE, row(OTHER), OTHER, accepted=True)
-    assert judge("docs_g0001", MINE, claim.as_row(), OTHER, accepted=False) == claim
-    taken = judge("docs_g0001", MINE, None, THEIRS, accepted=False)
-    assert judge("docs_g0001", MINE, taken.as_row(), THEIRS, accepted=False) == taken
+    claim = claim_of("docs_g0001", MINE, row(OTHER), OTHER, accepted=True)
+    assert claim_of("docs_g0001", MINE, claim.as_row(), OTHER, accepted=False) == claim
+    taken = claim_of("docs_g0001", MINE, None, THEIRS, accepted=False)
+    assert claim_of("docs_g0001", MINE, taken.as_row(), THEIRS, accepted=False) == taken
 
 
 def test_what_is_remembered_is_bounded() -> None:
     before = tuple(replace(HELD, ledger=str(number)) for number in range(50))
-    claim = judge("docs_g0001", MINE, row(HELD, *before), THEIRS, accepted=True)
+    claim = claim_of("docs_g0001", MINE, row(HELD, *before), THEIRS, accepted=True)
     assert len(claim.before) == 20
     assert claim.before[-1] == THEIRS
     assert asdict(THEIRS) in claim.as_row()["before"]

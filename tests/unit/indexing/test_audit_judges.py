@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from tasks.indexing.audit import Held, Known, judge
+from tasks.indexing.audit import Held, Known, compare_key
 from tasks.ledger.database import digest
 
 HELD = (Held("i1", "e1", 0), Held("i2", "e1", 1))
@@ -28,7 +28,7 @@ NEVER = Known("quarantined", "e1", None, 0, None)
     ],
 )
 def test_what_is_as_it_should_be(etag: str | None, known: Known | None, held: tuple[Held, ...]) -> None:
-    assert judge(etag, known, held) is None
+    assert compare_key(etag, known, held) is None
 
 
 @pytest.mark.parametrize(
@@ -59,6 +59,6 @@ def test_what_is_as_it_should_be(etag: str | None, known: Known | None, held: tu
     ],
 )
 def test_what_is_wrong_is_named(etag: str | None, known: Known | None, held: tuple[Held, ...], kind: str) -> None:
-    found = judge(etag, known, held)
+    found = compare_key(etag, known, held)
     assert found
     assert found[0] == kind

@@ -7,7 +7,7 @@ import pytest
 from blocks.milvus_store import MilvusStore
 from blocks.pymilvus_import import load_pymilvus
 from tasks.errors import ContentError, GoneError, LockstepError, PartError, TransientError
-from tasks.milvus.errors import explain, translated
+from tasks.milvus.errors import explain, milvus_errors
 
 MilvusException = load_pymilvus().MilvusException
 STORE = MilvusStore(uri="http://milvus:19530")
@@ -86,13 +86,13 @@ def test_a_long_error_is_one_short_line() -> None:
 
 @pytest.mark.parametrize("error", [MilvusException(message="rate limit exceeded"), ConnectionRefusedError("connect")])
 def test_what_is_raised_inside_is_translated_with_its_cause(error: Exception) -> None:
-    with pytest.raises(TransientError) as caught, translated(STORE):
+    with pytest.raises(TransientError) as caught, milvus_errors(STORE):
         raise error
     assert caught.value.__cause__ is error
 
 
 def test_a_bug_passes_as_it_is() -> None:
-    with pytest.raises(ZeroDivisionError), translated(STORE):
+    with pytest.raises(ZeroDivisionError), milvus_errors(STORE):
         raise ZeroDivisionError
 
 

@@ -8,10 +8,10 @@ import pytest
 
 from blocks.settings import Settings
 from tasks.errors import MisuseError
-from tasks.milvus.capabilities import abilities
+from tasks.milvus.capabilities import capabilities
 from tasks.milvus.index_types import build_params, check_index, search_params
 
-LITE, OLD, NEW = abilities("milvus_lite-3.2.2"), abilities("v2.3.5"), abilities("2.6.1")
+LITE, OLD, NEW = capabilities("milvus_lite-3.2.2"), capabilities("v2.3.5"), capabilities("2.6.1")
 
 
 @pytest.mark.parametrize("name", ["HNSW", "IVF_FLAT", "IVF_SQ8", "IVF_PQ", "FLAT", "AUTOINDEX"])

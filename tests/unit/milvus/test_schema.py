@@ -8,7 +8,7 @@ from blocks.pymilvus_import import load_pymilvus
 from blocks.settings import Settings
 from tasks.documents.parse import DEEPEST_HEADING, LONGEST_HEADING
 from tasks.limits import HEADING_BYTES
-from tasks.milvus.capabilities import Abilities, abilities
+from tasks.milvus.capabilities import Capabilities, capabilities
 from tasks.milvus.schema import NO_PAGE, fields, generation_number, indexes, physical
 
 ROW = {
@@ -36,7 +36,7 @@ ROW = {
     ],
 )
 def test_abilities_follow_from_the_version(version: str, bm25: bool, inverted: bool) -> None:
-    found = abilities(version)
+    found = capabilities(version)
     assert (found.version, found.bm25, found.inverted) == (version, bm25, inverted)
     assert found.lite is version.startswith("milvus_lite")
 
@@ -78,8 +78,8 @@ def test_the_deepest_heading_path_fits_into_its_field() -> None:
     assert len(deepest.encode()) <= HEADING_BYTES
 
 
-@pytest.mark.parametrize("can", [Abilities("2.3.5", False, False), Abilities("2.6.0", True, True, (2, 6))])
-def test_the_fields_of_a_row(can: Abilities) -> None:
+@pytest.mark.parametrize("can", [Capabilities("2.3.5", False, False), Capabilities("2.6.0", True, True, (2, 6))])
+def test_the_fields_of_a_row(can: Capabilities) -> None:
     client = load_pymilvus().MilvusClient
     schema = fields(client, 384, can).to_dict()
     names = {field["name"] for field in schema["fields"]}
@@ -95,8 +95,8 @@ def test_the_fields_of_a_row(can: Abilities) -> None:
     assert together == (["tenant"] if can.partition_key else [])
 
 
-@pytest.mark.parametrize("can", [Abilities("2.3.5", False, False), Abilities("2.6.0", True, True, (2, 6))])
-def test_what_is_filtered_has_an_index(can: Abilities) -> None:
+@pytest.mark.parametrize("can", [Capabilities("2.3.5", False, False), Capabilities("2.6.0", True, True, (2, 6))])
+def test_what_is_filtered_has_an_index(can: Capabilities) -> None:
     found = {index.field_name: index.index_type for index in indexes(load_pymilvus().MilvusClient, can, Settings())}
     assert {"embedding", "key", "text_hash", "heading", "page", "last_modified"} <= found.keys()
     assert ("sparse" in found) is can.bm25

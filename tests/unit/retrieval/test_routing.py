@@ -58,7 +58,7 @@ def query(dropped: set[str], asked: list[str]) -> Any:
 
 @pytest.fixture(autouse=True)
 def any_pipeline(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tasks.retrieval.retrieve.as_built", lambda pipeline, *_built: pipeline)
+    monkeypatch.setattr("tasks.retrieval.retrieve.with_settings_of", lambda pipeline, *_built: pipeline)
 
 
 @pytest.mark.parametrize(
