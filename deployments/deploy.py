@@ -19,7 +19,8 @@ from deployments.register import describe, deviations, merged, register_types, s
 from deployments.state import exclusive, load, replace
 from tasks.bucket.identity import Source, from_row, source_of
 from tasks.errors import LockstepError, PartError, SourceError
-from tasks.ledger.objects import Ledger
+from tasks.ledger.database import Database
+from tasks.ledger.generations import recorded_sources
 
 PREFECT_YAML = Path(__file__).parent.parent / "prefect.yaml"
 FLOWS = ("sync", "ask", "audit", "rebuild", "promote", "rollback", "evaluate", "collect-garbage")
@@ -68,9 +69,9 @@ def check_move(old: Pipeline, new: Pipeline) -> None:
         return
     known: list[Source | None] = []
     with suppress(LockstepError):
-        ledger = Ledger(old.ledger)
+        ledger = Database(old.ledger)
         try:
-            known = [from_row(row) for row in ledger.sources(old.alias).values() if row]
+            known = [from_row(row) for row in recorded_sources(ledger, old.alias).values() if row]
         finally:
             ledger.engine.dispose()
     if known and not any(one and one.place == mine.place for one in known):

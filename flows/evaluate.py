@@ -22,6 +22,7 @@ from tasks.evaluation.report import evaluation_markdown
 from tasks.generations.claims import check_asked, source_kept
 from tasks.generations.swap import numbered
 from tasks.indexing.report import words
+from tasks.ledger.generations import recorded_source
 from tasks.pipelines import load_pipeline
 from tasks.resources import Resources, connect
 
@@ -63,7 +64,7 @@ def evaluate(
         other = named(resources, against_generation) if against_generation else collection
         questions = given
         for one in {collection, other}:
-            check_asked(block, one, source_kept(resources.store, one), {one: resources.ledger.source(one)})
+            check_asked(block, one, source_kept(resources.store, one), {one: recorded_source(resources.ledger, one)})
             questions = known(resources, one, questions, where, ignore_missing)
         compared = other != collection or against_mode is not None
         resources.progress.planned(len(questions) * (2 if compared else 1))

@@ -21,7 +21,7 @@ from tasks.ledger.lease import line_of, writing
 if TYPE_CHECKING:
     from prefect.client.schemas.objects import State
 
-    from tasks.ledger.objects import Ledger
+    from tasks.ledger.database import Database
 
 
 def unattended() -> bool:
@@ -29,7 +29,7 @@ def unattended() -> bool:
     return bool(deployment.id) and not flow_run.parent_flow_run_id
 
 
-def stand_in_line(line: ExitStack, ledger: Ledger, alias: str, described: str) -> bool:
+def stand_in_line(line: ExitStack, ledger: Database, alias: str, described: str) -> bool:
     """Take the one place in the line, until ``line`` is closed; returns False when another run stands there."""
     try:
         line.enter_context(writing(ledger, line_of(alias), described, 0, get_run_logger().info))

@@ -17,8 +17,8 @@ from tasks.bucket.listing import without_golden
 from tasks.documents.chunk import Measure, capacity_of
 from tasks.documents.sandbox import Isolated
 from tasks.embedding.model import EmbeddingModel, load_model
+from tasks.ledger.database import Database
 from tasks.ledger.lease import writing
-from tasks.ledger.objects import Ledger
 from tasks.listeners import Listener, listener
 from tasks.milvus.store import Store
 from tasks.retries import RETRIED
@@ -54,7 +54,7 @@ class Resources:
         self.settings = settings
         self.flow_run_id = flow_run_id
         self.progress: Listener = listener.get()
-        self.ledger = Ledger(pipeline.ledger)
+        self.ledger = Database(pipeline.ledger)
         self.store = Store(pipeline.store, pipeline.alias)
         with s3_errors(pipeline.source):
             check_address(pipeline.source.endpoint_url, "S3", "AWS_ENDPOINT_URL")

@@ -23,7 +23,8 @@ from pydantic import TypeAdapter
 
 from tasks.answers.prompt import FORMATS
 from tasks.errors import LockstepError
-from tasks.ledger.objects import Ledger
+from tasks.ledger.database import Database
+from tasks.ledger.objects import change_mark
 from tasks.models import Citation, Claim, Mode
 
 if TYPE_CHECKING:
@@ -115,9 +116,9 @@ def kept(pipeline: Pipeline, question: str, settings: Settings, found: Retrieved
     if pipeline.chat_model is None or not settings.cache_seconds:
         return None
     try:
-        ledger = Ledger(pipeline.ledger)
+        ledger = Database(pipeline.ledger)
         try:
-            state = ledger.state(found.collection)
+            state = change_mark(ledger, found.collection)
         finally:
             ledger.engine.dispose()
     except LockstepError:

@@ -16,6 +16,7 @@ from tasks.evaluation.golden import Golden, check_known, keys_of, only_known
 from tasks.evaluation.index_recall import percentile
 from tasks.evaluation.metrics import DEPTH, mean, measures, rank
 from tasks.generations.opening import as_generation
+from tasks.ledger.objects import confirmed_versions
 from tasks.retries import RETRIED, patiently
 from tasks.retrieval.retrieve import Retrieved, find, possible
 from tasks.retrieval.scope import Scope
@@ -130,7 +131,7 @@ def listed(resources: Resources, collection: str, keys: Sequence[str], indexed: 
     """Return those keys that the ledger has for a generation; with ``indexed`` those of which it holds a version."""
     found: set[str] = set()
     for start in range(0, len(keys), KEYS_AT_ONCE):
-        some = resources.ledger.confirmed(collection, keys[start : start + KEYS_AT_ONCE])
+        some = confirmed_versions(resources.ledger, collection, keys[start : start + KEYS_AT_ONCE])
         found.update(key for key, (etag, _) in some.items() if etag is not None or not indexed)
     return found
 

@@ -20,7 +20,8 @@ from tasks.generations.fingerprint import fingerprint, fingerprint_of
 from tasks.generations.opening import as_generation
 from tasks.ledger.canary import canary_of
 from tasks.ledger.database import digest
-from tasks.ledger.generations import record_gates
+from tasks.ledger.generations import ingredients_of, record_gates
+from tasks.ledger.objects import confirmed_versions, count_answering, count_objects
 from tasks.ledger.quarantine import quarantined_here_alone
 from tasks.retries import RETRIED
 
@@ -126,7 +127,7 @@ def measure(
 
 def agree(resources: Resources, collection: str) -> Gate:
     """Compare the number of chunks, counted by Milvus with strong consistency, with that in the ledger."""
-    counted, recorded = resources.store.count(collection), resources.ledger.totals(collection)["chunks"]
+    counted, recorded = resources.store.count(collection), count_objects(resources.ledger, collection)["chunks"]
     return at_most("chunks that differ", abs(counted - recorded), 0, f"Milvus {counted:,}, ledger {recorded:,}")
 
 
@@ -135,7 +136,7 @@ def agree_in_detail(resources: Resources, collection: str, keys: Sequence[str]) 
     held: dict[str, list[str]] = {}
     for row in resources.store.rows_of(collection, keys, ["key", "id"]):
         held.setdefault(row["key"], []).append(row["id"])
-    known = resources.ledger.confirmed(collection, keys)
+    known = confirmed_versions(resources.ledger, collection, keys)
     wrong = [key for key in keys if key not in known or known[key][1] != digest(held.get(key, []))]
     return at_most("objects that differ", len(wrong), 0, ", ".join(wrong[:3]) or f"of {len(keys)} sampled")
 
@@ -159,7 +160,7 @@ def agree_in_vectors(resources: Resources, collection: str, ids: Sequence[str]) 
 
 def of_fingerprint(resources: Resources, collection: str) -> Gate:
     """Compare what the collection says it was built with with what the ledger says."""
-    said = fingerprint(resources.ledger.ingredients(collection) or {})
+    said = fingerprint(ingredients_of(resources.ledger, collection) or {})
     kept = fingerprint_of(resources.store, collection)
     return at_most("fingerprint differs", int(kept not in (None, said)), 0, f"Milvus {kept}, ledger {said}")
 
@@ -211,7 +212,7 @@ def quarantine(resources: Resources, collection: str, live: str) -> Gate:
 
 def size(resources: Resources, collection: str, live: str) -> Gate:
     """Compare how many objects it answers from with the live one: no fewer than a sync would leave there unasked."""
-    new, old = resources.ledger.answering(collection), resources.ledger.answering(live)
+    new, old = count_answering(resources.ledger, collection), count_answering(resources.ledger, live)
     fewest = old - unasked(old, resources.settings)
     enough, said = new >= fewest, f"{new:,} objects, live {old:,}"
     if not enough and resources.consent.allow_deletions:

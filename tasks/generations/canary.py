@@ -15,7 +15,7 @@ import numpy as np
 import sqlalchemy as sa
 
 from tasks.errors import MisuseError
-from tasks.ledger.objects import Ledger
+from tasks.ledger.database import Database
 from tasks.ledger.tables import ASKED
 from tasks.retries import patiently
 
@@ -68,7 +68,7 @@ def breaches(new: QuestionStats, live: QuestionStats, settings: Settings) -> lis
 
 
 @patiently
-def fared(ledger: Ledger, alias: str, collection: str, since: int = 0) -> QuestionStats:
+def fared(ledger: Database, alias: str, collection: str, since: int = 0) -> QuestionStats:
     """Return how the questions of a collection fared since a time in ms."""
     of_it = (ASKED.c.alias == alias, ASKED.c.collection == collection, ASKED.c.at >= since)
     query = sa.select(ASKED).where(*of_it).order_by(ASKED.c.id.desc()).limit(LATEST)

@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Any
 from tasks.bucket.identity import Source, from_row, source_of
 from tasks.crash_points import crash_point
 from tasks.errors import SourceError
+from tasks.ledger.generations import record_source, recorded_source
+from tasks.ledger.objects import count_objects
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -83,18 +85,18 @@ def check_source(resources: Resources, collection: str) -> Claim:
     One that this ledger began and that holds nothing yet is anybody's: the first bucket may have been mistyped.
     """
     kept = source_kept(resources.store, collection) if resources.store.exists(collection) else None
-    known = resources.ledger.source(collection)
+    known = recorded_source(resources.ledger, collection)
     recorded = from_row(known)
     own = recorded is not None and (kept is None or kept.ledger == recorded.ledger)
-    empty = own and set(resources.ledger.totals(collection)) == {"chunks"}
+    empty = own and set(count_objects(resources.ledger, collection)) == {"chunks"}
     accepted = empty or resources.consent.accept_source
     return claim_of(collection, source_of(resources.pipeline.source), known, kept, accepted)
 
 
 def keep_source(resources: Resources, collection: str, claim: Claim) -> None:
     """Write a claim where it is not yet: in the ledger first, which then knows what it replaces in the collection."""
-    if resources.ledger.source(collection) != claim.as_row():
-        resources.ledger.record_source(collection, claim.as_row())
+    if recorded_source(resources.ledger, collection) != claim.as_row():
+        record_source(resources.ledger, collection, claim.as_row())
         crash_point("source recorded")
     if source_kept(resources.store, collection) != claim.source:
         resources.store.keep_property(collection, SOURCE, json.dumps(asdict(claim.source)))

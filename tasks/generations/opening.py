@@ -27,8 +27,13 @@ from tasks.ledger.generations import (
     forget_generation,
     generation_of,
     generations,
+    ingredients_of,
+    newest_number,
+    record_generation,
     record_search_params,
+    record_source,
 )
+from tasks.ledger.objects import count_objects, record_suspects
 from tasks.milvus.index_types import check_index
 from tasks.milvus.schema import physical
 from tasks.pipelines import moved, reloaded, save_pipeline, still_saved
@@ -55,11 +60,11 @@ def open_generation(resources: Resources, say: Callable[[str], None]) -> str:
         return open_next(resources, say)
     claim = check_source(resources, live)
     resources.store.load(live)
-    if resources.ledger.ingredients(live) is None:
+    if ingredients_of(resources.ledger, live) is None:
         _adopt(resources, live, ingredients(resources.pipeline), say)
     keep_source(resources, live, claim)
     follow_alias(resources)
-    check(live, resources.ledger.ingredients(live) or {}, ingredients(resources.pipeline))
+    check(live, ingredients_of(resources.ledger, live) or {}, ingredients(resources.pipeline))
     record_search_params(resources.ledger, live, resources.settings.search_params)
     follow_alias_in_ledger(resources.ledger, resources.store.alias, live)
     return live
@@ -81,7 +86,7 @@ def set_back(resources: Resources, say: Callable[[str], None]) -> str | None:
     if last is None:
         return None
     check_source(resources, last.collection)
-    held, recorded = store.count(last.collection), resources.ledger.totals(last.collection)["chunks"]
+    held, recorded = store.count(last.collection), count_objects(resources.ledger, last.collection)["chunks"]
     if held != recorded or last.ingredients != ingredients(resources.pipeline):
         why = "has other settings" if held == recorded else f"has {held:,} chunks where the ledger says {recorded:,}"
         say(f"the alias '{store.alias}' is gone; {last.collection} {why}, so another one is built")
@@ -107,18 +112,18 @@ def open_next(resources: Resources, say: Callable[[str], None]) -> str:
     begun = [one for one in known if one.state(live) in ("building", "ready") and one.number > newer_than]
     collection = next((one.collection for one in begun if one.ingredients == parts), None)
     if collection is None:
-        number = max(ledger.newest_number(store.alias), store.newest_number()) + 1
+        number = max(newest_number(ledger, store.alias), store.newest_number()) + 1
         collection = physical(store.alias, number)
-        ledger.record_generation(collection, store.alias, fingerprint(parts), parts)
+        record_generation(ledger, collection, store.alias, fingerprint(parts), parts)
         crash_point("generation recorded")
     elif store.exists(collection):
         say(f"going on with {collection}, which an earlier run began")
     else:  # it was not made yet, or was lost with all that the ledger says it holds
         forget_generation(ledger, collection)
-        ledger.record_generation(collection, store.alias, fingerprint(parts), parts)
+        record_generation(ledger, collection, store.alias, fingerprint(parts), parts)
     claim = check_source(resources, collection)
     record_search_params(ledger, collection, settings.search_params)
-    ledger.record_source(collection, claim.as_row())
+    record_source(ledger, collection, claim.as_row())
     store.create(collection, dimension, settings, {**properties_of(parts), SOURCE: json.dumps(asdict(claim.source))})
     keep_source(resources, collection, claim)
     crash_point("generation created")
@@ -134,7 +139,7 @@ def open_named(resources: Resources, collection: str) -> str:
     It takes vectors from another one where they are the same. Raises ``MisuseError`` when there is none such,
     ``FingerprintError`` when another version of Lockstep began it, which reads or cuts files differently.
     """
-    built = resources.ledger.ingredients(collection)
+    built = ingredients_of(resources.ledger, collection)
     if built is None or not resources.store.exists(collection):
         raise MisuseError(f"there is no generation {collection}: `lockstep generations` lists them")
     keep_source(resources, collection, check_source(resources, collection))
@@ -202,9 +207,9 @@ def _adopt(resources: Resources, collection: str, parts: dict[str, object], say:
     say(f"the ledger does not know {collection}: reading every object again, reusing the vectors it has")
     keys = (row["key"] for row in resources.store.rows(collection, ["key"]))
     while some := set(itertools.islice(keys, KEYS_AT_ONCE)):
-        resources.ledger.record_suspects(collection, some, resources.flow_run_id)
+        record_suspects(resources.ledger, collection, some, resources.flow_run_id)
         crash_point("found keys doubted")
-    resources.ledger.record_generation(collection, resources.store.alias, fingerprint(parts), parts)
+    record_generation(resources.ledger, collection, resources.store.alias, fingerprint(parts), parts)
 
 
 @task(name="open generation", task_run_name="open generation of {alias}", **RETRIED)

@@ -7,8 +7,9 @@ from datetime import UTC, datetime
 from typing import Any
 
 from tasks.generations.fingerprint import differences
+from tasks.ledger.database import Database
 from tasks.ledger.generations import Generation, generations
-from tasks.ledger.objects import Ledger
+from tasks.ledger.objects import count_objects
 from tasks.milvus.store import Store
 from tasks.pipelines import load_pipeline
 
@@ -16,7 +17,7 @@ from tasks.pipelines import load_pipeline
 def overview(pipeline: str) -> list[dict[str, Any]]:
     """Return the generations, newest first, as rows; see :func:`side_by_side`."""
     block = load_pipeline(pipeline)
-    store, ledger = Store(block.store, block.alias), Ledger(block.ledger)
+    store, ledger = Store(block.store, block.alias), Database(block.ledger)
     with closing(store.client):
         try:
             return side_by_side(store, ledger)
@@ -24,7 +25,7 @@ def overview(pipeline: str) -> list[dict[str, Any]]:
             ledger.engine.dispose()
 
 
-def side_by_side(store: Store, ledger: Ledger) -> list[dict[str, Any]]:
+def side_by_side(store: Store, ledger: Database) -> list[dict[str, Any]]:
     """Return the generations of an alias, newest first, as rows.
 
     collection, number, state, fingerprint, ``differs`` ('setting: this → live' of each that differs from the live
@@ -37,8 +38,8 @@ def side_by_side(store: Store, ledger: Ledger) -> list[dict[str, Any]]:
     return [_row(store, ledger, one, live, of_live) for one in known]
 
 
-def _row(store: Store, ledger: Ledger, one: Generation, live: str | None, of_live: dict[str, Any]) -> dict[str, Any]:
-    states = ledger.totals(one.collection)
+def _row(store: Store, ledger: Database, one: Generation, live: str | None, of_live: dict[str, Any]) -> dict[str, Any]:
+    states = count_objects(ledger, one.collection)
     chunks, quarantined = states.pop("chunks"), states.get("quarantined", 0)
     dimension = store.dimension_of(one.collection) if store.exists(one.collection) else None
     return {

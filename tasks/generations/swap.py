@@ -12,7 +12,8 @@ from tasks.generations.deletion_limit import stop
 from tasks.generations.fingerprint import check, differences, ingredients, with_settings_of
 from tasks.generations.opening import finish_swap, follow_alias
 from tasks.ledger.canary import canary_of
-from tasks.ledger.generations import Generation, generations, mark_ready
+from tasks.ledger.generations import Generation, generations, ingredients_of, mark_ready
+from tasks.ledger.objects import count_answering
 from tasks.models import Loss
 from tasks.retries import RETRIED, patiently
 
@@ -126,7 +127,7 @@ def publish(resources: Resources, collection: str, say: Callable[[str], None]) -
             move_alias(resources, collection)
         elif live != collection:
             check_source(resources, live)
-            check(live, resources.ledger.ingredients(live) or {}, ingredients(resources.pipeline))
+            check(live, ingredients_of(resources.ledger, live) or {}, ingredients(resources.pipeline))
 
 
 def check_size(resources: Resources, collection: str) -> None:
@@ -134,7 +135,7 @@ def check_size(resources: Resources, collection: str) -> None:
     known = generations(resources.ledger, resources.store.alias)
     last = next((one.collection for one in known if one.settled and one.collection != collection), None)
     if last and not resources.consent.allow_deletions:
-        before, now = resources.ledger.answering(last), resources.ledger.answering(collection)
+        before, now = count_answering(resources.ledger, last), count_answering(resources.ledger, collection)
         stop(last, Loss(before, max(before - now, 0), now), resources.pipeline.source, resources.settings)
 
 

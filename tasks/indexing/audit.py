@@ -23,6 +23,8 @@ from tasks.bucket.listing import pages
 from tasks.crash_points import crash_point
 from tasks.generations.fingerprint import fingerprint, fingerprint_of
 from tasks.ledger.database import digest
+from tasks.ledger.generations import ingredients_of
+from tasks.ledger.objects import record_suspects
 from tasks.ledger.tables import BYTEWISE, OBJECTS
 from tasks.limits import LeftOut
 from tasks.retries import RETRIED
@@ -30,7 +32,7 @@ from tasks.retries import RETRIED
 if TYPE_CHECKING:
     from sqlalchemy import Connection
 
-    from tasks.ledger.objects import Ledger
+    from tasks.ledger.database import Database
     from tasks.resources import Resources
 
 Kind = Literal["missing", "orphaned", "stale", "duplicated"]
@@ -173,7 +175,7 @@ def gather(resources: Resources, collection: str, say: Callable[[str], None]) ->
 
 def wrong_fingerprint(resources: Resources, collection: str) -> str:
     """Return a sentence when Milvus and the ledger do not agree on what a generation was built with, else nothing."""
-    built = resources.ledger.ingredients(collection)
+    built = ingredients_of(resources.ledger, collection)
     if built is None:
         return f"the ledger does not know {collection}"
     said, kept = fingerprint(built), fingerprint_of(resources.store, collection)
@@ -224,7 +226,7 @@ def _all_keys(connection: Connection, collection: str) -> Iterator[list[str]]:
 
 
 @contextmanager
-def _tables(ledger: Ledger) -> Iterator[Connection]:
+def _tables(ledger: Database) -> Iterator[Connection]:
     with ledger.connected() as connection:
         with connection.begin():
             _TEMPORARY.create_all(connection, checkfirst=False)
@@ -254,6 +256,6 @@ def look(resources: Resources, collection: str, say: Callable[[str], None]) -> F
 def record_findings(resources: Resources, collection: str, found: Findings) -> int:
     """Record what an audit found as work for the next sync; returns how many objects."""
     keys = sorted({key for kind in KINDS for key in found.keys[kind]})
-    resources.ledger.record_suspects(collection, keys, resources.flow_run_id)
+    record_suspects(resources.ledger, collection, keys, resources.flow_run_id)
     crash_point("doubts recorded")
     return len(keys)

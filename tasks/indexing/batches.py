@@ -13,7 +13,7 @@ from tasks.retries import patiently
 
 if TYPE_CHECKING:
     from blocks.settings import Settings
-    from tasks.ledger.objects import Ledger
+    from tasks.ledger.database import Database
 
 Stage = Literal["renamed", "deleted", "written"]
 ROWS_AT_ONCE = 1000
@@ -50,7 +50,7 @@ def waves(batches: Iterable[list[ObjectRef]], settings: Settings) -> Iterator[li
         yield wave
 
 
-def recorded(ledger: Ledger, collection: str, stage: Stage) -> Iterator[ObjectRef]:
+def recorded(ledger: Database, collection: str, stage: Stage) -> Iterator[ObjectRef]:
     """Yield the objects that the ledger has work recorded for, in order of key, read in bounded pieces.
 
     ``renamed`` are those wanted objects whose bytes another, deleted key had: they come first, while
@@ -64,7 +64,7 @@ def recorded(ledger: Ledger, collection: str, stage: Stage) -> Iterator[ObjectRe
 
 
 @patiently
-def _page(ledger: Ledger, collection: str, stage: Stage, after: str) -> list[ObjectRef]:
+def _page(ledger: Database, collection: str, stage: Stage, after: str) -> list[ObjectRef]:
     if stage == "deleted":
         chosen: list[sa.ColumnElement[bool]] = [OBJECTS.c.state.in_(["deleting", "returned"])]
     else:

@@ -11,6 +11,7 @@ from prefect import task
 
 from tasks.crash_points import crash_point
 from tasks.ledger.database import digest
+from tasks.ledger.objects import clear_confirmed, confirmed_versions, count_objects
 from tasks.ledger.quarantine import failed_keys, quarantined, send_to_quarantine
 from tasks.milvus.store import KEYS_AT_ONCE
 from tasks.retries import RETRIED
@@ -40,12 +41,12 @@ def prune_failed(resources: Resources, collection: str, keys: Sequence[str]) -> 
     for start in range(0, len(keys), KEYS_AT_ONCE):
         some = keys[start : start + KEYS_AT_ONCE]
         rows = resources.store.rows_of(collection, some, ["id", "key", "etag"])
-        confirmed = resources.ledger.confirmed(collection, some)
+        confirmed = confirmed_versions(resources.ledger, collection, some)
         ids, lost = leftovers(rows, confirmed)
         if ids:
             resources.store.delete(collection, ids)
             deleted += len(ids)
-        resources.ledger.clear_confirmed(collection, lost)
+        clear_confirmed(resources.ledger, collection, lost)
     return deleted
 
 
@@ -88,7 +89,7 @@ QUARANTINE_SHOWN = 50
 
 @dataclass(frozen=True, slots=True)
 class Totals:
-    """Objects by state and ``chunks``, as ``Ledger.totals`` counts them, and the newest of the quarantine."""
+    """Objects by state and ``chunks``, as :func:`tasks.ledger.objects.count_objects` counts them, and the newest of the quarantine."""
 
     states: dict[str, int]
     quarantined: list[dict[str, Any]]
@@ -97,4 +98,6 @@ class Totals:
 @task(task_run_name="count {collection}", **RETRIED)
 def totals(resources: Resources, collection: str) -> Totals:
     """Return what the ledger holds of a generation."""
-    return Totals(resources.ledger.totals(collection), quarantined(resources.ledger, collection, QUARANTINE_SHOWN))
+    return Totals(
+        count_objects(resources.ledger, collection), quarantined(resources.ledger, collection, QUARANTINE_SHOWN)
+    )

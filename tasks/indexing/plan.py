@@ -17,6 +17,7 @@ from tasks.errors import DeletionError
 from tasks.generations.deletion_limit import stop, unasked
 from tasks.ledger.database import now
 from tasks.ledger.listed_keys import KEYS_NAMED, seen_keys
+from tasks.ledger.objects import not_arrived, object_rows, record_deletions, record_wanted
 from tasks.ledger.quarantine import retry_withheld
 from tasks.limits import LeftOut
 from tasks.models import Loss, ObjectRef
@@ -25,7 +26,7 @@ from tasks.retries import RETRIED, patiently
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from tasks.ledger.objects import Ledger
+    from tasks.ledger.database import Database
     from tasks.resources import Resources
 
 COLUMNS = ["key", "etag", "size", "last_modified"]
@@ -79,7 +80,7 @@ def diff(listing: pd.DataFrame, ledger: pd.DataFrame) -> pd.DataFrame:
 
 def make_plan(
     listing: Iterable[list[ObjectRef]],
-    ledger: Ledger,
+    ledger: Database,
     collection: str,
     flow_run_id: str,
     say: Callable[[int], None] = lambda _listed: None,
@@ -94,17 +95,17 @@ def make_plan(
     deleted = 0
     with seen_keys(ledger) as seen:
         for refs in listing:
-            compared = diff(frame(refs), ledger.rows(collection, [ref.key for ref in refs]))
+            compared = diff(frame(refs), object_rows(ledger, collection, [ref.key for ref in refs]))
             for action, number in compared["action"].value_counts().items():
                 counts[str(action)] += int(number)
             todo = set(compared.loc[compared["action"] != "unchanged", "key"])
-            ledger.record_wanted(collection, [ref for ref in refs if ref.key in todo], flow_run_id)
+            record_wanted(ledger, collection, [ref for ref in refs if ref.key in todo], flow_run_id)
             crash_point("wanted recorded")
             seen.add(refs)
             say(sum(counts.values()))
         brake(seen.loss(collection))
         for keys in seen.missing(collection):
-            ledger.intend_deletion(collection, keys, flow_run_id)
+            record_deletions(ledger, collection, keys, flow_run_id)
             crash_point("deletions recorded")
             deleted += len(keys)
     return Plan(counts["new"], counts["changed"], deleted, counts["unchanged"])
@@ -118,7 +119,7 @@ def check_moved(resources: Resources, collection: str) -> None:
     """
     if resources.consent.allow_deletions:
         return
-    going, held = resources.ledger.not_arrived(collection)
+    going, held = not_arrived(resources.ledger, collection)
     loss = Loss(held, len(going), held, tuple(going[:KEYS_NAMED]))
     if loss.lost > unasked(held, resources.settings):
         raise DeletionError(

@@ -8,19 +8,19 @@ from datetime import UTC, datetime
 from typing import Any
 
 from tasks.errors import MisuseError
-from tasks.ledger.objects import Ledger
+from tasks.ledger.database import Database
 from tasks.ledger.quarantine import quarantined, retry
 from tasks.milvus.store import Store
 from tasks.pipelines import load_pipeline
 
 
 @contextmanager
-def _opened(pipeline: str) -> Iterator[tuple[Ledger, str]]:
+def _opened(pipeline: str) -> Iterator[tuple[Database, str]]:
     block = load_pipeline(pipeline)
     store = Store(block.store, block.alias)
     with closing(store.client):
         collection = store.resolve()
-    ledger = Ledger(block.ledger)
+    ledger = Database(block.ledger)
     try:
         yield ledger, collection
     finally:

@@ -9,8 +9,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from tasks.crash_points import crash_point
-from tasks.ledger.database import now
-from tasks.ledger.objects import Ledger
+from tasks.ledger.database import Database, now
 from tasks.ledger.tables import ASKED, CANARIES
 from tasks.retries import patiently
 
@@ -43,7 +42,7 @@ class Canary:
         return self.collection if point < self.share else self.live
 
 
-def canary_of(ledger: Ledger, alias: str) -> Canary | None:
+def canary_of(ledger: Database, alias: str) -> Canary | None:
     """Return the canary that is under way, if there is one."""
     with ledger.transaction() as connection:
         row = connection.execute(sa.select(CANARIES).where(CANARIES.c.alias == alias)).mappings().one_or_none()
@@ -51,7 +50,7 @@ def canary_of(ledger: Ledger, alias: str) -> Canary | None:
 
 
 @patiently
-def begin_canary(ledger: Ledger, canary: Canary) -> None:
+def begin_canary(ledger: Database, canary: Canary) -> None:
     """Record a canary, in place of any other, and forget the questions asked during that one."""
     row = {name: getattr(canary, name) for name in Canary.__slots__} | {"steps": list(canary.steps)}
     with ledger.transaction() as connection:
@@ -62,7 +61,7 @@ def begin_canary(ledger: Ledger, canary: Canary) -> None:
 
 
 @patiently
-def next_step(ledger: Ledger, alias: str, step: int) -> None:
+def next_step(ledger: Database, alias: str, step: int) -> None:
     """Record that a canary is in another step from now on."""
     with ledger.transaction() as connection:
         connection.execute(sa.update(CANARIES).where(CANARIES.c.alias == alias).values(step=step, since=now()))
@@ -70,13 +69,13 @@ def next_step(ledger: Ledger, alias: str, step: int) -> None:
 
 
 @patiently
-def end_canary(ledger: Ledger, alias: str) -> None:
+def end_canary(ledger: Database, alias: str) -> None:
     """Take the share back to 0: from now on the alias alone says what answers."""
     with ledger.transaction() as connection:
         connection.execute(sa.delete(CANARIES).where(CANARIES.c.alias == alias))
 
 
-def note_question(ledger: Ledger, row: dict[str, Any]) -> None:
+def note_question(ledger: Database, row: dict[str, Any]) -> None:
     """Record how a question fared."""
     with ledger.transaction() as connection:
         connection.execute(sa.insert(ASKED).values(row))

@@ -16,7 +16,7 @@ from tasks.ledger.tables import GENERATIONS, OBJECTS, WRITERS
 from tasks.retries import patiently
 
 if TYPE_CHECKING:
-    from tasks.ledger.objects import Ledger
+    from tasks.ledger.database import Database
 
 State = Literal["building", "ready", "live", "retired"]
 
@@ -64,7 +64,7 @@ class Generation:
 
 
 @patiently
-def generations(ledger: Ledger, alias: str) -> list[Generation]:
+def generations(ledger: Database, alias: str) -> list[Generation]:
     """Return the generations of an alias, newest first."""
     columns = [GENERATIONS.c[name] for name in Generation.__slots__]
     with ledger.transaction() as connection:
@@ -76,40 +76,40 @@ def generations(ledger: Ledger, alias: str) -> list[Generation]:
     return sorted(found, key=lambda one: one.number, reverse=True)
 
 
-def generation_of(ledger: Ledger, alias: str, collection: str) -> Generation | None:
+def generation_of(ledger: Database, alias: str, collection: str) -> Generation | None:
     """Return what the ledger knows of a collection."""
     return next((one for one in generations(ledger, alias) if one.collection == collection), None)
 
 
-def add_cost(ledger: Ledger, collection: str, embedded: int, reused: int, seconds: float) -> None:
+def add_cost(ledger: Database, collection: str, embedded: int, reused: int, seconds: float) -> None:
     """Add what a sync of a generation that is being built came to."""
     costs = {"chunks_embedded": embedded, "chunks_reused": reused, "seconds": seconds}
     added = {name: sa.func.coalesce(GENERATIONS.c[name], 0) + value for name, value in costs.items()}
     _update(ledger, GENERATIONS.c.collection == collection, **added)
 
 
-def mark_ready(ledger: Ledger, collection: str) -> None:
+def mark_ready(ledger: Database, collection: str) -> None:
     """Record that a generation holds what the bucket holds."""
     _update(ledger, GENERATIONS.c.collection == collection, ready_at=now())
     crash_point("marked ready")
 
 
-def record_gates(ledger: Ledger, collection: str, gates: list[dict[str, Any]], quality: dict[str, float]) -> None:
+def record_gates(ledger: Database, collection: str, gates: list[dict[str, Any]], quality: dict[str, float]) -> None:
     """Keep how a generation did at its gates, and its measures on the golden questions, where there are any."""
     _update(ledger, GENERATIONS.c.collection == collection, gates=gates, **({"quality": quality} if quality else {}))
 
 
-def record_search_params(ledger: Ledger, collection: str, search_params: dict[str, Any]) -> None:
+def record_search_params(ledger: Database, collection: str, search_params: dict[str, Any]) -> None:
     """Keep how a generation is searched, for whoever goes back to it."""
     _update(ledger, GENERATIONS.c.collection == collection, search_params=search_params)
 
 
-def record_force(ledger: Ledger, collection: str, forced: dict[str, str] | None) -> None:
+def record_force(ledger: Database, collection: str, forced: dict[str, str] | None) -> None:
     """Keep ``who`` promotes a generation though a gate failed, and ``why``; None when none failed."""
     _update(ledger, GENERATIONS.c.collection == collection, forced=forced)
 
 
-def follow_alias_in_ledger(ledger: Ledger, alias: str, live: str) -> None:
+def follow_alias_in_ledger(ledger: Database, alias: str, live: str) -> None:
     """Make the ledger say what the alias says: ``live`` is promoted and not retired, whoever was before is retired."""
     stamp, of_alias = now(), GENERATIONS.c.alias == alias
     promoted = {"promoted_at": stamp, "retired_at": None, "ready_at": sa.func.coalesce(GENERATIONS.c.ready_at, stamp)}
@@ -119,7 +119,7 @@ def follow_alias_in_ledger(ledger: Ledger, alias: str, live: str) -> None:
     _update(ledger, sa.and_(of_alias, GENERATIONS.c.collection != live, was_live), retired_at=stamp)
 
 
-def forget_generation(ledger: Ledger, collection: str) -> None:
+def forget_generation(ledger: Database, collection: str) -> None:
     """Remove a generation, whose collection is dropped, and its objects from the ledger."""
     with ledger.transaction() as connection:
         for table in (OBJECTS, WRITERS, GENERATIONS):
@@ -127,6 +127,49 @@ def forget_generation(ledger: Ledger, collection: str) -> None:
 
 
 @patiently
-def _update(ledger: Ledger, chosen: sa.ColumnElement[bool], **values: Any) -> None:
+def _update(ledger: Database, chosen: sa.ColumnElement[bool], **values: Any) -> None:
     with ledger.transaction() as connection:
         connection.execute(sa.update(GENERATIONS).where(chosen).values(values))
+
+
+def ingredients_of(ledger: Database, collection: str) -> dict[str, Any] | None:
+    """Return what a generation's fingerprint was made of, or None when the ledger does not know it."""
+    with ledger.transaction() as connection:
+        return connection.execute(
+            sa.select(GENERATIONS.c.ingredients).where(GENERATIONS.c.collection == collection)
+        ).scalar()
+
+
+def record_generation(ledger: Database, collection: str, alias: str, fingerprint: str, parts: dict[str, Any]) -> None:
+    """Record a generation that is about to be created; recording it again changes nothing."""
+    row = {"collection": collection, "alias": alias, "fingerprint": fingerprint, "ingredients": parts}
+    with ledger.transaction() as connection:
+        connection.execute(ledger.insert(GENERATIONS).on_conflict_do_nothing(), {**row, "created_at": now()})
+
+
+def recorded_source(ledger: Database, collection: str) -> dict[str, Any] | None:
+    """Return which bucket a generation holds, as `tasks/generations/claims.py` wrote it; None when not known."""
+    with ledger.transaction() as connection:
+        return connection.execute(
+            sa.select(GENERATIONS.c.source).where(GENERATIONS.c.collection == collection)
+        ).scalar()
+
+
+def recorded_sources(ledger: Database, alias: str) -> dict[str, dict[str, Any] | None]:
+    """Return that of each generation of an alias that the ledger knows, by collection."""
+    query = sa.select(GENERATIONS.c.collection, GENERATIONS.c.source).where(GENERATIONS.c.alias == alias)
+    with ledger.transaction() as connection:
+        return dict(connection.execute(query).tuples().all())
+
+
+def record_source(ledger: Database, collection: str, source: dict[str, Any]) -> None:
+    """Record which bucket a generation holds."""
+    with ledger.transaction() as connection:
+        connection.execute(sa.update(GENERATIONS).where(GENERATIONS.c.collection == collection).values(source=source))
+
+
+def newest_number(ledger: Database, alias: str) -> int:
+    """Return the highest generation number recorded for an alias, 0 when there is none."""
+    with ledger.transaction() as connection:
+        names = connection.execute(sa.select(GENERATIONS.c.collection).where(GENERATIONS.c.alias == alias))
+        return max((int(name.rsplit("_g", 1)[1]) for name in names.scalars()), default=0)

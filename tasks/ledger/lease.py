@@ -19,7 +19,7 @@ from tasks.retries import patiently
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from tasks.ledger.objects import Ledger
+    from tasks.ledger.database import Database
 
 LASTS_MS = 90_000
 RENEWED_EVERY_SECONDS = 5.0
@@ -34,14 +34,14 @@ def elapsed() -> float:
     return time.clock_gettime(_CLOCK)
 
 
-def _now(ledger: Ledger) -> sa.ColumnElement[int]:
+def _now(ledger: Database) -> sa.ColumnElement[int]:
     """Return the database's own time in ms since 1970: the clocks of those who ask may differ."""
     if ledger.engine.dialect.name == "postgresql":
         return sa.cast(sa.func.extract("epoch", sa.func.clock_timestamp()) * 1000, sa.BigInteger)
     return sa.cast((sa.func.julianday("now") - 2440587.5) * 86_400_000, sa.BigInteger)
 
 
-def take(ledger: Ledger, collection: str, holder: str, described: str) -> str | None:
+def take(ledger: Database, collection: str, holder: str, described: str) -> str | None:
     """Try to become the writer of a collection; returns None, or who is writing."""
     mine = {"holder": holder, "described": described[:255], "expires_at": _now(ledger) + LASTS_MS}
     free = sa.or_(WRITERS.c.expires_at < _now(ledger), WRITERS.c.holder == holder)
@@ -55,7 +55,7 @@ def take(ledger: Ledger, collection: str, holder: str, described: str) -> str | 
     return None if writer.holder == holder else str(writer.described)
 
 
-def extend(ledger: Ledger, collection: str, holder: str) -> bool:
+def extend(ledger: Database, collection: str, holder: str) -> bool:
     """Hold a lease for longer; returns whether it was still there to be held. One that ended and that nobody took
     meanwhile is; one that another had, if only for a moment, is not."""
     mine = sa.and_(WRITERS.c.collection == collection, WRITERS.c.holder == holder)
@@ -64,7 +64,7 @@ def extend(ledger: Ledger, collection: str, holder: str) -> bool:
     return done.rowcount == 1
 
 
-def release(ledger: Ledger, collection: str, holder: str) -> None:
+def release(ledger: Database, collection: str, holder: str) -> None:
     """Free the way for the next writer."""
     with ledger.transaction() as connection:
         connection.execute(sa.delete(WRITERS).where(WRITERS.c.collection == collection, WRITERS.c.holder == holder))
@@ -82,7 +82,7 @@ def line_of(alias: str) -> str:
 
 @contextmanager
 def writing(
-    ledger: Ledger, collection: str, described: str, wait_seconds: float, say: Callable[[str], None]
+    ledger: Database, collection: str, described: str, wait_seconds: float, say: Callable[[str], None]
 ) -> Iterator[Callable[[], None]]:
     """Be the only writer of a collection, from any process or machine.
 
@@ -121,7 +121,7 @@ def writing(
 class _Lease:
     """A lease that is held, until when for certain, and whether another was seen to have it."""
 
-    def __init__(self, ledger: Ledger, collection: str, holder: str, asked: float) -> None:
+    def __init__(self, ledger: Database, collection: str, holder: str, asked: float) -> None:
         self._of = (ledger, collection, holder)
         self.until = asked + LASTS_MS / 1000  # from before the question on: the answer may have taken its time
         self.lost = False

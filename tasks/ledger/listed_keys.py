@@ -14,7 +14,7 @@ from tasks.models import WRITTEN, Loss
 if TYPE_CHECKING:
     from sqlalchemy import Connection
 
-    from tasks.ledger.objects import Ledger
+    from tasks.ledger.database import Database
     from tasks.models import ObjectRef
 
 LISTED = sa.Table(
@@ -32,7 +32,7 @@ KEYS_NAMED = 100
 class Seen:
     """The keys seen in one listing: a temporary table of one connection."""
 
-    def __init__(self, connection: Connection, ledger: Ledger) -> None:
+    def __init__(self, connection: Connection, ledger: Database) -> None:
         self._connection = connection
         self._insert = ledger.insert(LISTED).on_conflict_do_nothing()
 
@@ -104,7 +104,7 @@ class Seen:
 
 
 @contextmanager
-def seen_keys(ledger: Ledger) -> Iterator[Seen]:
+def seen_keys(ledger: Database) -> Iterator[Seen]:
     """Open an empty set of seen keys; it is gone afterwards."""
     with ledger.connected() as connection:
         with connection.begin():

@@ -24,7 +24,7 @@ import pandas as pd
 import sqlalchemy as sa
 
 from tasks.ledger.database import Database, digest, now
-from tasks.ledger.tables import GENERATIONS, OBJECTS
+from tasks.ledger.tables import OBJECTS
 from tasks.models import Failure, ObjectRef
 
 REF = ["key", "etag", "size", "last_modified"]
@@ -32,200 +32,167 @@ ROWS_AT_ONCE = 500
 REASON_LENGTH = 1000
 
 
-class Ledger(Database):
-    """The ledger of one pipeline's generations. Methods are transactions; each may raise ``TransientError``."""
+def object_rows(ledger: Database, collection: str, keys: Sequence[str]) -> pd.DataFrame:
+    """Return the rows of some keys: columns key, state, etag, size, indexed_etag."""
+    columns = [OBJECTS.c[name] for name in ("key", "state", "etag", "size", "indexed_etag")]
+    query = sa.select(*columns).where(OBJECTS.c.collection == collection, OBJECTS.c.key.in_(list(keys)))
+    with ledger.transaction() as connection:
+        found = connection.execute(query).all()
+    return pd.DataFrame(found, columns=["key", "state", "etag", "size", "indexed_etag"], dtype=object)
 
-    # Generations
 
-    def ingredients(self, collection: str) -> dict[str, Any] | None:
-        """Return what a generation's fingerprint was made of, or None when the ledger does not know it."""
-        with self.transaction() as connection:
-            return connection.execute(
-                sa.select(GENERATIONS.c.ingredients).where(GENERATIONS.c.collection == collection)
-            ).scalar()
+def record_wanted(ledger: Database, collection: str, refs: Sequence[ObjectRef], flow_run_id: str) -> None:
+    """Record that these versions are wanted, before anything of them is written."""
+    wanted = [
+        {**asdict(ref), "collection": collection, "state": "pending", "chunks": 0, "attempts": 0,
+         "updated_at": now(), "flow_run_id": flow_run_id}
+        for ref in refs
+    ]  # fmt: skip
+    insert = ledger.insert(OBJECTS)
+    kept = {name: insert.excluded[name] for name in (*REF[1:], "updated_at", "flow_run_id")}
+    gone = sa.or_(OBJECTS.c.state == "deleting", OBJECTS.c.state == "returned")
+    same = OBJECTS.c.etag == insert.excluded.etag
+    updated = {
+        **kept,
+        "state": sa.case((gone, "returned"), else_="pending"),
+        "reason": None,
+        "attempts": sa.case((same, OBJECTS.c.attempts), else_=0),
+        "since": sa.case((same, OBJECTS.c.since), else_=None),
+        "failed_at": sa.case((same, OBJECTS.c.failed_at), else_=None),
+    }
+    statement = insert.on_conflict_do_update(index_elements=["collection", "key"], set_=updated)
+    with ledger.transaction() as connection:
+        for start in range(0, len(wanted), ROWS_AT_ONCE):
+            connection.execute(statement, wanted[start : start + ROWS_AT_ONCE])
 
-    def record_generation(self, collection: str, alias: str, fingerprint: str, parts: dict[str, Any]) -> None:
-        """Record a generation that is about to be created; recording it again changes nothing."""
-        row = {"collection": collection, "alias": alias, "fingerprint": fingerprint, "ingredients": parts}
-        with self.transaction() as connection:
-            connection.execute(self.insert(GENERATIONS).on_conflict_do_nothing(), {**row, "created_at": now()})
 
-    def source(self, collection: str) -> dict[str, Any] | None:
-        """Return which bucket a generation holds, as `tasks/generations/claims.py` wrote it; None when not known."""
-        with self.transaction() as connection:
-            return connection.execute(
-                sa.select(GENERATIONS.c.source).where(GENERATIONS.c.collection == collection)
-            ).scalar()
+def record_deletions(ledger: Database, collection: str, keys: Sequence[str], flow_run_id: str) -> None:
+    """Record that these objects are gone, before anything of them is deleted."""
+    _update(ledger, collection, keys, state="deleting", updated_at=now(), flow_run_id=flow_run_id)
 
-    def sources(self, alias: str) -> dict[str, dict[str, Any] | None]:
-        """Return that of each generation of an alias that the ledger knows, by collection."""
-        query = sa.select(GENERATIONS.c.collection, GENERATIONS.c.source).where(GENERATIONS.c.alias == alias)
-        with self.transaction() as connection:
-            return dict(connection.execute(query).tuples().all())
 
-    def record_source(self, collection: str, source: dict[str, Any]) -> None:
-        """Record which bucket a generation holds."""
-        with self.transaction() as connection:
-            connection.execute(
-                sa.update(GENERATIONS).where(GENERATIONS.c.collection == collection).values(source=source)
-            )
+def confirmed_versions(
+    ledger: Database, collection: str, keys: Sequence[str]
+) -> dict[str, tuple[str | None, str | None]]:
+    """Return the ETag and the digest of the last version that Milvus confirmed, by key."""
+    query = sa.select(OBJECTS.c.key, OBJECTS.c.indexed_etag, OBJECTS.c.digest).where(
+        OBJECTS.c.collection == collection, OBJECTS.c.key.in_(list(keys))
+    )
+    with ledger.transaction() as connection:
+        return {key: (etag, mark) for key, etag, mark in connection.execute(query).tuples()}
 
-    def newest_number(self, alias: str) -> int:
-        """Return the highest generation number recorded for an alias, 0 when there is none."""
-        with self.transaction() as connection:
-            names = connection.execute(sa.select(GENERATIONS.c.collection).where(GENERATIONS.c.alias == alias))
-            return max((int(name.rsplit("_g", 1)[1]) for name in names.scalars()), default=0)
 
-    # Objects
+def clear_confirmed(ledger: Database, collection: str, keys: Sequence[str]) -> None:
+    """Record that no whole version of these objects is left in Milvus."""
+    if keys:
+        _update(ledger, collection, keys, indexed_etag=None, chunks=0, digest=None)
 
-    def rows(self, collection: str, keys: Sequence[str]) -> pd.DataFrame:
-        """Return the rows of some keys: columns key, state, etag, size, indexed_etag."""
-        columns = [OBJECTS.c[name] for name in ("key", "state", "etag", "size", "indexed_etag")]
-        query = sa.select(*columns).where(OBJECTS.c.collection == collection, OBJECTS.c.key.in_(list(keys)))
-        with self.transaction() as connection:
-            found = connection.execute(query).all()
-        return pd.DataFrame(found, columns=["key", "state", "etag", "size", "indexed_etag"], dtype=object)
 
-    def record_wanted(self, collection: str, refs: Sequence[ObjectRef], flow_run_id: str) -> None:
-        """Record that these versions are wanted, before anything of them is written."""
-        wanted = [
-            {**asdict(ref), "collection": collection, "state": "pending", "chunks": 0, "attempts": 0,
-             "updated_at": now(), "flow_run_id": flow_run_id}
-            for ref in refs
-        ]  # fmt: skip
-        insert = self.insert(OBJECTS)
-        kept = {name: insert.excluded[name] for name in (*REF[1:], "updated_at", "flow_run_id")}
-        gone = sa.or_(OBJECTS.c.state == "deleting", OBJECTS.c.state == "returned")
-        same = OBJECTS.c.etag == insert.excluded.etag
-        updated = {
-            **kept,
-            "state": sa.case((gone, "returned"), else_="pending"),
-            "reason": None,
-            "attempts": sa.case((same, OBJECTS.c.attempts), else_=0),
-            "since": sa.case((same, OBJECTS.c.since), else_=None),
-            "failed_at": sa.case((same, OBJECTS.c.failed_at), else_=None),
-        }
-        statement = insert.on_conflict_do_update(index_elements=["collection", "key"], set_=updated)
-        with self.transaction() as connection:
-            for start in range(0, len(wanted), ROWS_AT_ONCE):
-                connection.execute(statement, wanted[start : start + ROWS_AT_ONCE])
+def record_suspects(ledger: Database, collection: str, keys: Iterable[str], flow_run_id: str) -> None:
+    """Record that what the generation holds of these keys is not to be relied on.
 
-    def intend_deletion(self, collection: str, keys: Sequence[str], flow_run_id: str) -> None:
-        """Record that these objects are gone, before anything of them is deleted."""
-        self._update(collection, keys, state="deleting", updated_at=now(), flow_run_id=flow_run_id)
+    The next sync reads those that are in the bucket again, and deletes the others, row or no row.
+    """
+    record_wanted(ledger, collection, [ObjectRef(key, "", 0, 0) for key in keys], flow_run_id)
 
-    def confirmed(self, collection: str, keys: Sequence[str]) -> dict[str, tuple[str | None, str | None]]:
-        """Return the ETag and the digest of the last version that Milvus confirmed, by key."""
-        query = sa.select(OBJECTS.c.key, OBJECTS.c.indexed_etag, OBJECTS.c.digest).where(
-            OBJECTS.c.collection == collection, OBJECTS.c.key.in_(list(keys))
+
+def confirm_indexed(
+    ledger: Database,
+    collection: str,
+    chunks: Mapping[ObjectRef, Sequence[str]],
+    failures: Sequence[Failure],
+    flow_run_id: str,
+    moved_on: Sequence[ObjectRef] = (),
+) -> None:
+    """Record, in one transaction, the ids that Milvus now holds of a batch, and why others are not indexed.
+
+    What ``moved_on`` is counted, since a version that always does will never be read.
+    """
+    stamp = {"updated_at": now(), "flow_run_id": flow_run_id}
+    failing = {"attempts": OBJECTS.c.attempts + 1, "failed_at": sa.func.coalesce(OBJECTS.c.failed_at, now())}
+    with ledger.transaction() as connection:
+        for ref, ids in chunks.items():
+            done = {"state": "indexed", "indexed_etag": ref.etag, "chunks": len(ids), "digest": digest(ids)}
+            settled = {"reason": None, "attempts": 0, "since": None, "failed_at": None, "withheld": None}
+            connection.execute(_of(collection, ref), {**done, **settled, **stamp})
+        for failure in failures:
+            reason = failure.reason.encode("utf-8", "replace").decode().replace("\x00", "")[:REASON_LENGTH]
+            update = _of(collection, failure.ref).values(failing)
+            connection.execute(update, {"reason": reason, "withheld": failure.withheld, **stamp})
+        for ref in moved_on:
+            connection.execute(_of(collection, ref).values(failing))
+
+
+def forget_objects(ledger: Database, collection: str, keys: Sequence[str]) -> None:
+    """Remove the rows of objects whose chunks are deleted; what has returned meanwhile is pending, as if new."""
+    of_these = (OBJECTS.c.collection == collection, OBJECTS.c.key.in_(list(keys)))
+    as_new = {"state": "pending", "indexed_etag": None, "chunks": 0, "digest": None}
+    with ledger.transaction() as connection:
+        connection.execute(sa.delete(OBJECTS).where(*of_these, OBJECTS.c.state == "deleting"))
+        connection.execute(sa.update(OBJECTS).where(*of_these, OBJECTS.c.state == "returned").values(as_new))
+
+
+def count_objects(ledger: Database, collection: str) -> dict[str, int]:
+    """Return how many objects are in each state, and ``chunks``, the number of confirmed chunks."""
+    query = (
+        sa.select(OBJECTS.c.state, sa.func.count(), sa.func.sum(OBJECTS.c.chunks))
+        .where(OBJECTS.c.collection == collection)
+        .group_by(OBJECTS.c.state)
+    )
+    with ledger.transaction() as connection:
+        rows = connection.execute(query).all()
+    return {"chunks": sum(int(row[2] or 0) for row in rows), **{row[0]: int(row[1]) for row in rows}}
+
+
+def count_answering(ledger: Database, collection: str) -> int:
+    """Return how many objects have a version that Milvus confirmed and that is not about to be deleted."""
+    query = sa.select(sa.func.count()).where(
+        OBJECTS.c.collection == collection,
+        OBJECTS.c.indexed_etag.is_not(None),
+        OBJECTS.c.state.not_in(["deleting", "returned"]),
+    )
+    with ledger.transaction() as connection:
+        return int(connection.execute(query).scalar_one())
+
+
+def not_arrived(ledger: Database, collection: str) -> tuple[list[str], int]:
+    """Return the keys that are to be deleted while their bytes wait under another one, and how many objects answer.
+
+    The number has those that are to be deleted in it.
+    """
+    other = OBJECTS.alias()
+    same = sa.and_(other.c.collection == collection, other.c.etag == OBJECTS.c.indexed_etag)
+    there = sa.and_(same, other.c.state == "indexed")
+    waits = sa.and_(same, other.c.state.in_(["pending", "quarantined"]))
+    query = (
+        sa.select(OBJECTS.c.key)
+        .where(OBJECTS.c.collection == collection, OBJECTS.c.state == "deleting")
+        .where(sa.exists().where(waits), ~sa.exists().where(there))
+        .order_by(OBJECTS.c.key)
+    )
+    with ledger.transaction() as connection:
+        going = list(connection.execute(query).scalars())
+    return going, count_answering(ledger, collection) + count_objects(ledger, collection).get("deleting", 0)
+
+
+def change_mark(ledger: Database, collection: str) -> str:
+    """Return what differs after every sync that changed anything: how many rows, and when one was written last."""
+    columns = (sa.func.count(), sa.func.max(OBJECTS.c.updated_at), sa.func.sum(OBJECTS.c.chunks))
+    with ledger.transaction() as connection:
+        return ":".join(
+            str(one) for one in connection.execute(sa.select(*columns).where(OBJECTS.c.collection == collection)).one()
         )
-        with self.transaction() as connection:
-            return {key: (etag, mark) for key, etag, mark in connection.execute(query).tuples()}
 
-    def clear_confirmed(self, collection: str, keys: Sequence[str]) -> None:
-        """Record that no whole version of these objects is left in Milvus."""
-        if keys:
-            self._update(collection, keys, indexed_etag=None, chunks=0, digest=None)
 
-    def record_suspects(self, collection: str, keys: Iterable[str], flow_run_id: str) -> None:
-        """Record that what the generation holds of these keys is not to be relied on.
+def _update(ledger: Database, collection: str, keys: Sequence[str], **values: Any) -> None:
+    with ledger.transaction() as connection:
+        for start in range(0, len(keys), ROWS_AT_ONCE):
+            chosen = OBJECTS.c.key.in_(list(keys[start : start + ROWS_AT_ONCE]))
+            connection.execute(sa.update(OBJECTS).where(OBJECTS.c.collection == collection, chosen).values(values))
 
-        The next sync reads those that are in the bucket again, and deletes the others, row or no row.
-        """
-        self.record_wanted(collection, [ObjectRef(key, "", 0, 0) for key in keys], flow_run_id)
 
-    def confirm(
-        self,
-        collection: str,
-        chunks: Mapping[ObjectRef, Sequence[str]],
-        failures: Sequence[Failure],
-        flow_run_id: str,
-        moved_on: Sequence[ObjectRef] = (),
-    ) -> None:
-        """Record, in one transaction, the ids that Milvus now holds of a batch, and why others are not indexed.
-
-        What ``moved_on`` is counted, since a version that always does will never be read.
-        """
-        stamp = {"updated_at": now(), "flow_run_id": flow_run_id}
-        failing = {"attempts": OBJECTS.c.attempts + 1, "failed_at": sa.func.coalesce(OBJECTS.c.failed_at, now())}
-        with self.transaction() as connection:
-            for ref, ids in chunks.items():
-                done = {"state": "indexed", "indexed_etag": ref.etag, "chunks": len(ids), "digest": digest(ids)}
-                settled = {"reason": None, "attempts": 0, "since": None, "failed_at": None, "withheld": None}
-                connection.execute(self._of(collection, ref), {**done, **settled, **stamp})
-            for failure in failures:
-                reason = failure.reason.encode("utf-8", "replace").decode().replace("\x00", "")[:REASON_LENGTH]
-                update = self._of(collection, failure.ref).values(failing)
-                connection.execute(update, {"reason": reason, "withheld": failure.withheld, **stamp})
-            for ref in moved_on:
-                connection.execute(self._of(collection, ref).values(failing))
-
-    def forget(self, collection: str, keys: Sequence[str]) -> None:
-        """Remove the rows of objects whose chunks are deleted; what has returned meanwhile is pending, as if new."""
-        of_these = (OBJECTS.c.collection == collection, OBJECTS.c.key.in_(list(keys)))
-        as_new = {"state": "pending", "indexed_etag": None, "chunks": 0, "digest": None}
-        with self.transaction() as connection:
-            connection.execute(sa.delete(OBJECTS).where(*of_these, OBJECTS.c.state == "deleting"))
-            connection.execute(sa.update(OBJECTS).where(*of_these, OBJECTS.c.state == "returned").values(as_new))
-
-    def totals(self, collection: str) -> dict[str, int]:
-        """Return how many objects are in each state, and ``chunks``, the number of confirmed chunks."""
-        query = (
-            sa.select(OBJECTS.c.state, sa.func.count(), sa.func.sum(OBJECTS.c.chunks))
-            .where(OBJECTS.c.collection == collection)
-            .group_by(OBJECTS.c.state)
-        )
-        with self.transaction() as connection:
-            rows = connection.execute(query).all()
-        return {"chunks": sum(int(row[2] or 0) for row in rows), **{row[0]: int(row[1]) for row in rows}}
-
-    def answering(self, collection: str) -> int:
-        """Return how many objects have a version that Milvus confirmed and that is not about to be deleted."""
-        query = sa.select(sa.func.count()).where(
-            OBJECTS.c.collection == collection,
-            OBJECTS.c.indexed_etag.is_not(None),
-            OBJECTS.c.state.not_in(["deleting", "returned"]),
-        )
-        with self.transaction() as connection:
-            return int(connection.execute(query).scalar_one())
-
-    def not_arrived(self, collection: str) -> tuple[list[str], int]:
-        """Return the keys that are to be deleted while their bytes wait under another one, and how many objects answer.
-
-        The number has those that are to be deleted in it.
-        """
-        other = OBJECTS.alias()
-        same = sa.and_(other.c.collection == collection, other.c.etag == OBJECTS.c.indexed_etag)
-        there = sa.and_(same, other.c.state == "indexed")
-        waits = sa.and_(same, other.c.state.in_(["pending", "quarantined"]))
-        query = (
-            sa.select(OBJECTS.c.key)
-            .where(OBJECTS.c.collection == collection, OBJECTS.c.state == "deleting")
-            .where(sa.exists().where(waits), ~sa.exists().where(there))
-            .order_by(OBJECTS.c.key)
-        )
-        with self.transaction() as connection:
-            going = list(connection.execute(query).scalars())
-        return going, self.answering(collection) + self.totals(collection).get("deleting", 0)
-
-    def state(self, collection: str) -> str:
-        """Return what differs after every sync that changed anything: how many rows, and when one was written last."""
-        columns = (sa.func.count(), sa.func.max(OBJECTS.c.updated_at), sa.func.sum(OBJECTS.c.chunks))
-        with self.transaction() as connection:
-            return ":".join(
-                str(one)
-                for one in connection.execute(sa.select(*columns).where(OBJECTS.c.collection == collection)).one()
-            )
-
-    def _update(self, collection: str, keys: Sequence[str], **values: Any) -> None:
-        with self.transaction() as connection:
-            for start in range(0, len(keys), ROWS_AT_ONCE):
-                chosen = OBJECTS.c.key.in_(list(keys[start : start + ROWS_AT_ONCE]))
-                connection.execute(sa.update(OBJECTS).where(OBJECTS.c.collection == collection, chosen).values(values))
-
-    @staticmethod
-    def _of(collection: str, ref: ObjectRef) -> sa.Update:
-        # Only while this version is still the one wanted: a later listing may have recorded another.
-        return sa.update(OBJECTS).where(
-            OBJECTS.c.collection == collection, OBJECTS.c.key == ref.key, OBJECTS.c.etag == ref.etag
-        )
+def _of(collection: str, ref: ObjectRef) -> sa.Update:
+    # Only while this version is still the one wanted: a later listing may have recorded another.
+    return sa.update(OBJECTS).where(
+        OBJECTS.c.collection == collection, OBJECTS.c.key == ref.key, OBJECTS.c.etag == ref.etag
+    )

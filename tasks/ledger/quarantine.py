@@ -11,7 +11,7 @@ from tasks.ledger.database import now
 from tasks.ledger.tables import OBJECTS
 
 if TYPE_CHECKING:
-    from tasks.ledger.objects import Ledger
+    from tasks.ledger.database import Database
 
 KEYS_AT_ONCE = 1000
 RUNS_OF_DOUBT = 2
@@ -19,12 +19,12 @@ RUNS_OF_DOUBT = 2
 QUARTER_HOUR_MS, DAY_MS, DAILY_FROM = 900_000, 86_400_000, 10
 
 
-def failed(ledger: Ledger, collection: str, flow_run_id: str, limit: int) -> list[dict[str, Any]]:
+def failed(ledger: Database, collection: str, flow_run_id: str, limit: int) -> list[dict[str, Any]]:
     """Return what a run could not index and nobody has judged yet, as :func:`quarantined` does."""
     return _with_reason(ledger, limit, *_of_run(collection, flow_run_id))
 
 
-def failed_keys(ledger: Ledger, collection: str, flow_run_id: str) -> Iterator[list[str]]:
+def failed_keys(ledger: Database, collection: str, flow_run_id: str) -> Iterator[list[str]]:
     """Yield the keys of all that a run could not index, in bounded pieces."""
     last = ""
     while True:
@@ -38,7 +38,7 @@ def failed_keys(ledger: Ledger, collection: str, flow_run_id: str) -> Iterator[l
         last = keys[-1]
 
 
-def known_bad(ledger: Ledger, collection: str, keys: Sequence[str], failing_since: int | None = None) -> set[str]:
+def known_bad(ledger: Database, collection: str, keys: Sequence[str], failing_since: int | None = None) -> set[str]:
     """Return those keys whose version was in quarantine before, or has failed in two runs already.
 
     With ``failing_since``, ms since 1970, not those that failed first after it: three runs may take a minute.
@@ -49,7 +49,7 @@ def known_bad(ledger: Ledger, collection: str, keys: Sequence[str], failing_sinc
     return _keys(ledger, collection, keys, sa.or_(OBJECTS.c.since.is_not(None), doubted))
 
 
-def send_to_quarantine(ledger: Ledger, collection: str, flow_run_id: str) -> int:
+def send_to_quarantine(ledger: Database, collection: str, flow_run_id: str) -> int:
     """Send to quarantine what a run could not index; returns how many objects."""
     stamp = now()
     since = sa.func.coalesce(OBJECTS.c.since, stamp)
@@ -59,12 +59,12 @@ def send_to_quarantine(ledger: Ledger, collection: str, flow_run_id: str) -> int
         return int(done.rowcount)
 
 
-def quarantined(ledger: Ledger, collection: str, limit: int | None = None) -> list[dict[str, Any]]:
+def quarantined(ledger: Database, collection: str, limit: int | None = None) -> list[dict[str, Any]]:
     """Return the objects in quarantine, newest first: key, reason, attempts, since, indexed_etag."""
     return _with_reason(ledger, limit, OBJECTS.c.collection == collection, OBJECTS.c.state == "quarantined")
 
 
-def retry(ledger: Ledger, collection: str, keys: Sequence[str] | None = None) -> list[str]:
+def retry(ledger: Database, collection: str, keys: Sequence[str] | None = None) -> list[str]:
     """Take objects out of quarantine, all or some keys, for the next sync to try again; returns the keys."""
     chosen = [OBJECTS.c.collection == collection, OBJECTS.c.state == "quarantined"]
     if keys is not None:
@@ -75,7 +75,7 @@ def retry(ledger: Ledger, collection: str, keys: Sequence[str] | None = None) ->
     return found
 
 
-def retry_withheld(ledger: Ledger, collection: str, at: int) -> tuple[int, int]:
+def retry_withheld(ledger: Database, collection: str, at: int) -> tuple[int, int]:
     """Take out of quarantine what the bucket did not hand out, to be tried again.
 
     Returns how many objects of which no version was indexed yet, and how many others.
@@ -97,7 +97,7 @@ def retry_withheld(ledger: Ledger, collection: str, at: int) -> tuple[int, int]:
         return new, int(done.rowcount) - new
 
 
-def outdated(ledger: Ledger, collection: str, keys: Sequence[str]) -> set[str]:
+def outdated(ledger: Database, collection: str, keys: Sequence[str]) -> set[str]:
     """Return those keys whose newest version cannot be indexed, so that an older one answers.
 
     In quarantine, or failed and not judged or tried again yet.
@@ -106,7 +106,7 @@ def outdated(ledger: Ledger, collection: str, keys: Sequence[str]) -> set[str]:
     return _keys(ledger, collection, keys, bad, sa.func.coalesce(OBJECTS.c.indexed_etag, "") != OBJECTS.c.etag)
 
 
-def quarantined_here_alone(ledger: Ledger, collection: str, other: str) -> list[str]:
+def quarantined_here_alone(ledger: Database, collection: str, other: str) -> list[str]:
     """Return the keys in quarantine in one generation whose same version another one holds."""
     there = OBJECTS.alias()
     holds = (
@@ -130,13 +130,13 @@ def _of_run(collection: str, flow_run_id: str) -> tuple[sa.ColumnElement[bool], 
     )
 
 
-def _keys(ledger: Ledger, collection: str, keys: Sequence[str], *chosen: sa.ColumnElement[bool]) -> set[str]:
+def _keys(ledger: Database, collection: str, keys: Sequence[str], *chosen: sa.ColumnElement[bool]) -> set[str]:
     query = sa.select(OBJECTS.c.key).where(OBJECTS.c.collection == collection, OBJECTS.c.key.in_(list(keys)), *chosen)
     with ledger.transaction() as connection:
         return set(connection.execute(query).scalars())
 
 
-def _with_reason(ledger: Ledger, limit: int | None, *chosen: sa.ColumnElement[bool]) -> list[dict[str, Any]]:
+def _with_reason(ledger: Database, limit: int | None, *chosen: sa.ColumnElement[bool]) -> list[dict[str, Any]]:
     columns = [OBJECTS.c[name] for name in ("key", "reason", "attempts", "since", "indexed_etag")]
     query = sa.select(*columns).where(*chosen).order_by(OBJECTS.c.since.desc(), OBJECTS.c.key).limit(limit)
     with ledger.transaction() as connection:

@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from tasks.errors import LockstepError
-from tasks.ledger.objects import Ledger
+from tasks.ledger.database import Database
 from tasks.ledger.quarantine import outdated
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ def mark_outdated(found: Retrieved, pipeline: Pipeline) -> Retrieved:
     if not found.hits:
         return found
     try:
-        ledger = Ledger(pipeline.ledger)
+        ledger = Database(pipeline.ledger)
         try:
             old = outdated(ledger, found.collection, sorted({hit.key for hit in found.hits}))
         finally:

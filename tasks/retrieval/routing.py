@@ -9,9 +9,8 @@ from tasks.errors import GoneError, LockstepError, MisuseError
 from tasks.generations.claims import check_asked, source_kept
 from tasks.generations.fingerprint import built_with, with_settings_of
 from tasks.ledger.canary import Canary, canary_of, note_question
-from tasks.ledger.database import now
-from tasks.ledger.generations import generation_of
-from tasks.ledger.objects import Ledger
+from tasks.ledger.database import Database, now
+from tasks.ledger.generations import generation_of, recorded_sources
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -35,8 +34,8 @@ class Router:
         with suppress(LockstepError):
             self._with_ledger(self._look)
 
-    def _look(self, ledger: Ledger) -> None:
-        self.sources = ledger.sources(self.alias)
+    def _look(self, ledger: Database) -> None:
+        self.sources = recorded_sources(ledger, self.alias)
         if found := canary_of(ledger, self.alias):
             known = generation_of(ledger, self.alias, found.collection)
             self._search_params = known.search_params if known else None
@@ -59,7 +58,7 @@ class Router:
                 self._with_ledger(note_question, {**row, "abstained": abstained, "failed": best is None})
 
     def _with_ledger(self, call: Any, *args: Any) -> Any:
-        ledger = Ledger(self._block)
+        ledger = Database(self._block)
         try:
             return call(ledger, *args)
         finally:

@@ -15,7 +15,7 @@ import sqlalchemy as sa
 
 from blocks.milvus_store import MilvusStore
 from flows.sync import sync
-from tasks.ledger.objects import Ledger
+from tasks.ledger.database import Database
 from tasks.ledger.tables import WRITERS
 from tasks.pipelines import load_pipeline
 from tests.conftest import ROOT, Bucket, Server, pipeline_maker, sqlite_url
@@ -108,7 +108,7 @@ class Victim:
         self._process.stdin.write(json.dumps({"pipeline": pipeline, **when}) + "\n")
         self._process.stdin.flush()
         status = int(self._process.stdout.readline())
-        with Ledger(load_pipeline(pipeline).ledger).transaction() as connection:
+        with Database(load_pipeline(pipeline).ledger).transaction() as connection:
             connection.execute(sa.delete(WRITERS))
         return status
 

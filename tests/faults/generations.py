@@ -6,7 +6,7 @@ from typing import Any
 
 from deployments.cli.questions_file import Question, search_all
 from tasks.generations.overview import overview
-from tasks.ledger.objects import Ledger
+from tasks.ledger.database import Database
 from tasks.milvus.store import Store
 from tasks.pipelines import load_pipeline
 
@@ -21,9 +21,9 @@ def states(name: str) -> dict[int, str]:
     return {row["number"]: row["state"] for row in overview(name)}
 
 
-def opened(name: str) -> tuple[Store, Ledger]:
+def opened(name: str) -> tuple[Store, Database]:
     block = load_pipeline(name)
-    return Store(block.store, block.alias), Ledger(block.ledger)
+    return Store(block.store, block.alias), Database(block.ledger)
 
 
 def found(name: str, question: str = "What is told of clouds?") -> Any:

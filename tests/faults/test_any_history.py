@@ -23,7 +23,7 @@ from prefect_aws import AwsCredentials
 from pydantic import SecretStr
 
 from blocks.embedder import Embedder
-from blocks.ledger import Ledger as LedgerBlock
+from blocks.ledger import Database as LedgerBlock
 from blocks.milvus_store import MilvusStore
 from blocks.pipeline import Pipeline
 from blocks.s3_source import S3Source
@@ -31,7 +31,8 @@ from blocks.settings import Settings
 from flows.audit import audit
 from tasks.crash_points import CRASH_POINTS, listeners
 from tasks.errors import DeletionError, SourceError, TransientError
-from tasks.ledger.objects import Ledger
+from tasks.ledger.database import Database
+from tasks.ledger.objects import count_answering
 from tasks.milvus.store import Store
 from tests.conftest import ACCESS_KEY, SECRET_KEY, Bucket, Server, new_bucket, s3_client, sqlite_url
 from tests.faults.conftest import LITE
@@ -238,8 +239,8 @@ class Histories(RuleBasedStateMachine):
 
     def answering(self) -> int:
         """How many objects answer whose deletion no run has recorded: what one that died recorded was let through."""
-        ledger = Ledger(self.pipeline.ledger)
-        number = ledger.answering(f"{self.pipeline.alias}_g0001")
+        ledger = Database(self.pipeline.ledger)
+        number = count_answering(ledger, f"{self.pipeline.alias}_g0001")
         ledger.engine.dispose()
         return number
 

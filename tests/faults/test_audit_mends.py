@@ -12,7 +12,8 @@ from flows.audit import audit
 from flows.sync import sync
 from tasks.errors import InconsistentError
 from tasks.indexing.audit import Findings
-from tasks.ledger.objects import Ledger
+from tasks.ledger.database import Database
+from tasks.ledger.generations import ingredients_of
 from tasks.ledger.tables import GENERATIONS, OBJECTS
 from tasks.milvus.store import Store
 from tasks.pipelines import load_pipeline
@@ -32,12 +33,12 @@ def pipeline(make_pipeline: Callable[..., str], bucket: Bucket) -> str:
     return name
 
 
-def opened(name: str) -> tuple[Store, Ledger, str]:
+def opened(name: str) -> tuple[Store, Database, str]:
     block = load_pipeline(name)
     store = Store(block.store, block.alias)
     collection = store.live()
     assert collection is not None
-    return store, Ledger(block.ledger), collection
+    return store, Database(block.ledger), collection
 
 
 def rows(name: str, key: str) -> list[dict[str, Any]]:
@@ -149,7 +150,7 @@ def test_what_is_wrong_is_found_and_mended(
 
 def test_a_wrong_fingerprint_is_found_and_no_sync_mends_it(pipeline: str) -> None:
     _, ledger, collection = opened(pipeline)
-    parts = ledger.ingredients(collection)
+    parts = ingredients_of(ledger, collection)
     with ledger.transaction() as connection:
         connection.execute(sa.update(GENERATIONS).values(ingredients={**(parts or {}), "revision": "another"}))
     with pytest.raises(InconsistentError, match="wrong fingerprint") as caught:

@@ -17,7 +17,7 @@ from flows.sync import sync
 from tasks.crash_points import CRASH_POINTS, CrashPoint
 from tasks.generations.overview import overview
 from tasks.ledger.canary import canary_of
-from tasks.ledger.objects import Ledger
+from tasks.ledger.database import Database
 from tasks.ledger.tables import GENERATIONS, OBJECTS
 from tasks.milvus.store import Store
 from tasks.pipelines import load_pipeline
@@ -131,7 +131,7 @@ def test_a_sync_that_dies_while_it_adopts_a_generation_is_finished(
     put(bucket, {"a.md": 1, "gone.md": 1})
     name = make_pipeline()
     sync(name)
-    with Ledger(load_pipeline(name).ledger).transaction() as connection:
+    with Database(load_pipeline(name).ledger).transaction() as connection:
         for table in (OBJECTS, GENERATIONS):
             connection.execute(sa.delete(table))
     bucket.delete("gone.md")
@@ -175,7 +175,7 @@ def test_a_canary_that_dies_goes_on(
     rebuild(name, Settings(embed_heading=False, canary_questions=0), promote="manual")
     assert victim.sync(name, place=place, run="canary") == -signal.SIGKILL
     block = load_pipeline(name)
-    going = canary_of(Ledger(block.ledger), block.alias)
+    going = canary_of(Database(block.ledger), block.alias)
     assert going is not None
     assert going.share == (50 if place == "canary begun" else 100)
     bucket.delete("gone.md")

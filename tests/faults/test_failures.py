@@ -13,7 +13,7 @@ from flows.sync import sync
 from tasks.crash_points import listeners
 from tasks.errors import OutageError, PartError
 from tasks.ledger import quarantine as failures
-from tasks.ledger.objects import Ledger
+from tasks.ledger.database import Database
 from tasks.pipelines import load_pipeline
 from tests.conftest import Bucket
 from tests.faults.test_faults import TEXTS, keys, states
@@ -36,7 +36,7 @@ def test_when_too_much_fails_the_run_stops_and_quarantines_nothing(
     assert sync(name).quarantined == 5
     assert audit(name).consistent
     block = load_pipeline(name)
-    assert len(failures.retry(Ledger(block.ledger), f"{block.alias}_g0001")) == 5
+    assert len(failures.retry(Database(block.ledger), f"{block.alias}_g0001")) == 5
     assert sync(name).quarantined == 5
 
 
@@ -60,7 +60,7 @@ def test_a_text_that_the_model_cannot_embed_takes_only_its_document_along(
     report = sync(name)
     assert (report.new, report.quarantined) == (13, 1)
     assert keys(name) == TEXTS.keys()
-    row = failures.quarantined(Ledger(load_pipeline(name).ledger), report.collection)[0]
+    row = failures.quarantined(Database(load_pipeline(name).ledger), report.collection)[0]
     assert row["key"] == "poison.txt"
     assert "index out of range" in row["reason"]
 
@@ -98,7 +98,7 @@ def test_the_same_bytes_under_a_new_etag_embed_nothing(make_pipeline: Callable[.
     bucket.put("a.txt", TEXTS["t/00.txt"])
     name = make_pipeline()
     first = sync(name)
-    ledger = Ledger(load_pipeline(name).ledger)
+    ledger = Database(load_pipeline(name).ledger)
     with ledger.transaction() as connection:
         connection.execute(sa.update(OBJECTS).values(etag="0123-2", indexed_etag="0123-2"))
     again = sync(name)

@@ -18,7 +18,8 @@ from flows.audit import audit
 from flows.sync import sync
 from tasks.crash_points import listeners
 from tasks.errors import PartError, TransientError
-from tasks.ledger.objects import Ledger
+from tasks.ledger.database import Database
+from tasks.ledger.objects import count_objects
 from tasks.milvus.store import Store
 from tasks.pipelines import load_pipeline
 from tests.conftest import ROOT, Bucket, Server, milvus_2_3_server, milvus_lite_server, pipeline_maker, sqlite_url
@@ -62,7 +63,7 @@ def keys(name: str) -> set[str]:
 
 def states(name: str) -> dict[str, int]:
     block = load_pipeline(name)
-    found = Ledger(block.ledger).totals(f"{block.alias}_g0001")
+    found = count_objects(Database(block.ledger), f"{block.alias}_g0001")
     del found["chunks"]
     return found
 

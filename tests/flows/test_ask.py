@@ -19,8 +19,7 @@ from tasks.answers.answer import answer
 from tasks.errors import MisuseError, PartError, TransientError
 from tasks.generations.canary import fared
 from tasks.ledger.canary import Canary, begin_canary, end_canary
-from tasks.ledger.database import now
-from tasks.ledger.objects import Ledger
+from tasks.ledger.database import Database, now
 from tasks.listeners import reader
 from tasks.pipelines import load_pipeline
 from tests.conftest import Bucket, Server, new_bucket, pipeline_maker, sqlite_url
@@ -203,7 +202,7 @@ def test_what_failed_or_was_cut_off_is_not_kept(with_chat: Callable[..., str], c
 def test_a_canary_sees_what_the_model_answered(with_chat: Callable[..., str], chat: StubChat) -> None:
     """Not only what was found: a model that says no, or fails, counts as well."""
     block = load_pipeline(with_chat())
-    ledger, settings = Ledger(block.ledger), block.settings.model_copy(update={"cache_seconds": 0.0})
+    ledger, settings = Database(block.ledger), block.settings.model_copy(update={"cache_seconds": 0.0})
     live = f"{block.alias}_g0001"
     begin_canary(ledger, Canary(block.alias, f"{block.alias}_g0002", live, (1,), 0, 900.0, now()))
     try:

@@ -14,8 +14,9 @@ from flows.rollback import rollback
 from flows.sync import sync
 from tasks.bucket.errors import MovedOnError
 from tasks.errors import DeletionError, GateError
+from tasks.ledger.database import Database
 from tasks.ledger.generations import generations
-from tasks.ledger.objects import Ledger
+from tasks.ledger.objects import count_objects
 from tasks.milvus.store import Store
 from tasks.models import ObjectRef
 from tasks.pipelines import load_pipeline
@@ -46,9 +47,9 @@ def held(name: str, collection: str | None = None) -> set[str]:
 
 
 def states(name: str, collection: str) -> dict[str, int]:
-    ledger = Ledger(load_pipeline(name).ledger)
+    ledger = Database(load_pipeline(name).ledger)
     try:
-        return ledger.totals(collection)
+        return count_objects(ledger, collection)
     finally:
         ledger.engine.dispose()
 
@@ -206,4 +207,4 @@ def test_generations_of_a_stopped_rebuild_are_gone_on_with(name: str, bucket: Bu
     fill(bucket)
     assert rebuild(name, Settings(chunk_tokens=64)).promoted
     block = load_pipeline(name)
-    assert len(generations(Ledger(block.ledger), block.alias)) == 2
+    assert len(generations(Database(block.ledger), block.alias)) == 2

@@ -15,8 +15,7 @@ from flows.sync import sync
 from tasks.errors import DeletionError, FingerprintError, OutageError, PermanentError, SourceError
 from tasks.generations.fingerprint import PARSER
 from tasks.ledger.canary import Canary, begin_canary
-from tasks.ledger.database import now
-from tasks.ledger.objects import Ledger
+from tasks.ledger.database import Database, now
 from tasks.milvus.store import Store
 from tasks.pipelines import load_pipeline
 from tests.conftest import Bucket
@@ -59,7 +58,7 @@ def newer_lockstep(monkeypatch: pytest.MonkeyPatch) -> None:
 def in_canary(name: str, number: int, live: int) -> None:
     block = load_pipeline(name)
     both = (f"{name}_g{one:04d}" for one in (number, live))
-    begin_canary(Ledger(block.ledger), Canary(block.alias, *both, (50,), 0, 900.0, now()))
+    begin_canary(Database(block.ledger), Canary(block.alias, *both, (50,), 0, 900.0, now()))
 
 
 def test_a_rollback_over_an_update_is_refused_before_the_alias_moves_and_deletes_when_it_is_forced(

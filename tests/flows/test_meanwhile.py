@@ -19,8 +19,9 @@ from flows.rollback import rollback
 from flows.sync import sync
 from tasks.errors import ChangedError
 from tasks.generations.opening import finish_swap
+from tasks.ledger.database import Database
 from tasks.ledger.lease import writing
-from tasks.ledger.objects import Ledger
+from tasks.ledger.objects import count_objects
 from tasks.milvus.store import Store
 from tasks.pipelines import load_pipeline, moved
 from tasks.resources import Resources
@@ -51,7 +52,7 @@ def waiting(block: Pipeline, run: Callable[[], Any], what: str = "") -> Iterator
 
     waits = threading.Event()
     with (
-        writing(Ledger(block.ledger), what or block.alias, "a promotion", 0, print),
+        writing(Database(block.ledger), what or block.alias, "a promotion", 0, print),
         pytest.MonkeyPatch.context() as patch,
     ):
         patch.setattr("tasks.ledger.lease.time.sleep", lambda seconds, sleep=time.sleep: (waits.set(), sleep(seconds)))
@@ -85,7 +86,7 @@ def test_a_run_that_waited_writes_nothing_of_another_bucket_into_the_index_it_is
     assert isinstance(error, ChangedError), error
     assert f"'{name}' was changed while this run waited ({part}." in str(error)
     assert indexed(before) == {"alpha-0.md", "alpha-1.md", "alpha-2.md"}
-    assert Ledger(before.ledger).totals(f"{name}_g0001")["indexed"] == 3
+    assert count_objects(Database(before.ledger), f"{name}_g0001")["indexed"] == 3
 
 
 def test_so_does_one_that_waited_for_the_writer_of_its_generation(

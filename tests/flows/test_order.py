@@ -18,7 +18,7 @@ from tasks.crash_points import CrashPoint, listeners
 from tasks.embedding import batch as embed
 from tasks.evaluation import gates
 from tasks.ledger import lease
-from tasks.ledger.objects import Ledger
+from tasks.ledger.database import Database
 from tasks.ledger.tables import WRITERS
 from tasks.milvus.store import Store
 from tasks.pipelines import load_pipeline
@@ -44,7 +44,7 @@ def texts(name: str) -> set[str]:
 
 def taken_over(name: str, lease_of: str) -> None:
     """Let another be the writer, as after a long sleep of this machine, and wait until this one knows."""
-    ledger = Ledger(load_pipeline(name).ledger)
+    ledger = Database(load_pipeline(name).ledger)
     with ledger.transaction() as connection:
         of_it = sa.update(WRITERS).where(WRITERS.c.collection == lease_of)
         assert connection.execute(of_it.values(holder="another", described="another run")).rowcount == 1

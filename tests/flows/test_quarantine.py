@@ -17,7 +17,7 @@ from tasks.bucket.errors import s3_errors
 from tasks.bucket.fetch import fetch
 from tasks.errors import DeletionError, FingerprintError, MisuseError, OutageError
 from tasks.indexing.quarantine import contents, release
-from tasks.ledger.objects import Ledger
+from tasks.ledger.database import Database
 from tasks.ledger.tables import OBJECTS
 from tasks.pipelines import load_pipeline
 from tests.conftest import Bucket
@@ -104,7 +104,7 @@ class Refusing:
 def later(name: str, hours: float) -> None:
     """Let everything that the ledger has recorded be so much longer ago."""
     ms = int(hours * 3_600_000)
-    with Ledger(load_pipeline(name).ledger).transaction() as connection:
+    with Database(load_pipeline(name).ledger).transaction() as connection:
         connection.execute(
             sa.update(OBJECTS).values(updated_at=OBJECTS.c.updated_at - ms, failed_at=OBJECTS.c.failed_at - ms)
         )

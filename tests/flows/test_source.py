@@ -18,7 +18,9 @@ from flows.rollback import rollback
 from flows.sync import sync
 from tasks.errors import DeletionError, SourceError
 from tasks.generations.claims import source_kept
-from tasks.ledger.objects import Ledger
+from tasks.ledger.database import Database
+from tasks.ledger.generations import record_source
+from tasks.ledger.objects import count_objects
 from tasks.milvus.store import Store
 from tasks.pipelines import load_pipeline
 from tests.conftest import Bucket, Server, new_bucket, pipeline_maker, sqlite_url
@@ -84,8 +86,8 @@ def test_a_second_ledger_with_another_bucket_is_refused_before_it_writes(name: s
         with pytest.raises(SourceError):
             refused()
     assert held(name) == before
-    ledger = Ledger(load_pipeline(neighbour).ledger)
-    assert ledger.totals(f"{name}_g0001") == {"chunks": 0}, "nothing was adopted"
+    ledger = Database(load_pipeline(neighbour).ledger)
+    assert count_objects(ledger, f"{name}_g0001") == {"chunks": 0}, "nothing was adopted"
     assert sync(name).unchanged == 6
 
 
@@ -151,11 +153,11 @@ def test_another_bucket_is_promoted_only_if_it_is_meant(make_pipeline: Callable[
 
 def test_what_an_older_lockstep_built_is_taken_as_it_is(name: str) -> None:
     block = load_pipeline(name)
-    store, ledger = Store(block.store, block.alias), Ledger(block.ledger)
+    store, ledger = Store(block.store, block.alias), Database(block.ledger)
     collection = store.live()
     assert collection
     store.client.drop_collection_properties(collection, ["lockstep.source"])
-    ledger.record_source(collection, None)  # type: ignore[arg-type]
+    record_source(ledger, collection, None)  # type: ignore[arg-type]
     assert sync(name).unchanged == 6
     kept = source_kept(store, collection)
     assert kept is not None

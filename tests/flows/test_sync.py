@@ -21,8 +21,8 @@ from tasks.errors import FingerprintError, MisuseError, PartError, TransientErro
 from tasks.indexing.plan import make_plan
 from tasks.ledger import lease
 from tasks.ledger import quarantine as failures
+from tasks.ledger.database import Database
 from tasks.ledger.lease import writing
-from tasks.ledger.objects import Ledger
 from tasks.ledger.tables import WRITERS
 from tasks.milvus.store import Store
 from tasks.models import SyncReport
@@ -57,7 +57,7 @@ def keys(name: str) -> set[str]:
     return {row["key"] for row in rows(name)}
 
 
-def leased(ledger: Ledger, name: str) -> bool:
+def leased(ledger: Database, name: str) -> bool:
     with ledger.connected() as connection:
         return connection.scalar(sa.select(WRITERS.c.holder).where(WRITERS.c.collection == name)) is not None
 
@@ -146,7 +146,7 @@ def test_what_cannot_be_indexed_is_quarantined_and_stops_nothing(
     assert report.quarantined == len(BAD) + 1
     assert keys(name) == {"good.md"}
     block = load_pipeline(name)
-    reasons = {row["key"]: row["reason"] for row in failures.quarantined(Ledger(block.ledger), report.collection)}
+    reasons = {row["key"]: row["reason"] for row in failures.quarantined(Database(block.ledger), report.collection)}
     assert reasons.keys() == BAD.keys() | {"big.txt"}
     assert "5,000 bytes" in reasons["big.txt"]
     for key, (_, word) in BAD.items():
@@ -222,7 +222,7 @@ def test_a_run_that_died_is_finished_by_the_next(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as broken:
-        broken.setattr("tasks.ledger.objects.Ledger.confirm", die)
+        broken.setattr("tasks.indexing.steps.confirm_indexed", die)
         with pytest.raises(BaseException):  # noqa: B017, PT011 - however Prefect words it
             sync(name)
     assert store_of(name).live() is None  # half a first index answers nothing
@@ -253,7 +253,7 @@ def test_two_syncs_at_once_do_not_interleave(make_pipeline: Callable[..., str], 
     bucket.put("a.md", GUIDE)
     name = make_pipeline(wait_for_writer_seconds=0.5)
     collection = sync(name).collection
-    ledger = Ledger(load_pipeline(name).ledger)
+    ledger = Database(load_pipeline(name).ledger)
     with (
         writing(ledger, collection, "another sync", 1, print),
         pytest.raises(TransientError, match="being written by another sync"),
@@ -268,7 +268,7 @@ def test_of_the_runs_of_a_deployment_one_writes_one_waits_and_the_others_leave(
     bucket.put("a.md", GUIDE)
     name = make_pipeline(wait_for_writer_seconds=0.5)
     collection = sync(name).collection
-    ledger, states = Ledger(load_pipeline(name).ledger), {}
+    ledger, states = Database(load_pipeline(name).ledger), {}
     with get_client(sync_client=True) as client:
         deployed = client.create_deployment(client.create_flow_from_name("sync"), name)
 
@@ -308,7 +308,7 @@ def test_the_line_is_free_before_the_bucket_is_listed(
     if refused:
         make_pipeline(embed_heading=False)
     bucket.delete("0.txt")
-    ledger, taken = Ledger(load_pipeline(name).ledger), []
+    ledger, taken = Database(load_pipeline(name).ledger), []
 
     def listed(*given: Any, **options: Any) -> Any:
         taken.append(leased(ledger, lease.line_of(name)))

@@ -15,7 +15,8 @@ from deployments.state import State
 from tasks.bucket.identity import source_of
 from tasks.errors import MisuseError, SourceError
 from tasks.generations.claims import Claim
-from tasks.ledger.objects import Ledger
+from tasks.ledger.database import Database
+from tasks.ledger.generations import record_generation, record_source
 from tasks.pipelines import load_pipeline
 from tests.conftest import ACCESS_KEY, SECRET_KEY, Bucket, Server, sqlite_url
 
@@ -25,9 +26,9 @@ Given = Callable[..., tuple[environment.Environment, parts.Endpoints]]
 def indexed(name: str) -> None:
     """Have the ledger say that a generation of the saved pipeline was begun."""
     pipeline = load_pipeline(name)
-    ledger = Ledger(pipeline.ledger)
-    ledger.record_generation(f"{pipeline.alias}_g0001", pipeline.alias, "any", {})
-    ledger.record_source(f"{pipeline.alias}_g0001", Claim(source_of(pipeline.source, "mine"), ()).as_row())
+    ledger = Database(pipeline.ledger)
+    record_generation(ledger, f"{pipeline.alias}_g0001", pipeline.alias, "any", {})
+    record_source(ledger, f"{pipeline.alias}_g0001", Claim(source_of(pipeline.source, "mine"), ()).as_row())
     ledger.engine.dispose()
 
 

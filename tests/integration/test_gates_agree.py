@@ -14,6 +14,7 @@ from tasks.documents.chunk import embedded_text, hash_of
 from tasks.evaluation import gates
 from tasks.evaluation.evaluate import Evaluation
 from tasks.generations.opening import open_next
+from tasks.ledger.objects import confirm_indexed, forget_objects, record_deletions, record_wanted
 from tasks.ledger.tables import GENERATIONS
 from tasks.milvus.rows import Columns, to_rows
 from tasks.models import Chunk, ChunkedBatch, CutDocument, EmbeddedBatch, ObjectRef
@@ -28,8 +29,8 @@ def collection(resources: Resources) -> str:
     """A generation of one object of three chunks, whole."""
     made = open_next(resources, lambda _line: None)
     write(resources, made, TEXTS)
-    resources.ledger.record_wanted(made, [REF], "run")
-    resources.ledger.confirm(made, {REF: list(TEXTS)}, [], "run")
+    record_wanted(resources.ledger, made, [REF], "run")
+    confirm_indexed(resources.ledger, made, {REF: list(TEXTS)}, [], "run")
     return made
 
 
@@ -73,8 +74,8 @@ def test_another_chunk_in_the_place_of_one_is_told(resources: Resources, collect
 
 
 def test_an_object_that_the_ledger_does_not_know_is_told(resources: Resources, collection: str) -> None:
-    resources.ledger.intend_deletion(collection, [REF.key], "run")
-    resources.ledger.forget(collection, [REF.key])
+    record_deletions(resources.ledger, collection, [REF.key], "run")
+    forget_objects(resources.ledger, collection, [REF.key])
     assert failed(resources, collection) == ["chunks", "objects"]
 
 

@@ -11,6 +11,7 @@ from tasks.errors import LockstepError
 from tasks.generations.opening import open_next
 from tasks.indexing.finish import quarantine_failures
 from tasks.ledger import quarantine as failures
+from tasks.ledger.objects import confirm_indexed, confirmed_versions, count_objects, record_wanted
 from tasks.milvus.rows import Columns, to_rows
 from tasks.models import Chunk, ChunkedBatch, CutDocument, EmbeddedBatch, Failure, ObjectRef
 from tasks.resources import Resources
@@ -37,13 +38,13 @@ def write(resources: Resources, collection: str, one: ObjectRef, *ids: str) -> N
 
 def index(resources: Resources, collection: str, one: ObjectRef, *ids: str) -> None:
     write(resources, collection, one, *ids)
-    resources.ledger.record_wanted(collection, [one], "run")
-    resources.ledger.confirm(collection, {one: [f"{one.key}-{name}" for name in ids]}, [], "run")
+    record_wanted(resources.ledger, collection, [one], "run")
+    confirm_indexed(resources.ledger, collection, {one: [f"{one.key}-{name}" for name in ids]}, [], "run")
 
 
 def fail(resources: Resources, collection: str, one: ObjectRef, run: str = "run") -> None:
-    resources.ledger.record_wanted(collection, [one], run)
-    resources.ledger.confirm(collection, {}, [Failure(one, "the PDF is damaged")], run)
+    record_wanted(resources.ledger, collection, [one], run)
+    confirm_indexed(resources.ledger, collection, {}, [Failure(one, "the PDF is damaged")], run)
 
 
 def held(resources: Resources, collection: str) -> Mapping[str, str]:
@@ -69,10 +70,10 @@ def test_the_last_good_version_stays_if_it_is_whole_and_nothing_else(
     assert held(resources, collection) == {
         "fine-1": "e1", "fine-2": "e1", "whole-1": "e1", "whole-2": "e1", "of another run-1": "e1",
     }  # fmt: skip
-    known = resources.ledger.confirmed(collection, ["whole", "broken", "never"])
+    known = confirmed_versions(resources.ledger, collection, ["whole", "broken", "never"])
     assert known["whole"][0] == "e1"
     assert known["broken"] == known["never"] == (None, None), "the ledger does not say that a version answers"
-    assert resources.ledger.totals(collection)["chunks"] == 4
+    assert count_objects(resources.ledger, collection)["chunks"] == 4
     assert {row["key"] for row in failures.quarantined(resources.ledger, collection)} == {
         "whole", "broken", "never", "empty",
     }  # fmt: skip

@@ -13,15 +13,24 @@ import pytest
 import sqlalchemy as sa
 from pydantic import SecretStr
 
-from blocks.ledger import Ledger as LedgerBlock
+from blocks.ledger import Database as LedgerBlock
 from blocks.settings import Settings
 from tasks.errors import LockstepError, PartError, TransientError
 from tasks.indexing.batches import batched, recorded
 from tasks.indexing.plan import make_plan
 from tasks.ledger import lease
 from tasks.ledger import quarantine as failures
-from tasks.ledger.database import now
-from tasks.ledger.objects import Ledger
+from tasks.ledger.database import Database, now
+from tasks.ledger.objects import (
+    change_mark,
+    confirm_indexed,
+    confirmed_versions,
+    count_objects,
+    forget_objects,
+    not_arrived,
+    record_deletions,
+    record_wanted,
+)
 from tasks.ledger.tables import NEWEST, OBJECTS, TABLES
 from tasks.models import WRITTEN, Failure, Loss, ObjectRef
 
@@ -29,8 +38,8 @@ ON = "docs_g0001"
 
 
 @pytest.fixture
-def ledger(ledger_url: str) -> Iterator[Ledger]:
-    ledger = Ledger(LedgerBlock(url=SecretStr(ledger_url), timeout_seconds=5))
+def ledger(ledger_url: str) -> Iterator[Database]:
+    ledger = Database(LedgerBlock(url=SecretStr(ledger_url), timeout_seconds=5))
     yield ledger
     ledger.engine.dispose()
 
@@ -39,15 +48,15 @@ def ref(key: str, etag: str = "e1", size: int = 10) -> ObjectRef:
     return ObjectRef(key, etag, size, 1_700_000_000_000)
 
 
-def plan_and_do(ledger: Ledger, refs: list[ObjectRef]) -> tuple[int, int, int, int]:
+def plan_and_do(ledger: Database, refs: list[ObjectRef]) -> tuple[int, int, int, int]:
     plan = make_plan([refs], ledger, ON, "run")
     for one in list(recorded(ledger, ON, "written")):
-        ledger.confirm(ON, {one: ["i1", "i2", "i3"]}, [], "run")
-    ledger.forget(ON, [one.key for one in recorded(ledger, ON, "deleted")])
+        confirm_indexed(ledger, ON, {one: ["i1", "i2", "i3"]}, [], "run")
+    forget_objects(ledger, ON, [one.key for one in recorded(ledger, ON, "deleted")])
     return plan.new, plan.changed, plan.deleted, plan.unchanged
 
 
-def test_the_migrations_make_the_tables_that_the_code_uses(ledger: Ledger) -> None:
+def test_the_migrations_make_the_tables_that_the_code_uses(ledger: Database) -> None:
     found = sa.inspect(ledger.engine)
     for table in TABLES.sorted_tables:
         columns = {column["name"]: column["nullable"] for column in found.get_columns(table.name)}
@@ -56,11 +65,11 @@ def test_the_migrations_make_the_tables_that_the_code_uses(ledger: Ledger) -> No
         assert connection.execute(sa.text("select version_num from lockstep_version")).scalar() == NEWEST
 
 
-def test_a_ledger_of_a_newer_version_is_refused(ledger: Ledger, ledger_url: str) -> None:
+def test_a_ledger_of_a_newer_version_is_refused(ledger: Database, ledger_url: str) -> None:
     with ledger.transaction() as connection:
         connection.execute(sa.text("update lockstep_version set version_num = '9999'"))
     with pytest.raises(PartError, match="Upgrade Lockstep"):
-        Ledger(LedgerBlock(url=SecretStr(ledger_url)))
+        Database(LedgerBlock(url=SecretStr(ledger_url)))
 
 
 def test_many_processes_may_open_an_empty_database_at_once(ledger_url: str) -> None:
@@ -68,7 +77,7 @@ def test_many_processes_may_open_an_empty_database_at_once(ledger_url: str) -> N
 
     def open_it() -> None:
         try:
-            Ledger(LedgerBlock(url=SecretStr(ledger_url))).engine.dispose()
+            Database(LedgerBlock(url=SecretStr(ledger_url))).engine.dispose()
         except Exception as error:
             failures.append(error)
 
@@ -80,17 +89,17 @@ def test_many_processes_may_open_an_empty_database_at_once(ledger_url: str) -> N
     assert not failures
 
 
-def test_a_plan_follows_the_listing(ledger: Ledger) -> None:
+def test_a_plan_follows_the_listing(ledger: Database) -> None:
     assert plan_and_do(ledger, [ref("a"), ref("b"), ref("ü")]) == (3, 0, 0, 0)
     assert plan_and_do(ledger, [ref("a"), ref("b"), ref("ü")]) == (0, 0, 0, 3)
     assert plan_and_do(ledger, [ref("a", "e2"), ref("c")]) == (1, 1, 2, 0)
     assert plan_and_do(ledger, [ref("a", "e2"), ref("c")]) == (0, 0, 0, 2)
-    assert ledger.totals(ON) == {"chunks": 6, "indexed": 2}
+    assert count_objects(ledger, ON) == {"chunks": 6, "indexed": 2}
     assert plan_and_do(ledger, []) == (0, 0, 2, 0)
-    assert ledger.totals(ON) == {"chunks": 0}
+    assert count_objects(ledger, ON) == {"chunks": 0}
 
 
-def test_an_interrupted_listing_deletes_nothing(ledger: Ledger) -> None:
+def test_an_interrupted_listing_deletes_nothing(ledger: Database) -> None:
     plan_and_do(ledger, [ref("a"), ref("b")])
 
     def breaks() -> Iterator[list[ObjectRef]]:
@@ -99,25 +108,25 @@ def test_an_interrupted_listing_deletes_nothing(ledger: Ledger) -> None:
 
     with pytest.raises(TransientError):
         make_plan(breaks(), ledger, ON, "run")
-    assert ledger.totals(ON) == {"chunks": 6, "indexed": 2}
+    assert count_objects(ledger, ON) == {"chunks": 6, "indexed": 2}
 
 
-def test_work_that_was_left_is_planned_again(ledger: Ledger) -> None:
-    ledger.record_wanted(ON, [ref("never-confirmed")], "died")
+def test_work_that_was_left_is_planned_again(ledger: Database) -> None:
+    record_wanted(ledger, ON, [ref("never-confirmed")], "died")
     plan_and_do(ledger, [ref("never-confirmed"), ref("kept"), ref("was-going")])
-    ledger.record_wanted(ON, [ref("kept", "e2")], "died")
-    ledger.intend_deletion(ON, ["was-going"], "died")
+    record_wanted(ledger, ON, [ref("kept", "e2")], "died")
+    record_deletions(ledger, ON, ["was-going"], "died")
     plan = make_plan([[ref("never-confirmed"), ref("kept", "e2"), ref("was-going")]], ledger, ON, "run")
     assert (plan.new, plan.changed, plan.deleted, plan.unchanged) == (0, 2, 0, 1)
 
 
-def test_a_deletion_stays_recorded_until_it_is_confirmed(ledger: Ledger) -> None:
+def test_a_deletion_stays_recorded_until_it_is_confirmed(ledger: Database) -> None:
     plan_and_do(ledger, [ref("a"), ref("b")])
     for _ in range(2):
         assert make_plan([[ref("a")]], ledger, ON, "run").deleted == 1
         assert [one.key for one in recorded(ledger, ON, "deleted")] == ["b"]
-    ledger.forget(ON, ["a", "b"])
-    assert ledger.totals(ON) == {"chunks": 3, "indexed": 1}
+    forget_objects(ledger, ON, ["a", "b"])
+    assert count_objects(ledger, ON) == {"chunks": 3, "indexed": 1}
 
 
 @pytest.mark.parametrize(
@@ -129,7 +138,7 @@ def test_a_deletion_stays_recorded_until_it_is_confirmed(ledger: Ledger) -> None
         ([ref("x", "same", 11), ref("y", "other")], 4),
     ],
 )
-def test_what_is_listed_elsewhere_is_not_lost(ledger: Ledger, listed: list[ObjectRef], lost: int) -> None:
+def test_what_is_listed_elsewhere_is_not_lost(ledger: Database, listed: list[ObjectRef], lost: int) -> None:
     plan_and_do(ledger, [ref(key, "same") for key in "abcd"])
     told: list[Loss] = []
     make_plan([listed], ledger, ON, "run", brake=told.append)
@@ -137,7 +146,7 @@ def test_what_is_listed_elsewhere_is_not_lost(ledger: Ledger, listed: list[Objec
     assert (loss.held, loss.lost, len(loss.keys)) == (4, lost, lost)
 
 
-def test_when_an_object_was_written_says_nothing_of_its_bytes(ledger: Ledger) -> None:
+def test_when_an_object_was_written_says_nothing_of_its_bytes(ledger: Database) -> None:
     """Where a server has no ETags, objects that were copied at once are of the same second."""
     plan_and_do(ledger, [ref(key, f"{WRITTEN}1700000000") for key in "abcd"])
     told: list[Loss] = []
@@ -145,15 +154,15 @@ def test_when_an_object_was_written_says_nothing_of_its_bytes(ledger: Ledger) ->
     assert told[0].lost == 4
 
 
-def test_what_was_moved_has_arrived_when_it_is_indexed(ledger: Ledger) -> None:
+def test_what_was_moved_has_arrived_when_it_is_indexed(ledger: Database) -> None:
     plan_and_do(ledger, [ref("old", "one"), ref("gone", "two"), ref("stays", "three")])
     make_plan([[ref("new", "one"), ref("stays", "three")]], ledger, ON, "run")
-    assert ledger.not_arrived(ON) == (["old"], 3)
-    ledger.confirm(ON, {ref("new", "one"): ["i1"]}, [], "run")
-    assert ledger.not_arrived(ON) == ([], 4)
+    assert not_arrived(ledger, ON) == (["old"], 3)
+    confirm_indexed(ledger, ON, {ref("new", "one"): ["i1"]}, [], "run")
+    assert not_arrived(ledger, ON) == ([], 4)
 
 
-def test_renames_come_before_deletions_and_the_rest(ledger: Ledger) -> None:
+def test_renames_come_before_deletions_and_the_rest(ledger: Database) -> None:
     plan_and_do(ledger, [ref("old", "same")])
     make_plan([[ref("a-new", "other"), ref("moved", "same")]], ledger, ON, "run")
     assert [one.key for one in recorded(ledger, ON, "renamed")] == ["moved"]
@@ -161,18 +170,20 @@ def test_renames_come_before_deletions_and_the_rest(ledger: Ledger) -> None:
     assert [one.key for one in recorded(ledger, ON, "written")] == ["a-new", "moved"]
 
 
-def test_recorded_work_is_read_in_pieces_while_it_is_confirmed(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_recorded_work_is_read_in_pieces_while_it_is_confirmed(
+    ledger: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("tasks.indexing.batches.ROWS_AT_ONCE", 4)
     make_plan([[ref(f"k{n:02d}") for n in range(19)]], ledger, ON, "run")
     done = []
     for group in batched(recorded(ledger, ON, "written"), Settings(batch_objects=3)):
-        ledger.confirm(ON, {key: ["i1"] for key in group}, [], "run")
+        confirm_indexed(ledger, ON, {key: ["i1"] for key in group}, [], "run")
         done += group
     assert [one.key for one in done] == [f"k{n:02d}" for n in range(19)]
 
 
 def test_a_database_that_stumbles_while_work_is_read_is_asked_again(
-    ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+    ledger: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     make_plan([[ref("a"), ref("b")]], ledger, ON, "run")
     monkeypatch.setattr("tenacity.nap.time", SimpleNamespace(sleep=lambda _seconds: None))
@@ -193,9 +204,9 @@ def test_a_database_that_stumbles_while_work_is_read_is_asked_again(
         list(recorded(ledger, ON, "written"))
 
 
-def test_quarantine_keeps_reason_attempts_and_since_when(ledger: Ledger) -> None:
+def test_quarantine_keeps_reason_attempts_and_since_when(ledger: Database) -> None:
     make_plan([[ref("bad")]], ledger, ON, "run")
-    ledger.confirm(ON, {}, [Failure(ref("bad"), "the PDF is damaged")], "run")
+    confirm_indexed(ledger, ON, {}, [Failure(ref("bad"), "the PDF is damaged")], "run")
     assert failures.quarantined(ledger, ON) == []
     assert [row["key"] for row in failures.failed(ledger, ON, "run", 10)] == ["bad"]
     assert failures.send_to_quarantine(ledger, ON, "another run") == 0
@@ -205,52 +216,52 @@ def test_quarantine_keeps_reason_attempts_and_since_when(ledger: Ledger) -> None
     assert make_plan([[ref("bad")]], ledger, ON, "run").unchanged == 1
     time.sleep(0.01)
     make_plan([[ref("bad", "e2")]], ledger, ON, "run")
-    ledger.confirm(ON, {}, [Failure(ref("bad", "e2"), "still damaged")], "run")
+    confirm_indexed(ledger, ON, {}, [Failure(ref("bad", "e2"), "still damaged")], "run")
     failures.send_to_quarantine(ledger, ON, "run")
     second = failures.quarantined(ledger, ON)[0]
     assert (second["reason"], second["attempts"]) == ("still damaged", 1)
     assert second["since"] > first["since"]  # of another version
     failures.retry(ledger, ON)
     make_plan([[ref("bad", "e2")]], ledger, ON, "run")
-    ledger.confirm(ON, {}, [Failure(ref("bad", "e2"), "half a \ud800 surrogate and a \x00")], "run")
+    confirm_indexed(ledger, ON, {}, [Failure(ref("bad", "e2"), "half a \ud800 surrogate and a \x00")], "run")
     failures.send_to_quarantine(ledger, ON, "run")
     third = failures.quarantined(ledger, ON)[0]
     assert (third["attempts"], third["since"]) == (2, second["since"])
     make_plan([[ref("bad", "e3")]], ledger, ON, "run")
-    ledger.confirm(ON, {ref("bad", "e3"): ["i1", "i2", "i3", "i4"]}, [], "run")
+    confirm_indexed(ledger, ON, {ref("bad", "e3"): ["i1", "i2", "i3", "i4"]}, [], "run")
     assert failures.quarantined(ledger, ON) == []
-    assert ledger.totals(ON) == {"chunks": 4, "indexed": 1}
+    assert count_objects(ledger, ON) == {"chunks": 4, "indexed": 1}
 
 
-def test_what_a_run_left_unjudged_is_tried_again(ledger: Ledger) -> None:
+def test_what_a_run_left_unjudged_is_tried_again(ledger: Database) -> None:
     make_plan([[ref("bad")]], ledger, ON, "stopped")
-    ledger.confirm(ON, {}, [Failure(ref("bad"), "the parser is down")], "stopped")
+    confirm_indexed(ledger, ON, {}, [Failure(ref("bad"), "the parser is down")], "stopped")
     make_plan([[ref("bad")]], ledger, ON, "run")
     assert [one.key for one in recorded(ledger, ON, "written")] == ["bad"]
     assert failures.send_to_quarantine(ledger, ON, "run") == 0
 
 
-def test_what_failed_is_not_read_again_in_the_same_run(ledger: Ledger) -> None:
+def test_what_failed_is_not_read_again_in_the_same_run(ledger: Database) -> None:
     plan_and_do(ledger, [ref("old", "same")])
     make_plan([[ref("moved", "same")]], ledger, ON, "run")
-    ledger.confirm(ON, {}, [Failure(ref("moved", "same"), "damaged")], "run")
+    confirm_indexed(ledger, ON, {}, [Failure(ref("moved", "same"), "damaged")], "run")
     assert list(recorded(ledger, ON, "written")) == []
 
 
-def test_what_fails_in_a_third_run_is_no_sign_of_an_outage(ledger: Ledger) -> None:
+def test_what_fails_in_a_third_run_is_no_sign_of_an_outage(ledger: Database) -> None:
     for run, known in (("one", set()), ("two", set()), ("three", {"bad"})):
         make_plan([[ref("bad")]], ledger, ON, run)
         assert failures.known_bad(ledger, ON, ["bad"]) == known
-        ledger.confirm(ON, {}, [Failure(ref("bad"), "damaged")], run)
+        confirm_indexed(ledger, ON, {}, [Failure(ref("bad"), "damaged")], run)
     make_plan([[ref("bad", "e2")]], ledger, ON, "four")
     assert failures.known_bad(ledger, ON, ["bad"]) == set()
 
 
-def test_what_the_bucket_withholds_is_an_outage_for_hours_however_often_it_was_tried(ledger: Ledger) -> None:
+def test_what_the_bucket_withholds_is_an_outage_for_hours_however_often_it_was_tried(ledger: Database) -> None:
     began = now()
     for run in ("one", "two", "three"):
         make_plan([[ref("held")]], ledger, ON, run)
-        ledger.confirm(ON, {}, [Failure(ref("held"), "AccessDenied", withheld=True)], run)
+        confirm_indexed(ledger, ON, {}, [Failure(ref("held"), "AccessDenied", withheld=True)], run)
     assert failures.known_bad(ledger, ON, ["held"]) == {"held"}
     assert failures.known_bad(ledger, ON, ["held"], failing_since=began - 1) == set()
     assert failures.known_bad(ledger, ON, ["held"], failing_since=now()) == {"held"}
@@ -258,16 +269,18 @@ def test_what_the_bucket_withholds_is_an_outage_for_hours_however_often_it_was_t
     for run in ("five", "six"):
         time.sleep(0.005)
         began = now()
-        ledger.confirm(ON, {}, [], run, [ref("held", "e2")])
+        confirm_indexed(ledger, ON, {}, [], run, [ref("held", "e2")])
     assert failures.known_bad(ledger, ON, ["held"], failing_since=began - 1) == {"held"}
-    assert ledger.totals(ON) == {"chunks": 0, "pending": 1}
+    assert count_objects(ledger, ON) == {"chunks": 0, "pending": 1}
 
 
 @pytest.mark.parametrize(("attempts", "minutes"), [(1, 15), (2, 60), (3, 135), (9, 1215), (10, 1440), (60_000, 1440)])
-def test_what_the_bucket_withheld_is_tried_again_ever_more_seldom(ledger: Ledger, attempts: int, minutes: int) -> None:
+def test_what_the_bucket_withheld_is_tried_again_ever_more_seldom(
+    ledger: Database, attempts: int, minutes: int
+) -> None:
     make_plan([[ref("held"), ref("bad")]], ledger, ON, "run")
     said = [Failure(ref("held"), "AccessDenied", withheld=True), Failure(ref("bad"), "damaged")]
-    ledger.confirm(ON, {}, said, "run")
+    confirm_indexed(ledger, ON, {}, said, "run")
     failures.send_to_quarantine(ledger, ON, "run")
     with ledger.transaction() as connection:
         connection.execute(sa.update(OBJECTS).values(attempts=attempts, updated_at=1_000))
@@ -278,13 +291,13 @@ def test_what_the_bucket_withheld_is_tried_again_ever_more_seldom(ledger: Ledger
     assert make_plan([[ref("held"), ref("bad")]], ledger, ON, "next").unchanged == 1
     assert [one.key for one in recorded(ledger, ON, "written")] == ["held"]
     # Once it was read, the time for the next failure of this version begins anew.
-    ledger.confirm(ON, {ref("held"): ["i1"]}, [], "next")
+    confirm_indexed(ledger, ON, {ref("held"): ["i1"]}, [], "next")
     assert failures.known_bad(ledger, ON, ["held"]) == set()
 
 
-def test_a_retried_object_leaves_the_quarantine_for_the_next_plan(ledger: Ledger) -> None:
+def test_a_retried_object_leaves_the_quarantine_for_the_next_plan(ledger: Database) -> None:
     make_plan([[ref("bad"), ref("worse")]], ledger, ON, "run")
-    ledger.confirm(ON, {}, [Failure(ref(key), "damaged") for key in ("bad", "worse")], "run")
+    confirm_indexed(ledger, ON, {}, [Failure(ref(key), "damaged") for key in ("bad", "worse")], "run")
     failures.send_to_quarantine(ledger, ON, "run")
     assert failures.outdated(ledger, ON, ["bad", "good"]) == {"bad"}
     assert failures.retry(ledger, ON, ["bad", "unknown"]) == ["bad"]
@@ -293,35 +306,35 @@ def test_a_retried_object_leaves_the_quarantine_for_the_next_plan(ledger: Ledger
     assert failures.retry(ledger, ON) == ["worse"]
 
 
-def test_a_deletion_is_done_also_when_the_object_is_back(ledger: Ledger) -> None:
+def test_a_deletion_is_done_also_when_the_object_is_back(ledger: Database) -> None:
     plan_and_do(ledger, [ref("a")])
     make_plan([[]], ledger, ON, "died")
     for _ in range(2):
         make_plan([[ref("a", "e2")]], ledger, ON, "run")
         assert [one.key for one in recorded(ledger, ON, "deleted")] == ["a"]
         assert list(recorded(ledger, ON, "written")) == []
-    ledger.forget(ON, ["a"])
+    forget_objects(ledger, ON, ["a"])
     assert list(recorded(ledger, ON, "deleted")) == []
     assert [one.etag for one in recorded(ledger, ON, "written")] == ["e2"]
-    assert ledger.confirmed(ON, ["a"]) == {"a": (None, None)}
+    assert confirmed_versions(ledger, ON, ["a"]) == {"a": (None, None)}
     make_plan([[ref("a", "e2")], [ref("b")]], ledger, ON, "run")
     assert [one.key for one in recorded(ledger, ON, "written")] == ["a", "b"]
 
 
-def test_a_version_that_is_no_longer_wanted_is_not_confirmed(ledger: Ledger) -> None:
+def test_a_version_that_is_no_longer_wanted_is_not_confirmed(ledger: Database) -> None:
     make_plan([[ref("a", "e1")]], ledger, ON, "run")
     make_plan([[ref("a", "e2")]], ledger, ON, "run")
-    ledger.confirm(ON, {ref("a", "e1"): ["i1"]}, [], "run")
+    confirm_indexed(ledger, ON, {ref("a", "e1"): ["i1"]}, [], "run")
     assert [one.etag for one in recorded(ledger, ON, "written")] == ["e2"]
 
 
-def test_keys_that_differ_in_case_or_accents_are_different(ledger: Ledger) -> None:
+def test_keys_that_differ_in_case_or_accents_are_different(ledger: Database) -> None:
     keys = ["a", "A", "á", "ä", "a ", "ａ", "\U0001f600", 'q"', "b\\"]
     assert plan_and_do(ledger, [ref(key) for key in keys]) == (len(keys), 0, 0, 0)
     assert plan_and_do(ledger, [ref(key) for key in keys]) == (0, 0, 0, len(keys))
 
 
-def test_one_writer_at_a_time(ledger: Ledger) -> None:
+def test_one_writer_at_a_time(ledger: Database) -> None:
     said: list[str] = []
     with (
         lease.writing(ledger, ON, "the first", 1, said.append),
@@ -334,7 +347,7 @@ def test_one_writer_at_a_time(ledger: Ledger) -> None:
         pass
 
 
-def test_a_writer_that_died_frees_the_way(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_writer_that_died_frees_the_way(ledger: Database, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(lease, "LASTS_MS", 300)
     assert lease.take(ledger, ON, "dead", "one that died") is None
     began = time.monotonic()
@@ -348,7 +361,9 @@ def test_the_way_is_free_within_two_minutes_and_a_write_ends_before() -> None:
     assert 3 * lease.WRITE_SECONDS + 3 < lease.LASTS_MS / 2000
 
 
-def test_a_write_begins_only_while_it_can_end_within_the_lease(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_write_begins_only_while_it_can_end_within_the_lease(
+    ledger: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A writer that cannot renew stops early enough: what it still writes has ended when the next one may begin."""
     monkeypatch.setattr(lease, "LASTS_MS", 4000)
     monkeypatch.setattr(lease, "RENEWED_EVERY_SECONDS", 60)
@@ -360,7 +375,7 @@ def test_a_write_begins_only_while_it_can_end_within_the_lease(ledger: Ledger, m
         assert lease.take(ledger, ON, "other", "the next") == "cut off"
 
 
-def test_who_writes_is_decided_by_the_clock_of_the_ledger(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_who_writes_is_decided_by_the_clock_of_the_ledger(ledger: Database, monkeypatch: pytest.MonkeyPatch) -> None:
     """A machine whose clock is an hour ahead takes no lease away, and one that is behind lets go of none too late."""
     real = time.time
     with lease.writing(ledger, ON, "the first", 1, print) as check:
@@ -388,22 +403,22 @@ def test_the_holder_s_clock_goes_on_while_the_machine_sleeps() -> None:
 
 
 def test_its_state_differs_after_every_sync_that_changed_something(
-    ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+    ledger: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     times = iter(range(1, 1000))
     monkeypatch.setattr("tasks.ledger.objects.now", lambda: next(times))
-    states = [ledger.state(ON)]
+    states = [change_mark(ledger, ON)]
     for refs in ([ref("a"), ref("b")], [ref("a", "e2"), ref("b")], [ref("a", "e2")], [ref("c")], []):
         plan_and_do(ledger, refs)
-        states.append(ledger.state(ON))
+        states.append(change_mark(ledger, ON))
         plan_and_do(ledger, refs)
-        assert ledger.state(ON) == states[-1], "a sync that changes nothing changes no state"
+        assert change_mark(ledger, ON) == states[-1], "a sync that changes nothing changes no state"
     assert len(set(states[:-1])) == len(states) - 1
     assert states[-1] == states[0], "empty as in the beginning"
-    assert ledger.state("docs_g0002") == states[0]
+    assert change_mark(ledger, "docs_g0002") == states[0]
 
 
-def test_a_long_writer_keeps_its_lease(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_long_writer_keeps_its_lease(ledger: Database, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(lease, "LASTS_MS", 600)
     monkeypatch.setattr(lease, "RENEWED_EVERY_SECONDS", 0.1)
     with lease.writing(ledger, ON, "the first", 1, print):
@@ -413,9 +428,9 @@ def test_a_long_writer_keeps_its_lease(ledger: Ledger, monkeypatch: pytest.Monke
 
 def test_a_wrong_url_is_explained() -> None:
     with pytest.raises(PartError, match="LEDGER_URL"):
-        Ledger(LedgerBlock(url=SecretStr("nonsense")))
+        Database(LedgerBlock(url=SecretStr("nonsense")))
     with pytest.raises((PartError, TransientError), match="LEDGER_URL"):
-        Ledger(LedgerBlock(url=SecretStr("sqlite:////no/such/folder/ledger.db")))
+        Database(LedgerBlock(url=SecretStr("sqlite:////no/such/folder/ledger.db")))
 
 
 @pytest.mark.parametrize("url", [
@@ -428,13 +443,13 @@ def test_a_database_that_is_another_one_for_the_worker_is_refused(
     """A block that was made in the Prefect UI passed no check of the environment."""
     monkeypatch.chdir(tmp_path)
     with pytest.raises(PartError, match=r"Ledger: .* another one in each (folder|process); .*sqlite:////folder/x\.db"):
-        Ledger(LedgerBlock(url=SecretStr(url)))
+        Database(LedgerBlock(url=SecretStr(url)))
     assert list(tmp_path.iterdir()) == []
     with pytest.raises(TransientError, match="LEDGER_URL"):
-        Ledger(LedgerBlock(url=SecretStr("postgresql://a:secret@127.0.0.1:9/x"), timeout_seconds=2))
+        Database(LedgerBlock(url=SecretStr("postgresql://a:secret@127.0.0.1:9/x"), timeout_seconds=2))
 
 
-def test_a_writer_that_lost_its_lease_writes_no_more(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_writer_that_lost_its_lease_writes_no_more(ledger: Database, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(lease, "LASTS_MS", 200)
     monkeypatch.setattr(lease, "RENEWED_EVERY_SECONDS", 60)
     with lease.writing(ledger, ON, "the sleeper", 1, print) as check:
@@ -445,7 +460,9 @@ def test_a_writer_that_lost_its_lease_writes_no_more(ledger: Ledger, monkeypatch
             check()
 
 
-def test_a_lease_that_another_had_meanwhile_does_not_come_back(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_lease_that_another_had_meanwhile_does_not_come_back(
+    ledger: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """What was planned before may be older than what the other wrote, although the way is free again."""
     monkeypatch.setattr(lease, "LASTS_MS", 200)
     monkeypatch.setattr(lease, "RENEWED_EVERY_SECONDS", 0.6)
@@ -460,7 +477,7 @@ def test_a_lease_that_another_had_meanwhile_does_not_come_back(ledger: Ledger, m
         assert lease.take(ledger, ON, "third", "a third") is None
 
 
-def test_a_lease_that_nobody_took_meanwhile_goes_on(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_lease_that_nobody_took_meanwhile_goes_on(ledger: Database, monkeypatch: pytest.MonkeyPatch) -> None:
     """A ledger that was away for a minute ends no sync."""
     monkeypatch.setattr(lease, "LASTS_MS", 200)
     monkeypatch.setattr(lease, "RENEWED_EVERY_SECONDS", 0.6)
@@ -479,7 +496,7 @@ def test_a_full_disk_is_no_reason_to_try_again(postgres_url: str) -> None:
     full = (
         "do $$ begin raise exception 'could not extend file \"base/1\": No space' using errcode = 'disk_full'; end $$"
     )
-    ledger = Ledger(LedgerBlock(url=SecretStr(postgres_url)))
+    ledger = Database(LedgerBlock(url=SecretStr(postgres_url)))
     with pytest.raises(PartError, match="disk of the ledger is full"), ledger.transaction() as connection:
         connection.exec_driver_sql(full)
     ledger.engine.dispose()
@@ -487,5 +504,5 @@ def test_a_full_disk_is_no_reason_to_try_again(postgres_url: str) -> None:
 
 def test_a_password_is_never_in_the_message() -> None:
     with pytest.raises(PartError) as caught:
-        Ledger(LedgerBlock(url=SecretStr("postgresql://user:secret@host:word@host/db")))
+        Database(LedgerBlock(url=SecretStr("postgresql://user:secret@host:word@host/db")))
     assert "secret" not in str(caught.value)

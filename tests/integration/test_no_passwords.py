@@ -12,7 +12,7 @@ from prefect_aws import AwsCredentials
 from pydantic import SecretStr
 
 from blocks.chat_model import ChatModel
-from blocks.ledger import Ledger as LedgerBlock
+from blocks.ledger import Database as LedgerBlock
 from blocks.milvus_store import MilvusStore
 from blocks.pipeline import Pipeline
 from blocks.s3_source import S3Source
@@ -27,7 +27,7 @@ from tasks.bucket.errors import s3_errors
 from tasks.chat.client import Chat
 from tasks.errors import LockstepError
 from tasks.evaluation.golden import read_golden
-from tasks.ledger.objects import Ledger
+from tasks.ledger.database import Database
 from tasks.logs import clean_logs
 from tasks.milvus.store import Store
 from tests.conftest import free_port
@@ -95,7 +95,7 @@ def closed() -> str:
     ],
 )
 def test_the_ledger(url: str, logged: Callable[[Exception], str]) -> None:
-    told(lambda: Ledger(LedgerBlock(url=SecretStr(url.replace(CLOSED, closed())), timeout_seconds=2)), logged)
+    told(lambda: Database(LedgerBlock(url=SecretStr(url.replace(CLOSED, closed())), timeout_seconds=2)), logged)
 
 
 def test_a_ledger_that_refuses(postgres_url: str, logged: Callable[[Exception], str]) -> None:
@@ -104,7 +104,7 @@ def test_a_ledger_that_refuses(postgres_url: str, logged: Callable[[Exception], 
     url = make_url(postgres_url)
     for wrong in (url.set(password=SECRET), url.set(database="none", query={"password": SECRET})):
         shown = SecretStr(wrong.render_as_string(hide_password=False))
-        said = told(lambda given=shown: Ledger(LedgerBlock(url=given, timeout_seconds=5)), logged)  # type: ignore[misc]
+        said = told(lambda given=shown: Database(LedgerBlock(url=given, timeout_seconds=5)), logged)  # type: ignore[misc]
         assert "***" in said
 
 

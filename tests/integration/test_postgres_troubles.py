@@ -11,14 +11,15 @@ import pytest
 import sqlalchemy as sa
 from pydantic import SecretStr
 
-from blocks.ledger import Ledger as LedgerBlock
+from blocks.ledger import Database as LedgerBlock
 from tasks.errors import PartError, TransientError
 from tasks.indexing.audit import LISTED as AUDITED
 from tasks.indexing.audit import _insert, _tables
 from tasks.indexing.plan import make_plan
 from tasks.ledger import lease
+from tasks.ledger.database import Database
 from tasks.ledger.listed_keys import seen_keys
-from tasks.ledger.objects import Ledger
+from tasks.ledger.objects import count_objects
 from tasks.models import ObjectRef
 from tests.faults.proxy import Proxy
 
@@ -30,13 +31,13 @@ def ref(key: str) -> ObjectRef:
 
 
 @pytest.fixture
-def ledger(postgres_url: str) -> Iterator[Ledger]:
-    ledger = Ledger(LedgerBlock(url=SecretStr(postgres_url), timeout_seconds=2))
+def ledger(postgres_url: str) -> Iterator[Database]:
+    ledger = Database(LedgerBlock(url=SecretStr(postgres_url), timeout_seconds=2))
     yield ledger
     ledger.engine.dispose()
 
 
-def restart(ledger: Ledger, postgres_url: str) -> None:
+def restart(ledger: Database, postgres_url: str) -> None:
     """Do to the ledger's connections what a restart or a failover does."""
     ours = sa.text("select pg_terminate_backend(pid) from pg_stat_activity where application_name = :name")
     engine = sa.create_engine(postgres_url)
@@ -46,17 +47,17 @@ def restart(ledger: Ledger, postgres_url: str) -> None:
 
 
 @pytest.fixture
-def named(postgres_url: str) -> Iterator[Ledger]:
+def named(postgres_url: str) -> Iterator[Database]:
     """A ledger whose connections can be told from those of other tests."""
     name = f"lockstep-{time.monotonic_ns()}"
     url = sa.make_url(postgres_url).update_query_dict({"application_name": name})
-    ledger = Ledger(LedgerBlock(url=SecretStr(url.render_as_string(hide_password=False)), timeout_seconds=5))
+    ledger = Database(LedgerBlock(url=SecretStr(url.render_as_string(hide_password=False)), timeout_seconds=5))
     ledger.name_of_test = name  # type: ignore[attr-defined]
     yield ledger
     ledger.engine.dispose()
 
 
-def test_a_restart_while_the_bucket_is_listed_is_worth_another_try(named: Ledger, postgres_url: str) -> None:
+def test_a_restart_while_the_bucket_is_listed_is_worth_another_try(named: Database, postgres_url: str) -> None:
     def listing(breaks: bool) -> Iterator[list[ObjectRef]]:
         yield [ref("a"), ref("b")]
         if breaks:
@@ -68,7 +69,7 @@ def test_a_restart_while_the_bucket_is_listed_is_worth_another_try(named: Ledger
     assert make_plan(listing(False), named, ON, "run").new == 3
 
 
-def test_a_restart_during_an_audit_is_worth_another_try(named: Ledger, postgres_url: str) -> None:
+def test_a_restart_during_an_audit_is_worth_another_try(named: Database, postgres_url: str) -> None:
     def audit(breaks: bool) -> None:
         with _tables(named) as connection:
             if breaks:
@@ -80,7 +81,7 @@ def test_a_restart_during_an_audit_is_worth_another_try(named: Ledger, postgres_
     audit(False)
 
 
-def test_a_listing_that_breaks_off_leaves_no_table_behind(ledger: Ledger) -> None:
+def test_a_listing_that_breaks_off_leaves_no_table_behind(ledger: Database) -> None:
     for _ in range(3):
         with suppress(ZeroDivisionError), seen_keys(ledger) as seen:
             seen.add([ref("a")])
@@ -93,16 +94,18 @@ def test_a_server_that_falls_silent_is_not_waited_for(postgres_url: str) -> None
     url = sa.make_url(postgres_url)
     proxy = Proxy(f"http://{url.host}:{url.port or 5432}")
     through = url.set(host="127.0.0.1", port=Proxy.address(proxy.url)[1]).render_as_string(hide_password=False)
-    ledger = Ledger(LedgerBlock(url=SecretStr(through), timeout_seconds=2))
+    ledger = Database(LedgerBlock(url=SecretStr(through), timeout_seconds=2))
     ended: list[float] = []
 
     def ask() -> None:
         began = time.monotonic()
         with pytest.raises(TransientError, match="does not answer"):
-            ledger.totals(ON)
+            count_objects(ledger, ON)
         ended.append(time.monotonic() - began)
 
-    assert ledger.totals(ON) == {"chunks": 0}  # over a connection that is kept: a new one has a limit of its own
+    assert count_objects(ledger, ON) == {
+        "chunks": 0
+    }  # over a connection that is kept: a new one has a limit of its own
     proxy.swallow()  # acknowledged by the system, read by nobody
     thread = threading.Thread(target=ask, daemon=True)
     thread.start()
@@ -110,7 +113,7 @@ def test_a_server_that_falls_silent_is_not_waited_for(postgres_url: str) -> None
     assert ended
     assert ended[0] < 30
     proxy.make("none")
-    assert ledger.totals(ON) == {"chunks": 0}
+    assert count_objects(ledger, ON) == {"chunks": 0}
     ledger.engine.dispose()
     proxy.close()
 
@@ -120,7 +123,7 @@ def test_a_writer_whose_ledger_is_silent_ends_all_the_same(postgres_url: str, mo
     url = sa.make_url(postgres_url)
     proxy = Proxy(f"http://{url.host}:{url.port or 5432}")
     through = url.set(host="127.0.0.1", port=Proxy.address(proxy.url)[1]).render_as_string(hide_password=False)
-    ledger = Ledger(LedgerBlock(url=SecretStr(through), timeout_seconds=2))
+    ledger = Database(LedgerBlock(url=SecretStr(through), timeout_seconds=2))
 
     def write() -> None:
         with lease.writing(ledger, ON, "one that is left alone", 0, print):
@@ -134,17 +137,17 @@ def test_a_writer_whose_ledger_is_silent_ends_all_the_same(postgres_url: str, mo
     proxy.close()
 
 
-def test_a_lock_that_is_never_given_back_is_not_waited_for(ledger: Ledger, postgres_url: str) -> None:
+def test_a_lock_that_is_never_given_back_is_not_waited_for(ledger: Database, postgres_url: str) -> None:
     engine = sa.create_engine(postgres_url)
     with engine.begin() as other:
         other.execute(sa.text("lock table lockstep_objects in access exclusive mode"))
         with pytest.raises(TransientError, match="does not answer"):
-            ledger.totals(ON)
+            count_objects(ledger, ON)
     engine.dispose()
-    assert ledger.totals(ON) == {"chunks": 0}
+    assert count_objects(ledger, ON) == {"chunks": 0}
 
 
-def test_the_server_ends_what_a_machine_without_power_leaves_open(ledger: Ledger) -> None:
+def test_the_server_ends_what_a_machine_without_power_leaves_open(ledger: Database) -> None:
     """A transaction that nobody goes on with would hold its locks until TCP notices, after two hours."""
 
     def idle() -> None:
@@ -161,14 +164,14 @@ def test_what_the_url_says_of_limits_holds(postgres_url: str) -> None:
     url = sa.make_url(postgres_url)
     options = f"{url.query['options']} -cstatement_timeout=12345"
     given = url.update_query_dict({"options": options}).render_as_string(hide_password=False)
-    ledger = Ledger(LedgerBlock(url=SecretStr(given), timeout_seconds=2))
+    ledger = Database(LedgerBlock(url=SecretStr(given), timeout_seconds=2))
     with ledger.transaction() as connection:
         assert connection.execute(sa.text("show statement_timeout")).scalar() == "12345ms"
         assert connection.execute(sa.text("show idle_in_transaction_session_timeout")).scalar() == "4s"
     ledger.engine.dispose()
 
 
-def test_a_server_that_has_become_a_standby_is_asked_again(ledger: Ledger) -> None:
+def test_a_server_that_has_become_a_standby_is_asked_again(ledger: Database) -> None:
     def do(*statements: str) -> None:
         with ledger.transaction() as connection:
             for statement in statements:

@@ -11,6 +11,7 @@ from tasks.generations.retention import collect
 from tasks.generations.swap import publish, to_go_back_to, to_promote
 from tasks.ledger.canary import Canary, begin_canary, canary_of, end_canary
 from tasks.ledger.generations import follow_alias_in_ledger, forget_generation, generation_of, mark_ready
+from tasks.ledger.objects import object_rows, record_wanted
 from tasks.models import ObjectRef
 from tasks.resources import Resources
 
@@ -142,7 +143,7 @@ def test_a_generation_that_the_ledger_does_not_know_is_doubted_key_by_key(resour
     resources.store.upsert(named(resources, 1), [row])
     forget_generation(resources.ledger, named(resources, 1))
     assert open_generation(resources, print) == named(resources, 1)
-    (known,) = resources.ledger.rows(named(resources, 1), ["a.md"]).itertuples()
+    (known,) = object_rows(resources.ledger, named(resources, 1), ["a.md"]).itertuples()
     assert (known.state, known.indexed_etag) == ("pending", None)
     assert known.etag != "e1", "no listing finds it unchanged"
 
@@ -178,6 +179,6 @@ def test_a_first_sync_publishes_its_generation_unless_another_was_first(resource
 
 def test_a_generation_that_is_dropped_leaves_no_object_in_the_ledger(resources: Resources) -> None:
     opened(resources, 100)
-    resources.ledger.record_wanted(named(resources, 1), [ObjectRef("a.md", "e1", 1, 0)], "run")
+    record_wanted(resources.ledger, named(resources, 1), [ObjectRef("a.md", "e1", 1, 0)], "run")
     forget_generation(resources.ledger, named(resources, 1))
-    assert resources.ledger.rows(named(resources, 1), ["a.md"]).empty
+    assert object_rows(resources.ledger, named(resources, 1), ["a.md"]).empty

@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 from pydantic import SecretStr
 
-from blocks.ledger import Ledger as LedgerBlock
+from blocks.ledger import Database as LedgerBlock
 from blocks.milvus_store import MilvusStore
 from blocks.settings import Settings
 from tasks.errors import TransientError
 from tasks.ledger import lease
-from tasks.ledger.objects import Ledger
+from tasks.ledger.database import Database
 from tasks.milvus.store import Store
 from tests.conftest import Server, sqlite_url
 from tests.faults.proxy import Proxy
@@ -57,7 +57,7 @@ def test_a_write_that_is_not_answered_ends_within_half_a_lease(
     """The deadline of the block may be longer, and pymilvus tries again inside of a call."""
     monkeypatch.setattr(lease, "LASTS_MS", 40_000)
     monkeypatch.setattr("tasks.milvus.store.WRITE_SECONDS", 2.0, raising=False)
-    ledger = Ledger(LedgerBlock(url=SecretStr(sqlite_url(tmp_path))))
+    ledger = Database(LedgerBlock(url=SecretStr(sqlite_url(tmp_path))))
     with lease.writing(ledger, ON, "a sync", 0, print) as check:
         store.check_writer = check
         store.upsert(ON, [row(store, "one")])
