@@ -89,7 +89,7 @@ QUARANTINE_SHOWN = 50
 
 @dataclass(frozen=True, slots=True)
 class Totals:
-    """Objects by state and ``chunks``, as :func:`tasks.ledger.objects.count_objects` counts them, and the newest of the quarantine."""
+    """Objects by state and ``chunks``, as ``count_objects`` counts them, and the newest of the quarantine."""
 
     states: dict[str, int]
     quarantined: list[dict[str, Any]]
