@@ -12,7 +12,7 @@ import pytest
 import sqlalchemy as sa
 from pydantic import SecretStr
 
-from blocks.ledger import Database as LedgerBlock
+from blocks.ledger import Ledger as LedgerBlock
 from blocks.pipeline import Pipeline
 from tasks.errors import LockstepError
 from tasks.generations.canary import QuestionStats, fared

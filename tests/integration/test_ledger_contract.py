@@ -13,7 +13,7 @@ import pytest
 import sqlalchemy as sa
 from pydantic import SecretStr
 
-from blocks.ledger import Database as LedgerBlock
+from blocks.ledger import Ledger as LedgerBlock
 from blocks.settings import Settings
 from tasks.errors import LockstepError, PartError, TransientError
 from tasks.indexing.batches import batched, recorded

@@ -12,7 +12,7 @@ from prefect_aws import AwsCredentials
 from pydantic import SecretStr
 
 from blocks.chat_model import ChatModel
-from blocks.ledger import Database as LedgerBlock
+from blocks.ledger import Ledger as LedgerBlock
 from blocks.milvus_store import MilvusStore
 from blocks.pipeline import Pipeline
 from blocks.s3_source import S3Source

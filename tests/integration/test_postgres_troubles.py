@@ -11,7 +11,7 @@ import pytest
 import sqlalchemy as sa
 from pydantic import SecretStr
 
-from blocks.ledger import Database as LedgerBlock
+from blocks.ledger import Ledger as LedgerBlock
 from tasks.errors import PartError, TransientError
 from tasks.indexing.audit import LISTED as AUDITED
 from tasks.indexing.audit import _insert, _tables

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from pydantic import SecretStr
 
-from blocks.ledger import Database as LedgerBlock
+from blocks.ledger import Ledger as LedgerBlock
 from blocks.milvus_store import MilvusStore
 from blocks.settings import Settings
 from tasks.errors import TransientError
