@@ -27,8 +27,9 @@ def ask(log: Path, until: Path) -> None:
     import threading
 
     from deployments import environment
-    from deployments.cli.questions_file import Question, search_all
     from deployments.cli.session import open_session
+    from tasks.retrieval.batch_search import search_all
+    from tasks.retrieval.question import Question
 
     session = open_session(environment.load(), saves=True)
     from tasks.errors import LockstepError

@@ -68,12 +68,8 @@ def check_move(old: Pipeline, new: Pipeline) -> None:
     if mine.place == source_of(old.source).place:
         return
     known: list[Source | None] = []
-    with suppress(LockstepError):
-        ledger = Database(old.ledger)
-        try:
-            known = [from_row(row) for row in recorded_sources(ledger, old.alias).values() if row]
-        finally:
-            ledger.engine.dispose()
+    with suppress(LockstepError), Database(old.ledger) as ledger:
+        known = [from_row(row) for row in recorded_sources(ledger, old.alias).values() if row]
     if known and not any(one and one.place == mine.place for one in known):
         raise SourceError(
             f"'{old.alias}' is the index of {source_of(old.source)}; the environment says {mine}. Nothing was saved. "

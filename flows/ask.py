@@ -20,7 +20,7 @@ from prefect.runtime import flow_run
 
 from blocks.pipeline import Pipeline
 from blocks.settings import Settings
-from tasks.answers.answer import RECORDED, answer
+from tasks.answers.answer import answer, recorded
 from tasks.indexing.report import answer_markdown, words
 from tasks.models import Answer
 from tasks.pipelines import load_pipeline
@@ -56,7 +56,7 @@ def ask(
     and when a part refuses.
     """
     block = load_pipeline(pipeline)
-    answered = answer(block, question, settings or block.settings, RECORDED, session, Scope(filter, tenant))
+    answered = answer(block, question, settings or block.settings, recorded, session, Scope(filter, tenant))
     answered = replace(answered, flow_run_id=flow_run.id or "")
     create_markdown_artifact(
         answer_markdown(answered, {one.key: link(block, one.key) for one in answered.citations}),

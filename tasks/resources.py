@@ -105,8 +105,8 @@ class Resources:
         """End the parsing processes and close the connections."""
         if self._isolated:
             self._isolated.__exit__(kind, error, trace)
-        self.store.client.close()
-        self.ledger.engine.dispose()
+        self.store.close()
+        self.ledger.close()
         self.s3.close()
 
     @property

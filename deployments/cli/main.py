@@ -177,15 +177,16 @@ def search(  # noqa: PLR0917 - its options
         raise MisuseError("give either a question or --queries-file, one of the two")
     from deployments import environment
     from deployments.cli import output as show
-    from deployments.cli.questions_file import Question, read_questions, search_all
+    from deployments.cli.questions_file import read_questions
     from deployments.cli.session import open_session
-    from tasks.retrieval.question import checked
+    from tasks.retrieval.question import Question, checked
 
     env = environment.load()
     questions = read_questions(queries_file) if queries_file else [Question("", checked(question or ""))]
     scope = scope_of(only, tenant)
     session = open_session(env, pipeline)
     from tasks.pipelines import load_pipeline
+    from tasks.retrieval.batch_search import search_all
 
     block = load_pipeline(session.pipeline)
     for found in search_all(block, questions, _settings(block.settings, top_k, mode), scope):

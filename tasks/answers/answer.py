@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import time
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, ParamSpec, Protocol, TypeVar, cast
 
 from tasks.answers.cache import CachedAnswer, kept
 from tasks.answers.extractive import extract_answer
@@ -18,12 +18,11 @@ from tasks.embedding.model import load_model
 from tasks.embedding.reranker import load_reranker
 from tasks.errors import LockstepError, PartError, TransientError
 from tasks.listeners import reader
-from tasks.milvus.store import Store
 from tasks.models import Answer, Claim
 from tasks.retrieval.outdated import mark_outdated
 from tasks.retrieval.question import check_text, checked
 from tasks.retrieval.retrieve import Retrieved, embed_question, retrieve
-from tasks.retrieval.routing import Router, on_live
+from tasks.retrieval.routing import Index
 from tasks.retrieval.scope import EVERYTHING, Scope
 
 if TYPE_CHECKING:
@@ -31,6 +30,7 @@ if TYPE_CHECKING:
 
     import numpy as np
     from numpy.typing import NDArray
+    from prefect import Task
 
     from blocks.chat_model import ChatModel
     from blocks.pipeline import Pipeline
@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from tasks.answers.prompt import Prompt
     from tasks.citations.drafts import Draft
     from tasks.embedding.model import EmbeddingModel
+    from tasks.retrieval.routing import LedgerOrWhy
 
 EXTRACTIVE_NOTE = "no chat model is configured: these are sentences of the documents (set VLLM_BASE_URL for answers)"
 UNCITED_NOTE = "the model cited none of the passages: do not rely on this answer"
@@ -49,21 +50,25 @@ EMPTY_NOTE = "nothing at all was found in {collection}: if it should hold someth
 FALLBACK_NOTE = "the chat model failed, so these are sentences of the documents: {error}"
 
 
-@dataclass(frozen=True, slots=True)
-class Steps:
-    """The steps of an answer as callables: Prefect tasks in a flow, plain functions elsewhere."""
-
-    embed: Callable[..., Any]
-    search: Callable[..., Any]
-    join: Callable[..., Any]
-    generate: Callable[..., Any]
-    check: Callable[..., Any]
-    extract: Callable[..., Any]
+P = ParamSpec("P")
+R = TypeVar("R")
 
 
-TASKS: tuple[Any, ...] = (embed_question, retrieve, join, generate, cite, extract_answer)
-RECORDED = Steps(*TASKS)
-PLAIN = Steps(*(step.fn for step in TASKS))
+class Run(Protocol):
+    """Says how a step of an answer runs: as a Prefect task, or as the function that it is made of."""
+
+    def __call__(self, step: Task[P, R]) -> Callable[P, R]:
+        """Return what to call in place of a task."""
+
+
+def recorded(step: Task[P, R]) -> Callable[P, R]:
+    """Run a step as a task of the flow: the Prefect UI shows how long it took, and its retries."""
+    return cast("Callable[P, R]", step)
+
+
+def plain(step: Task[P, R]) -> Callable[P, R]:
+    """Run a step as a plain function, without Prefect's second a run."""
+    return step.fn
 
 
 class Stopwatch:
@@ -94,8 +99,9 @@ class Asked:
     pipeline: Pipeline
     question: str
     settings: Settings
-    steps: Steps
+    run: Run
     watch: Stopwatch
+    ledger: LedgerOrWhy
     found: Retrieved
     vector: NDArray[np.float32]
     model: EmbeddingModel
@@ -105,7 +111,7 @@ def answer(
     pipeline: Pipeline,
     question: str,
     settings: Settings,
-    steps: Steps = PLAIN,
+    run: Run = plain,
     session: str = "",
     scope: Scope = EVERYTHING,
 ) -> Answer:
@@ -118,36 +124,33 @@ def answer(
     question = checked(question)
     check_text("the session", session)
     watch = Stopwatch()
-
-    def look(collection: str, built: Pipeline) -> tuple[EmbeddingModel, NDArray[np.float32], Retrieved, str]:
-        with watch.stage("load"):
-            model = load_model(built.embedder)
-            if settings.rerank_model:
-                load_reranker(settings.rerank_model)
-        with watch.stage("embed"):
-            vector = steps.embed(model, question)
-        with watch.stage("search"):
-            where = scope.condition(built.settings.tenants)
-            found = steps.search(store, collection, question, vector, built.settings, where)
-        return model, vector, found, where
-
     with watch.stage("load"):
-        store = Store(pipeline.store, pipeline.alias)
-        asked = Router(pipeline)
-    with closing(store.client):
-        as_asked = pipeline.model_copy(update={"settings": settings})
-        model, vector, found, where = on_live(store, as_asked, look, asked, session or question)
-        found = mark_outdated(found, pipeline)
+        index = Index(pipeline)
+    with index:
+        for attempt in index.attempts(session or question):
+            with attempt:
+                built = attempt.pipeline(settings)
+                with watch.stage("load"):
+                    model = load_model(built.embedder)
+                    if settings.rerank_model:
+                        load_reranker(settings.rerank_model)
+                with watch.stage("embed"):
+                    vector = run(embed_question)(model, question)
+                with watch.stage("search"):
+                    where = scope.condition(built.settings.tenants)
+                    found = run(retrieve)(index.store, attempt.collection, question, vector, built.settings, where)
+        found = mark_outdated(found, index.ledger)
         if pipeline.chat_model and relevant(found, settings):
             with watch.stage("join"):
-                found = replace(found, hits=steps.join(store, found.collection, found.hits, settings, where))
-    finding = watch.seconds["embed"] + watch.seconds["search"]
-    try:
-        written, cached = write(Asked(pipeline, question, settings, steps, watch, found, vector, model))
-    except LockstepError:
-        asked.note(found.collection, finding, None)
-        raise
-    asked.note(found.collection, finding, found.best, written.mode == "abstained")
+                found = replace(found, hits=run(join)(index.store, found.collection, found.hits, settings, where))
+        finding = watch.seconds["embed"] + watch.seconds["search"]
+        try:
+            asked = Asked(pipeline, question, settings, run, watch, index.ledger, found, vector, model)
+            written, cached = write(asked)
+        except LockstepError:
+            index.router.note(found.collection, finding, None)
+            raise
+        index.router.note(found.collection, finding, found.best, written.mode == "abstained")
     return Answer(
         question=question,
         answer=written.text,
@@ -177,7 +180,7 @@ def write(asked: Asked) -> tuple[CachedAnswer, bool]:
     if chat is None:
         return extracted(asked, EXTRACTIVE_NOTE), False
     with asked.watch.stage("cache"):
-        place = kept(asked.pipeline, asked.question, asked.settings, found)
+        place = kept(asked.pipeline, asked.question, asked.settings, found, asked.ledger)
         before = place.read() if place else None
     if before:
         return replace(before, tokens={}, notes=(*before.notes, CACHED_NOTE)), True
@@ -196,20 +199,20 @@ def write(asked: Asked) -> tuple[CachedAnswer, bool]:
 def extracted(asked: Asked, note: str) -> CachedAnswer:
     """Return the sentences of the documents that are nearest to the question."""
     with asked.watch.stage("extract"):
-        text, citations = asked.steps.extract(asked.found.hits, asked.vector, asked.model, asked.settings)
+        text, citations = asked.run(extract_answer)(asked.found.hits, asked.vector, asked.model, asked.settings)
     claims = tuple(Claim(" ".join(one.quote.split()), (one.n,), True) for one in citations)
     return CachedAnswer(text, "extractive", claims, citations, notes=(note,))
 
 
 def generated(asked: Asked, chat: ChatModel) -> CachedAnswer:
     """Return what the chat model says, checked."""
-    strict, steps = asked.settings.strict, asked.steps
+    strict, run = asked.settings.strict, asked.run
     with asked.watch.stage("generate"):
-        reply = steps.generate(chat, asked.question, asked.found.hits, asked.settings, telling(strict))
+        reply = run(generate)(chat, asked.question, asked.found.hits, asked.settings, telling(strict))
     if not reply.drafts:
         return CachedAnswer(ABSTAIN, "abstained", tokens=reply.tokens, notes=reply.notes, whole=reply.whole)
     with asked.watch.stage("check"):
-        checked = steps.check(reply, strict)
+        checked = run(cite)(reply, strict)
     if not checked.text:
         return CachedAnswer(
             ABSTAIN, "abstained", tokens=reply.tokens, notes=(REMOVED_NOTE, *reply.notes), whole=reply.whole

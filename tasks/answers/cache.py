@@ -23,7 +23,6 @@ from pydantic import TypeAdapter
 
 from tasks.answers.prompt import FORMATS
 from tasks.errors import LockstepError
-from tasks.ledger.database import Database
 from tasks.ledger.objects import change_mark
 from tasks.models import Citation, Claim, Mode
 
@@ -34,6 +33,7 @@ if TYPE_CHECKING:
     from blocks.pipeline import Pipeline
     from blocks.settings import Settings
     from tasks.retrieval.retrieve import Retrieved
+    from tasks.retrieval.routing import LedgerOrWhy
 
 FOLDER = "lockstep-answers"
 VERSION = 2
@@ -111,16 +111,14 @@ def sweep(base: str | None, seconds: float) -> None:
             file.unlink(missing_ok=True)
 
 
-def kept(pipeline: Pipeline, question: str, settings: Settings, found: Retrieved) -> AnswerCache | None:
+def kept(
+    pipeline: Pipeline, question: str, settings: Settings, found: Retrieved, ledger: LedgerOrWhy
+) -> AnswerCache | None:
     """Return where the answer to a question is kept; None where none is to be, or the ledger cannot say its state."""
-    if pipeline.chat_model is None or not settings.cache_seconds:
+    if pipeline.chat_model is None or not settings.cache_seconds or isinstance(ledger, LockstepError):
         return None
     try:
-        ledger = Database(pipeline.ledger)
-        try:
-            state = change_mark(ledger, found.collection)
-        finally:
-            ledger.engine.dispose()
+        state = change_mark(ledger, found.collection)
     except LockstepError:
         return None
     return AnswerCache(key_of(question, settings, pipeline.chat_model, found, state), settings.cache_seconds)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import closing
 from datetime import UTC, datetime
 from typing import Any
 
@@ -17,12 +16,8 @@ from tasks.pipelines import load_pipeline
 def overview(pipeline: str) -> list[dict[str, Any]]:
     """Return the generations, newest first, as rows; see :func:`side_by_side`."""
     block = load_pipeline(pipeline)
-    store, ledger = Store(block.store, block.alias), Database(block.ledger)
-    with closing(store.client):
-        try:
-            return side_by_side(store, ledger)
-        finally:
-            ledger.engine.dispose()
+    with Store(block.store, block.alias) as store, Database(block.ledger) as ledger:
+        return side_by_side(store, ledger)
 
 
 def side_by_side(store: Store, ledger: Database) -> list[dict[str, Any]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any
 
@@ -17,14 +17,10 @@ from tasks.pipelines import load_pipeline
 @contextmanager
 def _opened(pipeline: str) -> Iterator[tuple[Database, str]]:
     block = load_pipeline(pipeline)
-    store = Store(block.store, block.alias)
-    with closing(store.client):
+    with Store(block.store, block.alias) as store:
         collection = store.resolve()
-    ledger = Database(block.ledger)
-    try:
+    with Database(block.ledger) as ledger:
         yield ledger, collection
-    finally:
-        ledger.engine.dispose()
 
 
 def contents(pipeline: str) -> list[dict[str, Any]]:

@@ -60,6 +60,18 @@ class Database:
         self.where = hidden(self.engine.url.render_as_string(hide_password=True))
         migrate(self.transaction, self.where)
 
+    def close(self) -> None:
+        """Close all connections."""
+        self.engine.dispose()
+
+    def __enter__(self) -> Database:
+        """Return itself."""
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        """Close all connections."""
+        self.close()
+
     @contextmanager
     def transaction(self) -> Iterator[Connection]:
         """Open a transaction: commits at the end, rolls back on an error."""

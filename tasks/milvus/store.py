@@ -56,6 +56,18 @@ class Store:
             self.capabilities: Capabilities = capabilities(self.client.get_server_version(**options))
             if_not.pop_all()
 
+    def close(self) -> None:
+        """Close the connection."""
+        self.client.close()
+
+    def __enter__(self) -> Store:
+        """Return itself."""
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        """Close the connection."""
+        self.close()
+
     @contextmanager
     def _call(self) -> Iterator[dict[str, Any]]:
         try:

@@ -6,15 +6,14 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from tasks.errors import LockstepError
-from tasks.ledger.database import Database
 from tasks.ledger.quarantine import outdated
 
 if TYPE_CHECKING:
-    from blocks.pipeline import Pipeline
     from tasks.retrieval.retrieve import Retrieved
+    from tasks.retrieval.routing import LedgerOrWhy
 
 
-def mark_outdated(found: Retrieved, pipeline: Pipeline) -> Retrieved:
+def mark_outdated(found: Retrieved, ledger: LedgerOrWhy) -> Retrieved:
     """Return what was found with its outdated hits marked, and a note that says so.
 
     Milvus answers also while the ledger is down; then the note says that this could not be looked up.
@@ -22,11 +21,9 @@ def mark_outdated(found: Retrieved, pipeline: Pipeline) -> Retrieved:
     if not found.hits:
         return found
     try:
-        ledger = Database(pipeline.ledger)
-        try:
-            old = outdated(ledger, found.collection, sorted({hit.key for hit in found.hits}))
-        finally:
-            ledger.engine.dispose()
+        if isinstance(ledger, LockstepError):
+            raise ledger
+        old = outdated(ledger, found.collection, sorted({hit.key for hit in found.hits}))
     except LockstepError as error:
         return replace(found, notes=(*found.notes, f"cannot tell whether these are the newest versions: {error}"))
     if not old:

@@ -3,12 +3,21 @@
 from __future__ import annotations
 
 import unicodedata
+from dataclasses import dataclass
 
 from tasks.errors import MisuseError
 
 LONGEST = 10_000
 SURROGATES = ("\ud800", "\udfff")
 SPACES = "\t\n\r\x85"
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """One question of many, and the name that its asker gave it."""
+
+    id: str
+    question: str
 
 
 def checked(question: str) -> str:

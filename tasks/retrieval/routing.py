@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 from tasks.errors import GoneError, LockstepError, MisuseError
 from tasks.generations.claims import check_asked, source_kept
@@ -11,35 +11,44 @@ from tasks.generations.fingerprint import built_with, with_settings_of
 from tasks.ledger.canary import Canary, canary_of, note_question
 from tasks.ledger.database import Database, now
 from tasks.ledger.generations import generation_of, recorded_sources
+from tasks.milvus.store import Store
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Iterator
+    from types import TracebackType
 
     from blocks.pipeline import Pipeline
-    from tasks.milvus.store import Store
+    from blocks.settings import Settings
+
+LedgerOrWhy = Database | LockstepError
+"""The ledger, or why it cannot be opened: questions are answered all the same."""
 
 
 class Router:
-    """What who asks has to know of a canary, looked up once; and where it notes how its questions fared.
+    """Knows of a canary, decides by it, and notes how its questions fared.
 
-    Questions are answered also while the ledger is down: then by the live generation, and not noted.
+    While the ledger is down, the live generation answers, and nothing is noted.
     """
 
-    def __init__(self, pipeline: Pipeline) -> None:
-        self.alias, self._block = pipeline.alias, pipeline.ledger
+    def __init__(self, alias: str, ledger: LedgerOrWhy) -> None:
+        self.alias, self._ledger = alias, ledger
         self.canary: Canary | None = None
         self.sources: dict[str, dict[str, Any] | None] | None = None
         """Which bucket each generation holds, as far as the ledger knows; None while it does not answer."""
         self._search_params: dict[str, Any] | None = None
-        with suppress(LockstepError):
-            self._with_ledger(self._look)
+        self.look()
 
-    def _look(self, ledger: Database) -> None:
-        self.sources = recorded_sources(ledger, self.alias)
-        if found := canary_of(ledger, self.alias):
-            known = generation_of(ledger, self.alias, found.collection)
-            self._search_params = known.search_params if known else None
-            self.canary = found
+    def look(self) -> None:
+        """Look up, once more, whether a canary is under way."""
+        self.canary = None
+        if isinstance(self._ledger, LockstepError):
+            return
+        with suppress(LockstepError):
+            self.sources = recorded_sources(self._ledger, self.alias)
+            if canary := canary_of(self._ledger, self.alias):
+                known = generation_of(self._ledger, self.alias, canary.collection)
+                self._search_params = known.search_params if known else None
+                self.canary = canary
 
     def collection(self, live: str, asker: str) -> str:
         """Return what answers this question or session: the live collection, or the one in canary."""
@@ -52,46 +61,81 @@ class Router:
 
     def note(self, collection: str, seconds: float, best: float | None, abstained: bool = False) -> None:
         """Note how a question fared: ``best`` is the nearest chunk's cosine, None when it failed."""
-        if self.canary:
+        if self.canary and not isinstance(self._ledger, LockstepError):
             row = {"alias": self.alias, "collection": collection, "at": now(), "seconds": seconds, "best": best}
             with suppress(LockstepError):
-                self._with_ledger(note_question, {**row, "abstained": abstained, "failed": best is None})
+                note_question(self._ledger, {**row, "abstained": abstained, "failed": best is None})
 
-    def _with_ledger(self, call: Any, *args: Any) -> Any:
-        ledger = Database(self._block)
+
+class Index:
+    """Milvus and the ledger, opened once for a question or many; a context manager that closes them."""
+
+    def __init__(self, pipeline: Pipeline) -> None:
+        """Connect. Raises ``PartError`` or ``TransientError`` when Milvus cannot be used; the ledger may be down."""
+        self.pipeline = pipeline
+        self.store = Store(pipeline.store, pipeline.alias)
+        self.ledger: LedgerOrWhy
         try:
-            return call(ledger, *args)
-        finally:
-            ledger.engine.dispose()
+            self.ledger = Database(pipeline.ledger)
+        except LockstepError as error:
+            self.ledger = error
+        self.router = Router(pipeline.alias, self.ledger)
+
+    def __enter__(self) -> Index:
+        """Return itself."""
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        """Close both."""
+        self.store.close()
+        if isinstance(self.ledger, Database):
+            self.ledger.close()
+
+    def attempts(self, asker: str) -> Iterator[Attempt]:
+        """Yield an attempt at a question, and a second one when its generation was dropped meanwhile.
+
+        The alias is resolved once an attempt, so that an answer comes from one generation. ``asker``, the question or
+        its session, decides for a canary.
+        """
+        collection = self.router.collection(self.store.resolve(), asker)
+        attempt = Attempt(self, collection, self.router.search_params(collection))
+        yield attempt
+        if attempt.instead:
+            yield Attempt(self, attempt.instead, None, last=True)
 
 
-Result = TypeVar("Result")
+class Attempt:
+    """One attempt at a question on one generation. Leaving its ``with`` says whether there has to be another."""
 
+    def __init__(
+        self, index: Index, collection: str, search_params: dict[str, Any] | None, *, last: bool = False
+    ) -> None:
+        self.collection = collection
+        self.instead: str | None = None
+        """The collection that the alias points at since this one was dropped."""
+        self._index, self._search_params, self._last = index, search_params, last
 
-def on_live(
-    store: Store, pipeline: Pipeline, query: Callable[[str, Pipeline], Result], watch: Router, asker: str = ""
-) -> Result:
-    """Run a query on the live generation, or on the one in canary, with the pipeline as that was built.
+    def pipeline(self, settings: Settings) -> Pipeline:
+        """Return the pipeline with ``settings`` as far as a question may choose them, the others as this was built.
 
-    The alias is resolved once, so that the answer comes from one generation; should that be dropped meanwhile,
-    it is resolved once more. ``asker``, the question or its session, decides for a canary.
-    """
-    live = store.resolve()
-    collection = watch.collection(live, asker)
+        Raises ``SourceError`` when the generation holds another bucket or another ledger's objects.
+        """
+        store, asked = self._index.store, self._index.pipeline.model_copy(update={"settings": settings})
+        check_asked(asked, self.collection, source_kept(store, self.collection), self._index.router.sources)
+        return with_settings_of(asked, built_with(store, self.collection), self._search_params)
 
-    def ask(collection: str, search_params: dict[str, Any] | None) -> Result:
-        check_asked(pipeline, collection, source_kept(store, collection), watch.sources)
-        return query(collection, with_settings_of(pipeline, built_with(store, collection), search_params))
+    def __enter__(self) -> Attempt:
+        """Return itself."""
+        return self
 
-    try:
-        return ask(collection, watch.search_params(collection))
-    except GoneError:
-        again = store.resolve()
-        if again == collection:
-            raise
-        return ask(again, None)
-    except MisuseError:  # the question's fault, not the generation's
-        raise
-    except LockstepError:
-        watch.note(collection, 0.0, None)
-        raise
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> bool:
+        """Hide that the generation is gone when the alias points at another; note any other failure of the index."""
+        if isinstance(error, GoneError):
+            if not self._last and (live := self._index.store.resolve()) != self.collection:
+                self.instead = live
+            return self.instead is not None
+        if isinstance(error, LockstepError) and not isinstance(error, MisuseError):  # that is the question's fault
+            self._index.router.note(self.collection, 0.0, None)
+        return False

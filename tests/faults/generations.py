@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from deployments.cli.questions_file import Question, search_all
 from tasks.generations.overview import overview
 from tasks.ledger.database import Database
 from tasks.milvus.store import Store
 from tasks.pipelines import load_pipeline
+from tasks.retrieval.batch_search import search_all
+from tasks.retrieval.question import Question
 
 TOPICS = ["apples", "bridges", "clouds", "deserts", "engines", "forests", "glaciers", "harbours"]
 

@@ -7,12 +7,13 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from blocks.chat_model import ChatModel
-from deployments.cli.questions_file import Question, search_all
 from flows.ask import ask
 from flows.sync import sync
 from tasks.embedding import reranker as rerank
 from tasks.models import Answer
 from tasks.pipelines import load_pipeline
+from tasks.retrieval.batch_search import search_all
+from tasks.retrieval.question import Question
 from tests.conftest import Bucket
 from tests.stub_chat import StubChat, claims
 

@@ -9,7 +9,6 @@ import pytest
 import sqlalchemy as sa
 from botocore.exceptions import ClientError
 
-from deployments.cli.questions_file import Question, search_all
 from flows.ask import ask
 from flows.audit import audit
 from flows.sync import sync
@@ -20,6 +19,8 @@ from tasks.indexing.quarantine import contents, release
 from tasks.ledger.database import Database
 from tasks.ledger.tables import OBJECTS
 from tasks.pipelines import load_pipeline
+from tasks.retrieval.batch_search import search_all
+from tasks.retrieval.question import Question
 from tests.conftest import Bucket
 
 GOOD = "The last good version says: turn the valve to the left."

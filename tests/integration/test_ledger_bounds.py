@@ -5,15 +5,13 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Iterator
-from types import SimpleNamespace
-from typing import Any, cast
+from typing import Any
 
 import pytest
 import sqlalchemy as sa
 from pydantic import SecretStr
 
 from blocks.ledger import Ledger as LedgerBlock
-from blocks.pipeline import Pipeline
 from tasks.errors import LockstepError
 from tasks.generations.canary import QuestionStats, fared
 from tasks.indexing.batches import recorded
@@ -233,10 +231,10 @@ def test_a_generation_in_canary_answers_beside_the_live_one_that_it_was_begun_be
     ledger: Database, block: LedgerBlock
 ) -> None:
     begin_canary(ledger, Canary("docs", OTHER, ON, (99, 100), 1, 9.0, 1))
-    watch = Router(cast(Pipeline, SimpleNamespace(alias="docs", ledger=block)))
+    watch = Router("docs", ledger)
     assert watch.collection(ON, "a question") == OTHER
     assert watch.collection("docs_g0003", "a question") == "docs_g0003", "the alias was moved: the canary is over"
-    other = Router(cast(Pipeline, SimpleNamespace(alias="manuals", ledger=block)))
+    other = Router("manuals", ledger)
     assert other.collection(ON, "a question") == ON
 
 
@@ -381,7 +379,7 @@ def test_a_canary_is_judged_by_its_own_questions_since_its_step_began(
     watches = {}
     for alias in ("docs", "manuals"):
         begin_canary(ledger, Canary(alias, OTHER, ON, (50, 100), 0, 9.0, 1))
-        watches[alias] = Router(cast(Pipeline, SimpleNamespace(alias=alias, ledger=block)))
+        watches[alias] = Router(alias, ledger)
     watches["docs"].note(OTHER, 8.0, None)  # at 1
     watches["docs"].note(OTHER, 1.0, 0.5)
     watches["docs"].note(OTHER, 1.0, 0.25, abstained=True)

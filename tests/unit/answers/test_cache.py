@@ -25,6 +25,7 @@ from blocks.ledger import Ledger
 from blocks.settings import Settings
 from tasks.answers import cache as written
 from tasks.answers.cache import FOLDER, AnswerCache, CachedAnswer, key_of, sweep
+from tasks.ledger.database import Database
 from tasks.models import Citation, Claim, Hit
 from tasks.retrieval.retrieve import Retrieved
 
@@ -94,8 +95,9 @@ def test_what_it_does_not_follow_from_is_not() -> None:
 
 def test_nothing_is_kept_where_nobody_asked_for_it(tmp_path: Path) -> None:
     def of(chat: ChatModel | None, **settings: Any) -> AnswerCache | None:
-        pipeline: Any = SimpleNamespace(chat_model=chat, ledger=Ledger(url=SecretStr(f"sqlite:///{tmp_path / 'l.db'}")))
-        return written.kept(pipeline, "Why?", Settings(**settings), FOUND)
+        pipeline: Any = SimpleNamespace(chat_model=chat)
+        with Database(Ledger(url=SecretStr(f"sqlite:///{tmp_path / 'l.db'}"))) as ledger:
+            return written.kept(pipeline, "Why?", Settings(**settings), FOUND, ledger)
 
     assert of(CHAT, cache_seconds=60)
     assert of(CHAT, cache_seconds=0) is None

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from deployments.cli.questions_file import Question, read_questions
+from deployments.cli.questions_file import read_questions
 from tasks.errors import MisuseError
-from tasks.retrieval.question import LONGEST, checked
+from tasks.retrieval.question import LONGEST, Question, checked
 
 
 def test_a_question_is_stripped() -> None:

@@ -1,0 +1,73 @@
+"""Search for many questions, without the flow engine."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from tasks.embedding.model import load_model
+from tasks.models import Hit
+from tasks.retrieval.outdated import mark_outdated
+from tasks.retrieval.question import Question
+from tasks.retrieval.retrieve import find
+from tasks.retrieval.routing import Attempt, Index
+from tasks.retrieval.scope import EVERYTHING, Scope
+
+if TYPE_CHECKING:
+    from blocks.pipeline import Pipeline
+    from blocks.settings import Settings
+
+TOGETHER = 32
+"""Questions that are embedded in one go."""
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What one question found, and how long it took: ``embed`` is its share of a common forward pass."""
+
+    id: str
+    collection: str
+    hits: tuple[Hit, ...]
+    seconds: dict[str, float]
+    notes: tuple[str, ...] = ()
+
+
+def search_all(
+    pipeline: Pipeline, questions: Sequence[Question], settings: Settings, scope: Scope = EVERYTHING
+) -> Iterator[Found]:
+    """Yield what each question finds, in order; the model and the connections are opened once."""
+    with Index(pipeline) as index:
+        while questions:
+            index.router.look()
+            together = 1 if index.router.canary else TOGETHER  # neighbours may go different ways in a canary
+            group, questions = questions[:together], questions[together:]
+            results: list[Found] = []
+            for attempt in index.attempts(group[0].question):
+                with attempt:
+                    results = _search_some(index, attempt, group, settings, scope)
+            yield from results
+
+
+def _search_some(
+    index: Index, attempt: Attempt, group: Sequence[Question], settings: Settings, scope: Scope
+) -> list[Found]:
+    """Search one generation, with the settings and the model that it was built with, for a few questions."""
+    built = attempt.pipeline(settings)
+    where = scope.condition(built.settings.tenants)
+    model = load_model(built.embedder)
+    began = time.monotonic()
+    vectors = model.encode([question.question for question in group], built.embedder.query_prompt)
+    embedding = (time.monotonic() - began) / len(group)
+    results: list[Found] = []
+    for question, vector in zip(group, vectors, strict=True):
+        began = time.monotonic()
+        found = find(index.store, attempt.collection, question.question, vector, built.settings, where)
+        searching = time.monotonic() - began
+        abstains = found.best < built.settings.min_score
+        index.router.note(attempt.collection, embedding + searching, found.best, abstains)
+        found = mark_outdated(found, index.ledger)
+        seconds = {"embed": round(embedding, 4), "search": round(searching, 4)}
+        results.append(Found(question.id, found.collection, found.hits, seconds, found.notes))
+    return results
