@@ -41,7 +41,7 @@ def audit(
     only what a sync does not see counts as wrong; ``allow_deletions`` and ``accept_source`` are those of a sync.
     Raises ``InconsistentError`` when something is (still) wrong.
     """
-    say, consent = get_run_logger().info, Consent(allow_deletions, accept_source)
+    logger, consent = get_run_logger(), Consent(allow_deletions, accept_source)
     if sync_first:
         sync(pipeline, **asdict(consent))
     block = load_pipeline(pipeline)
@@ -58,7 +58,9 @@ def audit(
     create_markdown_artifact(
         audit_markdown(found, repaired), key=f"audit-{pipeline}", description=f"Is the index of {pipeline} right?"
     )
-    say("%s: %s (%s objects, %s chunks)", found.collection, findings(found), f"{found.objects:,}", f"{found.chunks:,}")
+    logger.info(
+        "%s: %s (%s objects, %s chunks)", found.collection, findings(found), f"{found.objects:,}", f"{found.chunks:,}"
+    )
     if not found.consistent:
         raise InconsistentError(
             f"{found.collection} is not what the bucket says: {findings(found)}. "
@@ -73,15 +75,15 @@ def examine(block: Pipeline, repair: bool, consent: Consent) -> tuple[Findings, 
 
     Returns what was found and, with ``repair``, how many objects were recorded for the next sync to mend.
     """
-    say = get_run_logger().info
+    logger = get_run_logger()
     with connect(block, flow_run.id or "", consent) as resources:
         collection = resources.store.resolve()
         check_source(resources, collection)
-        found = look(resources, collection, say)
+        found = look(resources, collection)
         if found.consistent:
             return found, 0
-        say("%s: %s; looking again while nothing is written", collection, findings(found))
+        logger.info("%s: %s; looking again while nothing is written", collection, findings(found))
         wait = block.settings.wait_for_writer_seconds
-        with resources.writing(collection, f"an audit ({flow_run.name})", wait, say):
-            found = look(resources, collection, say)
+        with resources.writing(collection, f"an audit ({flow_run.name})", wait):
+            found = look(resources, collection)
             return found, record_findings(resources, collection, found) if repair and not found.consistent else 0

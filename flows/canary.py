@@ -59,7 +59,7 @@ def canary(resources: Resources, chosen: Canary) -> None:
     Raises ``GateError`` with the figures when its questions fare worse, ``RejectedError`` when somebody ended it;
     then the live generation alone answers.
     """
-    say, alias = get_run_logger().info, chosen.alias
+    logger, alias = get_run_logger(), chosen.alias
     if chosen.since:  # gone on with: what was asked while nobody watched is not held against it
         next_step(resources.ledger, alias, chosen.step)
         chosen = at(chosen, chosen.step)
@@ -68,7 +68,7 @@ def canary(resources: Resources, chosen: Canary) -> None:
     done: list[Step] = []
     while True:
         rename_run(f"canary {chosen.collection}: {chosen.share}% of the questions")
-        say("%s answers %s%% of the questions for %g s", chosen.collection, chosen.share, chosen.hold_seconds)
+        logger.info("%s answers %s%% of the questions for %g s", chosen.collection, chosen.share, chosen.hold_seconds)
         hold(resources, chosen)
         done.append(judged(resources, chosen))
         create_table_artifact(

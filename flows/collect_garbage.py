@@ -15,16 +15,16 @@ from tasks.resources import connect
 @flow(name="collect-garbage", flow_run_name="collect garbage of {pipeline}")
 def collect_garbage(pipeline: str = "docs") -> list[str]:
     """Drop the generations that are neither live, nor newer, nor kept for the way back; returns their names."""
-    say = get_run_logger().info
+    logger = get_run_logger()
     block = load_pipeline(pipeline)
     with connect(block, flow_run.id or "") as resources:
         wait = block.settings.wait_for_writer_seconds
         described = f"a collection of garbage ({flow_run.name})"
         with (
-            resources.writing(next_of(block.alias), described, wait, say),  # not under a rebuild's hands
-            resources.writing(block.alias, described, wait, say),
+            resources.writing(next_of(block.alias), described, wait),  # not under a rebuild's hands
+            resources.writing(block.alias, described, wait),
         ):
             dropped: list[str] = collect(resources, block.alias)
     rename_run(f"collect garbage of {block.alias}: {', '.join(dropped) or 'none'}")
-    say("dropped %s", ", ".join(dropped) or "nothing")
+    logger.info("dropped %s", ", ".join(dropped) or "nothing")
     return dropped

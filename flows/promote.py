@@ -64,13 +64,13 @@ def promote(  # noqa: PLR0913, PLR0917 - they are what the run page shows that i
     ``allow_deletions`` and ``accept_source`` are those of a sync; the first lets a generation of fewer objects through.
     Raises ``RejectedError`` when it is not approved, ``MisuseError`` when nothing is ready.
     """
-    started, say = time.monotonic(), get_run_logger().info
+    started, logger = time.monotonic(), get_run_logger()
     block = load_pipeline(pipeline)
     consent = Consent(allow_deletions, accept_source)
     with connect(block, flow_run.id or "", consent) as resources:
         wait, described = block.settings.wait_for_writer_seconds, f"a promotion ({flow_run.name})"
         with (
-            resources.writing(next_of(block.alias), described, wait_seconds, say) as still_mine,
+            resources.writing(next_of(block.alias), described, wait_seconds) as still_mine,
             ExitStack() as if_not,
         ):
             chosen, live = to_promote(resources, generation)
@@ -81,18 +81,18 @@ def promote(  # noqa: PLR0913, PLR0917 - they are what the run page shows that i
             work_as(resources, chosen, settings)
             questions = read_golden(resources.settings.golden, block.source) if resources.settings.golden else []
             sync(pipeline, settings, chosen.collection, **asdict(consent))  # it may have been ready for days
-            report = gates(resources, chosen.collection, live, questions, say)
+            report = gates(resources, chosen.collection, live, questions)
             shown = show(pipeline, resources, report, force, by)
             refuse(report, force)
             if approve:
                 comment = ask_for_approval(chosen.collection, shown, resources.settings.approval_hours)
-                say("%s was approved: %s", chosen.collection, comment or "no comment")
+                logger.info("%s was approved: %s", chosen.collection, comment or "no comment")
             if approve or step_by_step:
                 sync(pipeline, settings, chosen.collection, **asdict(consent))  # a person may have taken a day
             if step_by_step:
                 hold_canary(resources, step_by_step)  # from here on each sync of the live generation keeps it in step
             # Only now: a sync of the live generation may start while this one is measured.
-            with resources.writing(block.alias, described, wait, say):
+            with resources.writing(block.alias, described, wait):
                 patiently(still_mine)()
                 still_saved(resources.pipeline)  # a person may have taken a day
                 still_beside(resources, chosen.collection, live, step_by_step)
@@ -100,7 +100,7 @@ def promote(  # noqa: PLR0913, PLR0917 - they are what the run page shows that i
                 record_search_params(resources.ledger, chosen.collection, resources.settings.search_params)
                 swap(resources, chosen.collection)
     rename_run(f"promote {chosen.collection}")
-    say("'%s' points at %s now, before at %s", block.alias, chosen.collection, live)
+    logger.info("'%s' points at %s now, before at %s", block.alias, chosen.collection, live)
     sync(pipeline, **asdict(consent))  # what changed while it was measured
     rows = tuple(gate.as_row() for gate in report.gates)
     seconds = round(time.monotonic() - started, 3)

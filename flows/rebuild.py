@@ -47,19 +47,19 @@ def rebuild(
     Raises ``MisuseError`` for an index that the server has not, ``TransientError`` while another rebuild runs,
     ``GateError`` when it does not pass the gates. ``allow_deletions`` and ``accept_source`` are those of a sync.
     """
-    started, say = time.monotonic(), get_run_logger().info
+    started, logger = time.monotonic(), get_run_logger()
     block = changed(load_pipeline(pipeline), settings, embed_model)
     check_prefix(block.settings.tenants, block.source.prefix)
     if promote != "manual" and block.settings.golden:
         read_golden(block.settings.golden, block.source)  # a bad line is told now, not after hours of embedding
     with connect(block, flow_run.id or "", Consent(allow_deletions, accept_source)) as resources:
         live = resources.store.live()
-        with resources.writing(next_of(block.alias), f"a rebuild ({flow_run.name})", 0, say):
-            collection = next_generation(resources, block.alias, say)
+        with resources.writing(next_of(block.alias), f"a rebuild ({flow_run.name})", 0):
+            collection = next_generation(resources, block.alias)
             rename_run(f"rebuild {collection}")
             embedded, reused = fill(resources, pipeline, settings, collection)
             mark_ready(resources.ledger, collection)
-            say("%s is ready: %s chunks embedded, %s reused", collection, f"{embedded:,}", f"{reused:,}")
+            logger.info("%s is ready: %s chunks embedded, %s reused", collection, f"{embedded:,}", f"{reused:,}")
     done = None
     if promote != "manual":
         done = promote_it(

@@ -34,19 +34,19 @@ def rollback(
     ``allow_deletions`` and ``accept_source`` are those of the sync: one that is refused leaves the alias where it was
     moved, at a generation that is as it was.
     """
-    started, say = time.monotonic(), get_run_logger().info
+    started, logger = time.monotonic(), get_run_logger()
     block = load_pipeline(pipeline)
     consent = Consent(allow_deletions, accept_source)
     with connect(block, flow_run.id or "", consent) as resources:
         wait = block.settings.wait_for_writer_seconds
-        with resources.writing(block.alias, f"a rollback ({flow_run.name})", wait, say):
+        with resources.writing(block.alias, f"a rollback ({flow_run.name})", wait):
             still_saved(resources.pipeline)
             collection, before = to_go_back_to(resources, to, force)
             check_source(resources, collection)
             swap(resources, collection)
             swapped = time.monotonic() - started
     rename_run(f"roll back to {collection}")
-    say("'%s' points at %s after %.1f s; syncing what it missed", block.alias, collection, swapped)
+    logger.info("'%s' points at %s after %.1f s; syncing what it missed", block.alias, collection, swapped)
     try:
         report = sync(pipeline, **asdict(consent))
     except FingerprintError as error:

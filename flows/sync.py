@@ -66,7 +66,7 @@ def sync(
     says that this one is meant). A run of the deployment waits for the writer until it is done; one that comes while
     another waits so leaves it to that, unless it brings a person's yes.
     """
-    started, say = time.monotonic(), get_run_logger().info
+    started, logger = time.monotonic(), get_run_logger()
     block = load_pipeline(pipeline)
     block = block.model_copy(update={"settings": settings or block.settings})
     consent = Consent(allow_deletions, accept_source)
@@ -76,7 +76,7 @@ def sync(
             if not stand_in_line(line, resources.ledger, block.alias, described):
                 return cast(SyncReport, left(block.alias))
             wait = math.inf
-        lease = partial(resources.writing, described=described, wait_seconds=wait, say=say)
+        lease = partial(resources.writing, described=described, wait_seconds=wait)
         with ExitStack() as work:
             try:
                 collection = begin(work, resources, into, settings is None, lease)
@@ -102,7 +102,7 @@ def sync(
             if done.chunks_embedded + done.chunks_reused >= MANY:
                 flush(resources, collection)
         if first:
-            publish(resources, collection, say)
+            publish(resources, collection)
         held = totals(resources, collection)
         going = patiently(canary_of)(resources.ledger, block.alias) if into is None else None
         report = summary(collection, todo, done, held, time.monotonic() - started)
@@ -113,7 +113,9 @@ def sync(
         key=f"sync-{pipeline}",
         description=f"What this sync of {pipeline} changed",
     )
-    say("%s is in step with the bucket: %s, %s chunks embedded", collection, todo, f"{report.chunks_embedded:,}")
+    logger.info(
+        "%s is in step with the bucket: %s, %s chunks embedded", collection, todo, f"{report.chunks_embedded:,}"
+    )
     if going and going.live == collection != going.collection:
         sync(pipeline, settings, going.collection, **asdict(consent))  # it answers a share of the questions
     return report
@@ -126,7 +128,7 @@ def begin(work: ExitStack, resources: Resources, into: str | None, as_saved: boo
     Raises ``ChangedError`` when the pipeline is of another bucket, index or ledger by then.
     """
     while True:
-        collection = generation(resources, resources.store.alias, into, as_saved, get_run_logger().info)
+        collection = generation(resources, resources.store.alias, into, as_saved)
         with ExitStack() as mine:
             mine.enter_context(lease(collection))
             still_saved(resources.pipeline)
@@ -178,7 +180,7 @@ def delete_in_canary(resources: Resources, live: str, described: str) -> None:
     try:
         going = patiently(canary_of)(resources.ledger, resources.store.alias)
         if going and going.live == live != going.collection:
-            with resources.writing(going.collection, described, 0, logger.info):
+            with resources.writing(going.collection, described, 0):
                 check_source(resources, going.collection)
                 delete_gone(resources, going.collection)
     except LockstepError as error:

@@ -21,7 +21,7 @@ from tasks.ledger.database import Database
 from tasks.ledger.lease import writing
 from tasks.listeners import Listener, listener
 from tasks.milvus.store import Store
-from tasks.retries import RETRIED
+from tasks.task_runs import RETRIED, run_logger
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -78,12 +78,10 @@ class Resources:
         self.work_as(self.pipeline.model_copy(update={"settings": settings}))
 
     @contextmanager
-    def writing(
-        self, what: str, described: str, wait_seconds: float, say: Callable[[str], None]
-    ) -> Iterator[Callable[[], None]]:
+    def writing(self, what: str, described: str, wait_seconds: float) -> Iterator[Callable[[], None]]:
         """Hold a lease (:func:`tasks.ledger.lease.writing`) on which all writes depend meanwhile, as on those held."""
         before = self.check_writer
-        with writing(self.ledger, what, described, wait_seconds, say) as mine:
+        with writing(self.ledger, what, described, wait_seconds, run_logger().info) as mine:
 
             def check() -> None:
                 before()

@@ -11,7 +11,7 @@ from prefect import task
 from tasks.citations.markers import without_marks
 from tasks.citations.verify import cited_at
 from tasks.models import Citation, Hit
-from tasks.retries import ONCE
+from tasks.task_runs import ONCE
 from tasks.text.sentences import sentences
 
 if TYPE_CHECKING:

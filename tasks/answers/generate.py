@@ -34,7 +34,7 @@ from tasks.citations.markers import cited_numbers, pieces, states, without_marks
 from tasks.citations.verify import Checked, check
 from tasks.errors import PartError
 from tasks.models import Hit
-from tasks.retries import ONCE
+from tasks.task_runs import ONCE
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -16,7 +16,7 @@ from prefect import task
 
 from tasks.errors import LockstepError
 from tasks.models import Hit, Part
-from tasks.retries import ONCE
+from tasks.task_runs import ONCE
 
 if TYPE_CHECKING:
     from blocks.settings import Settings

@@ -17,9 +17,10 @@ from tasks.evaluation.index_recall import percentile
 from tasks.evaluation.metrics import DEPTH, mean, measures, rank
 from tasks.generations.opening import as_generation
 from tasks.ledger.objects import confirmed_versions
-from tasks.retries import RETRIED, patiently
+from tasks.retries import patiently
 from tasks.retrieval.retrieve import Retrieved, find, possible
 from tasks.retrieval.scope import Scope
+from tasks.task_runs import RETRIED
 
 if TYPE_CHECKING:
     from blocks.pipeline import Pipeline

@@ -23,11 +23,9 @@ from tasks.ledger.database import digest
 from tasks.ledger.generations import ingredients_of, record_gates
 from tasks.ledger.objects import confirmed_versions, count_answering, count_objects
 from tasks.ledger.quarantine import quarantined_here_alone
-from tasks.retries import RETRIED
+from tasks.task_runs import RETRIED, run_logger
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from tasks.resources import Resources
 
 SEED = 20
@@ -89,16 +87,14 @@ def at_least(name: str, value: float, bound: float, detail: str = "") -> Gate:
     return Gate(name, round(value, 4), f"≥ {bound:g}", value >= bound, detail)
 
 
-def measure(
-    resources: Resources, collection: str, live: str | None, questions: Sequence[Golden], say: Callable[[str], None]
-) -> GateReport:
+def measure(resources: Resources, collection: str, live: str | None, questions: Sequence[Golden]) -> GateReport:
     """Have a generation indexed and loaded and measure it, beside the live one if there is any; changes nothing."""
     going = canary_of(resources.ledger, resources.store.alias)
     answers = going is not None and going.collection == collection
     resources.store.seal(collection, resources.settings.wait_for_writer_seconds, reload=not answers)
     chance = random.Random(SEED)
     sampled = sample(resources.store, collection, resources.settings.gate_samples, chance)
-    say(f"{collection}: {len(sampled)} chunks chosen to be searched for")
+    run_logger().info(f"{collection}: {len(sampled)} chunks chosen to be searched for")
     gates = [
         agree(resources, collection),
         agree_in_detail(resources, collection, sorted({row["key"] for row in sampled})),
@@ -117,7 +113,9 @@ def measure(
             size(resources, collection, live),
         ]
     if questions:
-        say(f"asking {len(questions)} golden questions of {' and '.join(filter(None, (collection, live)))}")
+        run_logger().info(
+            f"asking {len(questions)} golden questions of {' and '.join(filter(None, (collection, live)))}"
+        )
         evaluations = golden(resources, collection, live, questions)
         if len(evaluations) > 1:
             new_one, live_one = evaluations
@@ -249,11 +247,9 @@ def lost(resources: Resources, new: Evaluation, live: Evaluation, left_out: int)
 
 
 @task(name="gates", task_run_name="gates of {collection}", **RETRIED)
-def gates(
-    resources: Resources, collection: str, live: str | None, questions: Sequence[Golden], say: Callable[[str], None]
-) -> GateReport:
+def gates(resources: Resources, collection: str, live: str | None, questions: Sequence[Golden]) -> GateReport:
     """Measure a generation and keep the figures in the ledger; transient errors of any part start it anew."""
-    report = measure(resources, collection, live, questions, say)
+    report = measure(resources, collection, live, questions)
     quality = report.evaluations[0].measures if report.evaluations else {}
     record_gates(resources.ledger, collection, [gate.as_row() for gate in report.gates], quality)
     return report

@@ -37,31 +37,29 @@ from tasks.ledger.objects import count_objects, record_suspects
 from tasks.milvus.index_types import check_index
 from tasks.milvus.schema import physical
 from tasks.pipelines import moved, reloaded, save_pipeline, still_saved
-from tasks.retries import RETRIED
+from tasks.task_runs import RETRIED, run_logger
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from blocks.pipeline import Pipeline
     from tasks.resources import Resources
 
 KEYS_AT_ONCE = 5000
 
 
-def open_generation(resources: Resources, say: Callable[[str], None]) -> str:
+def open_generation(resources: Resources) -> str:
     """Return the live collection; before there is one, that of the first generation, which is being built.
 
     Raises ``FingerprintError`` when it was built with other settings, ``PartError`` when a collection has the
     alias' name.
     """
     resources.store.check_alias_is_free()
-    live = resources.store.live() or set_back(resources, say)
+    live = resources.store.live() or set_back(resources)
     if live is None:
-        return open_next(resources, say)
+        return open_next(resources)
     claim = check_source(resources, live)
     resources.store.load(live)
     if ingredients_of(resources.ledger, live) is None:
-        _adopt(resources, live, ingredients(resources.pipeline), say)
+        _adopt(resources, live, ingredients(resources.pipeline))
     keep_source(resources, live, claim)
     follow_alias(resources)
     check(live, ingredients_of(resources.ledger, live) or {}, ingredients(resources.pipeline))
@@ -75,7 +73,7 @@ def work_as_built(resources: Resources, built: dict[str, Any], search_params: di
     resources.work_as(with_settings_of(resources.pipeline, built, search_params))
 
 
-def set_back(resources: Resources, say: Callable[[str], None]) -> str | None:
+def set_back(resources: Resources) -> str | None:
     """Point an alias that is gone at the generation that was live, if that is whole; returns the collection, or None.
 
     Half a generation, as of an older copy of Milvus, must not answer, nor one with other settings than are asked for:
@@ -89,14 +87,14 @@ def set_back(resources: Resources, say: Callable[[str], None]) -> str | None:
     held, recorded = store.count(last.collection), count_objects(resources.ledger, last.collection)["chunks"]
     if held != recorded or last.ingredients != ingredients(resources.pipeline):
         why = "has other settings" if held == recorded else f"has {held:,} chunks where the ledger says {recorded:,}"
-        say(f"the alias '{store.alias}' is gone; {last.collection} {why}, so another one is built")
+        run_logger().info(f"the alias '{store.alias}' is gone; {last.collection} {why}, so another one is built")
         return None
     store.point_alias(last.collection)
-    say(f"the alias '{store.alias}' was gone: it points at {last.collection} again, which is whole")
+    run_logger().info(f"the alias '{store.alias}' was gone: it points at {last.collection} again, which is whole")
     return last.collection
 
 
-def open_next(resources: Resources, say: Callable[[str], None]) -> str:
+def open_next(resources: Resources) -> str:
     """Return the collection of the next generation, created: one that an earlier run began to build is gone on with.
 
     Raises ``MisuseError`` when the server has no such index, before anything is made.
@@ -117,7 +115,7 @@ def open_next(resources: Resources, say: Callable[[str], None]) -> str:
         record_generation(ledger, collection, store.alias, fingerprint(parts), parts)
         crash_point("generation recorded")
     elif store.exists(collection):
-        say(f"going on with {collection}, which an earlier run began")
+        run_logger().info(f"going on with {collection}, which an earlier run began")
     else:  # it was not made yet, or was lost with all that the ledger says it holds
         forget_generation(ledger, collection)
         record_generation(ledger, collection, store.alias, fingerprint(parts), parts)
@@ -129,7 +127,7 @@ def open_next(resources: Resources, say: Callable[[str], None]) -> str:
     crash_point("generation created")
     resources.donor = donor(resources, collection, parts)
     search = "dense and BM25" if store.capabilities.bm25 else "dense only: this server has no BM25"
-    say(f"{collection}: {settings.index_type} on Milvus {store.capabilities.version} ({search})")
+    run_logger().info(f"{collection}: {settings.index_type} on Milvus {store.capabilities.version} ({search})")
     return collection
 
 
@@ -191,7 +189,7 @@ def finish_swap(resources: Resources, live: str) -> None:
     follow_alias_in_ledger(resources.ledger, resources.store.alias, live)
 
 
-def _adopt(resources: Resources, collection: str, parts: dict[str, object], say: Callable[[str], None]) -> None:
+def _adopt(resources: Resources, collection: str, parts: dict[str, object]) -> None:
     """Take over a generation that the ledger does not know: it was lost, or is another one.
 
     Every key found is recorded as pending, so that this sync reads it again or deletes it; the vectors
@@ -204,7 +202,7 @@ def _adopt(resources: Resources, collection: str, parts: dict[str, object], say:
             "ledger does not know which. Nothing was changed. Use the ledger it was built with, or another "
             "COLLECTION_NAME."
         )
-    say(f"the ledger does not know {collection}: reading every object again, reusing the vectors it has")
+    run_logger().info(f"the ledger does not know {collection}: reading every object again, reusing the vectors it has")
     keys = (row["key"] for row in resources.store.rows(collection, ["key"]))
     while some := set(itertools.islice(keys, KEYS_AT_ONCE)):
         record_suspects(resources.ledger, collection, some, resources.flow_run_id)
@@ -213,24 +211,22 @@ def _adopt(resources: Resources, collection: str, parts: dict[str, object], say:
 
 
 @task(name="open generation", task_run_name="open generation of {alias}", **RETRIED)
-def generation(
-    resources: Resources, alias: str, collection: str | None, as_saved: bool, say: Callable[[str], None]
-) -> str:
+def generation(resources: Resources, alias: str, collection: str | None, as_saved: bool) -> str:
     """Return the collection to write to: the named one, else the live one; two first syncs at once create one.
 
     With ``as_saved`` the pipeline is taken as it is saved now: it may have followed a swap that was waited for.
     Raises ``ChangedError`` when it is of another bucket, index or ledger by now.
     """
-    with resources.writing(alias, "a sync that is starting", resources.settings.wait_for_writer_seconds, say):
+    with resources.writing(alias, "a sync that is starting", resources.settings.wait_for_writer_seconds):
         saved = still_saved(resources.pipeline)
         if as_saved:
             resources.work_as(saved)
-        return open_named(resources, collection) if collection else open_generation(resources, say)
+        return open_named(resources, collection) if collection else open_generation(resources)
 
 
 @task(name="open next generation", task_run_name="open the next generation of {alias}", **RETRIED)
-def next_generation(resources: Resources, alias: str, say: Callable[[str], None]) -> str:
+def next_generation(resources: Resources, alias: str) -> str:
     """Return the collection of the generation to build."""
-    with resources.writing(alias, "a rebuild that is starting", resources.settings.wait_for_writer_seconds, say):
+    with resources.writing(alias, "a rebuild that is starting", resources.settings.wait_for_writer_seconds):
         resources.store.check_alias_is_free()
-        return open_next(resources, say)
+        return open_next(resources)

@@ -13,7 +13,7 @@ from tasks.generations.opening import follow_alias
 from tasks.ledger.canary import canary_of
 from tasks.ledger.database import now
 from tasks.ledger.generations import Generation, forget_generation, generations
-from tasks.retries import RETRIED
+from tasks.task_runs import RETRIED
 
 if TYPE_CHECKING:
     from blocks.settings import Settings

@@ -15,11 +15,10 @@ from tasks.ledger.canary import canary_of
 from tasks.ledger.generations import Generation, generations, ingredients_of, mark_ready
 from tasks.ledger.objects import count_answering
 from tasks.models import Loss
-from tasks.retries import RETRIED, patiently
+from tasks.retries import patiently
+from tasks.task_runs import RETRIED
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from tasks.resources import Resources
 
 
@@ -113,13 +112,13 @@ def swap(resources: Resources, collection: str) -> None:
 
 
 @task(name="swap", task_run_name="point the alias at {collection}, the first", **RETRIED)
-def publish(resources: Resources, collection: str, say: Callable[[str], None]) -> None:
+def publish(resources: Resources, collection: str) -> None:
     """Let queries come to the first generation, now that it holds what the bucket holds.
 
     Raises ``FingerprintError`` when another first sync, with other settings, was done before, ``DeletionError`` when it
     holds so much less than the generation that answered before the alias was gone as is not deleted unasked.
     """
-    with resources.writing(resources.store.alias, "a first sync", resources.settings.wait_for_writer_seconds, say):
+    with resources.writing(resources.store.alias, "a first sync", resources.settings.wait_for_writer_seconds):
         live = resources.store.live()
         if live is None:
             check_size(resources, collection)

@@ -11,7 +11,7 @@ a thousand keys at a time.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, get_args
@@ -27,7 +27,7 @@ from tasks.ledger.generations import ingredients_of
 from tasks.ledger.objects import record_suspects
 from tasks.ledger.tables import BYTEWISE, OBJECTS
 from tasks.limits import LeftOut
-from tasks.retries import RETRIED
+from tasks.task_runs import RETRIED, run_logger
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
@@ -150,7 +150,7 @@ def _chunks(known: Known, held: Sequence[Held]) -> tuple[Kind, str] | None:
     return "orphaned", said if len(held) > known.chunks else f"{said}, but others"
 
 
-def gather(resources: Resources, collection: str, say: Callable[[str], None]) -> Findings:
+def gather(resources: Resources, collection: str) -> Findings:
     """Audit a generation, as things stand now; changes nothing."""
     found = Findings(collection, fingerprint=wrong_fingerprint(resources, collection))
     listed = resources.ledger.insert(LISTED).on_conflict_do_nothing()
@@ -161,13 +161,13 @@ def gather(resources: Resources, collection: str, say: Callable[[str], None]) ->
             _insert(connection, listed, [{"key": ref.key, "etag": ref.etag} for ref in refs])
             found.objects += len(refs)
         found.left_out, found.left_out_named = left_out.count, left_out.first
-        say(f"{found.objects:,} objects listed")
+        run_logger().info(f"{found.objects:,} objects listed")
         rows = resources.store.rows(collection, ["id", "key", "etag", "chunk_index"])
         held = ({**{name: row[name] for name in ("id", "key", "etag")}, "position": row["chunk_index"]} for row in rows)
         while piece := list(itertools.islice(held, ROWS_AT_ONCE)):
             _insert(connection, sa.insert(HELD), piece)
             found.chunks += len(piece)
-        say(f"{found.chunks:,} chunks read")
+        run_logger().info(f"{found.chunks:,} chunks read")
         for keys in _all_keys(connection, collection):
             _judge_some(connection, collection, keys, found)
     return found
@@ -247,9 +247,9 @@ def _insert(connection: Connection, statement: Any, rows: Sequence[Mapping[str, 
 
 
 @task(name="look", task_run_name="look at {collection}", **RETRIED)
-def look(resources: Resources, collection: str, say: Callable[[str], None]) -> Findings:
+def look(resources: Resources, collection: str) -> Findings:
     """Audit a generation; transient errors of any part start it anew."""
-    return gather(resources, collection, say)
+    return gather(resources, collection)
 
 
 @task(name="doubt", task_run_name="record what is wrong in {collection}", **RETRIED)

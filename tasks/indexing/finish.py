@@ -14,7 +14,7 @@ from tasks.ledger.database import digest
 from tasks.ledger.objects import clear_confirmed, confirmed_versions, count_objects
 from tasks.ledger.quarantine import failed_keys, quarantined, send_to_quarantine
 from tasks.milvus.store import KEYS_AT_ONCE
-from tasks.retries import RETRIED
+from tasks.task_runs import RETRIED
 
 if TYPE_CHECKING:
     from tasks.resources import Resources

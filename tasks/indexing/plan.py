@@ -21,7 +21,8 @@ from tasks.ledger.objects import not_arrived, object_rows, record_deletions, rec
 from tasks.ledger.quarantine import retry_withheld
 from tasks.limits import LeftOut
 from tasks.models import Loss, ObjectRef
-from tasks.retries import RETRIED, patiently
+from tasks.retries import patiently
+from tasks.task_runs import RETRIED
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -23,7 +23,7 @@ from tasks.ledger.database import now
 from tasks.ledger.objects import confirm_indexed, forget_objects
 from tasks.ledger.quarantine import known_bad
 from tasks.models import ChunkedBatch, CutDocument, EmbeddedBatch, Failure, ObjectRef, ParsedBatch
-from tasks.retries import ONCE, RETRIED
+from tasks.task_runs import ONCE, RETRIED
 
 if TYPE_CHECKING:
     import numpy as np

@@ -1,6 +1,6 @@
 """What the ledger knows of each generation: when it was ready, promoted and retired, and what it cost.
 
-Which one is live only the alias says; :func:`flush` makes the ledger say the same.
+Which one is live only the alias says; :func:`follow_alias_in_ledger` makes the ledger say the same.
 """
 
 from __future__ import annotations

@@ -11,8 +11,8 @@ from tasks.embedding.reranker import load_reranker, reranked
 from tasks.errors import MisuseError
 from tasks.milvus.search import FUSED
 from tasks.models import Hit
-from tasks.retries import RETRIED
 from tasks.retrieval.ranking import fuse, without_copies
+from tasks.task_runs import RETRIED
 
 if TYPE_CHECKING:
     import numpy as np

@@ -27,7 +27,7 @@ TEXTS = {"i1": "The green light shows.", "i2": "Unplug the device first.", "i3":
 @pytest.fixture
 def collection(resources: Resources) -> str:
     """A generation of one object of three chunks, whole."""
-    made = open_next(resources, lambda _line: None)
+    made = open_next(resources)
     write(resources, made, TEXTS)
     record_wanted(resources.ledger, made, [REF], "run")
     confirm_indexed(resources.ledger, made, {REF: list(TEXTS)}, [], "run")

@@ -19,7 +19,7 @@ from tasks.resources import Resources
 
 @pytest.fixture
 def collection(resources: Resources) -> str:
-    return open_next(resources, lambda _line: None)
+    return open_next(resources)
 
 
 def ref(key: str, etag: str) -> ObjectRef:

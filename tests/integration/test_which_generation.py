@@ -19,7 +19,7 @@ from tasks.resources import Resources
 def opened(resources: Resources, chunk_tokens: int) -> int:
     """Open the next generation with some settings, as a rebuild does; returns its number."""
     resources.work_with(resources.settings.model_copy(update={"chunk_tokens": chunk_tokens}))
-    return int(open_next(resources, lambda _line: None).rsplit("_g", 1)[1])
+    return int(open_next(resources).rsplit("_g", 1)[1])
 
 
 def named(resources: Resources, number: int) -> str:
@@ -119,15 +119,15 @@ def test_the_way_back_from_a_canary_is_the_live_generation(resources: Resources)
 def test_other_settings_than_the_live_generations_write_nothing(resources: Resources) -> None:
     opened(resources, 100)
     live(resources, 1)
-    assert open_generation(resources, print) == named(resources, 1)
+    assert open_generation(resources) == named(resources, 1)
     resources.work_with(resources.settings.model_copy(update={"chunk_tokens": 120}))
     with pytest.raises(FingerprintError, match="chunk_tokens: 100 → 120"):
-        open_generation(resources, print)
+        open_generation(resources)
     forget_generation(
         resources.ledger, named(resources, 1)
     )  # the ledger was lost: what it was built with, Milvus knows
     with pytest.raises(FingerprintError, match="built with other settings"):
-        open_generation(resources, print)
+        open_generation(resources)
 
 
 def test_a_generation_that_the_ledger_does_not_know_is_doubted_key_by_key(resources: Resources) -> None:
@@ -142,7 +142,7 @@ def test_a_generation_that_the_ledger_does_not_know_is_doubted_key_by_key(resour
         row["words"] = "t"
     resources.store.upsert(named(resources, 1), [row])
     forget_generation(resources.ledger, named(resources, 1))
-    assert open_generation(resources, print) == named(resources, 1)
+    assert open_generation(resources) == named(resources, 1)
     (known,) = object_rows(resources.ledger, named(resources, 1), ["a.md"]).itertuples()
     assert (known.state, known.indexed_etag) == ("pending", None)
     assert known.etag != "e1", "no listing finds it unchanged"
@@ -169,11 +169,11 @@ def test_a_first_sync_publishes_its_generation_unless_another_was_first(resource
     opened(resources, 120)
     resources.store.point_alias(named(resources, 2))  # of another first sync, with these settings
     follow_alias_in_ledger(resources.ledger, resources.store.alias, named(resources, 2))
-    publish.fn(resources, named(resources, 1), print)
+    publish.fn(resources, named(resources, 1))
     assert resources.store.live() == named(resources, 2)
     resources.work_with(resources.settings.model_copy(update={"chunk_tokens": 100}))
     with pytest.raises(FingerprintError, match="chunk_tokens: 120 → 100"):
-        publish.fn(resources, named(resources, 1), print)
+        publish.fn(resources, named(resources, 1))
     assert resources.store.live() == named(resources, 2)
 
 

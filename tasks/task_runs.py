@@ -1,0 +1,36 @@
+"""How Prefect runs our tasks: how patiently one is tried again, and where it logs."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+from prefect.cache_policies import NO_CACHE
+from prefect.exceptions import MissingContextError
+from prefect.logging import get_run_logger
+from prefect.tasks import exponential_backoff
+
+from tasks.errors import is_transient
+
+ONCE: dict[str, Any] = {
+    # Inputs hold clients and vectors: nothing that Prefect could hash for a cache key, nor should keep.
+    "cache_policy": NO_CACHE,
+    "persist_result": False,
+}
+RETRIED: dict[str, Any] = {
+    **ONCE,
+    "retries": 5,
+    "retry_delay_seconds": exponential_backoff(backoff_factor=2),
+    "retry_jitter_factor": 0.5,
+    "retry_condition_fn": is_transient,
+}
+"""Options of a task that calls a server: six attempts, 2, 4, 8, 16 and 32 s apart and up to half as long again, for
+transient errors only: a server that restarts is back by then."""
+
+
+def run_logger() -> logging.Logger | logging.LoggerAdapter[logging.Logger]:
+    """Return the logger of the flow or task run that calls; outside of a run, Lockstep's own."""
+    try:
+        return get_run_logger()
+    except MissingContextError:
+        return logging.getLogger("lockstep")
