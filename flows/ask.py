@@ -21,11 +21,12 @@ from prefect.runtime import flow_run
 from blocks.pipeline import Pipeline
 from blocks.settings import Settings
 from tasks.answers.answer import answer, recorded
-from tasks.indexing.report import answer_markdown, words
+from tasks.answers.report import answer_markdown
 from tasks.models import Answer
 from tasks.pipelines import load_pipeline
 from tasks.retrieval.scope import Scope
 from tasks.sanitize import one_line
+from tasks.text.markdown import inline
 
 NAME_LENGTH = 80
 
@@ -61,7 +62,7 @@ def ask(
     create_markdown_artifact(
         answer_markdown(answered, {one.key: link(block, one.key) for one in answered.citations}),
         key=f"ask-{pipeline}",
-        description=words(question),
+        description=inline(question),
     )
     return answered
 

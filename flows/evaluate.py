@@ -21,10 +21,10 @@ from tasks.evaluation.golden import read_golden
 from tasks.evaluation.report import evaluation_markdown
 from tasks.generations.claims import check_asked, source_kept
 from tasks.generations.swap import numbered
-from tasks.indexing.report import words
 from tasks.ledger.generations import recorded_source
 from tasks.pipelines import load_pipeline
 from tasks.resources import Resources, connect
+from tasks.text.markdown import inline
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,10 +75,10 @@ def evaluate(
     create_markdown_artifact(
         evaluation_markdown(it, against, found, where),
         key=f"evaluate-{pipeline}",
-        description=f"What {words(it.label)} finds for the golden questions",
+        description=f"What {inline(it.label)} finds for the golden questions",
     )
     create_table_artifact(
-        as_rows(it), key=f"evaluate-{pipeline}-questions", description=f"Each question: {words(it.label)}"
+        as_rows(it), key=f"evaluate-{pipeline}-questions", description=f"Each question: {inline(it.label)}"
     )
     return Evaluated(it, against, found, len(given) - len(questions), flow_run.id or "")
 

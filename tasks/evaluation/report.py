@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from tasks.evaluation.compare import Change, better, changes, differences, worse
 from tasks.evaluation.metrics import DEPTH, NAMES
-from tasks.indexing.report import Markdown, table, words
+from tasks.text.markdown import Markdown, inline, table
 
 if TYPE_CHECKING:
     from tasks.evaluation.compare import Change, Difference
@@ -25,8 +25,8 @@ MEGABYTE = 1_000_000
 def evaluation_markdown(it: Evaluation, against: Evaluation | None, found: dict[str, Difference], where: str) -> str:
     """Return an evaluation's report: the measures, beside another's if there is one, and the questions it failed."""
     parts = [
-        f"# {words(it.label)}: {len(it.outcomes):,} golden questions",
-        f"From {words(where)}.",
+        f"# {inline(it.label)}: {len(it.outcomes):,} golden questions",
+        f"From {inline(where)}.",
         _measures(it, against, found),
     ]
     if against:
@@ -84,9 +84,9 @@ def _places(some: Sequence[Change]) -> list[list[object]]:
 def promotion_markdown(report: GateReport, rows: Sequence[dict[str, Any]], force: str = "", by: str = "") -> str:
     """Return how a generation did at the gates, beside the live one; ``rows`` as the overview has them."""
     verdict = "not all gates passed" if report.failed else "all gates passed"
-    parts = [f"# {words(report.collection)}: {verdict}"]
+    parts = [f"# {inline(report.collection)}: {verdict}"]
     if force and report.failed:
-        parts.append(f"> Promoted all the same by {words(by or 'somebody')}: {words(force)}")
+        parts.append(f"> Promoted all the same by {inline(by or 'somebody')}: {inline(force)}")
     verdicts = {True: "passed", False: Markdown("**FAILED**")}
     gates = [[gate.name, f"{gate.value:g}", gate.bound, verdicts[gate.passed], gate.detail] for gate in report.gates]
     parts += ["## Gates", table(["gate", "value", "bound", "", ""], gates)]
@@ -121,7 +121,7 @@ def _side_by_side(new: dict[str, Any], live: dict[str, Any] | None) -> str:
 def _settings(new: dict[str, Any]) -> list[str]:
     if not new["differs"]:
         return ["It is built with the same settings as the live one."]
-    return ["Settings that differ (this → live):", "\n".join(f"- {words(one)}" for one in new["differs"])]
+    return ["Settings that differ (this → live):", "\n".join(f"- {inline(one)}" for one in new["differs"])]
 
 
 GAINED, LOST, SAME = "#2b8a3e", "#c92a2a", "#adb5bd"

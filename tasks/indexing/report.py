@@ -1,64 +1,19 @@
-"""Write what people read in the Prefect UI after a run."""
+"""Write what people read in the Prefect UI after a sync or an audit."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from tasks.sanitize import one_line, unlinked, visible
+from tasks.text.markdown import inline, plain, table
 
 if TYPE_CHECKING:
     from blocks.settings import Settings
     from tasks.indexing.audit import Findings
-    from tasks.models import Answer, Loss, SyncReport
+    from tasks.models import Loss, SyncReport
 
 AUDIT_SHOWN = 200
-TEXT_SHOWN = 160
-_SPEAKS = re.compile(r"[\\`*{}\[\]!|~$^#]|(?<![^\W_])_|_(?![^\W_])")
-_BEGINS = re.compile(r"[-+=:](?=[-+=:\s]|\Z)|\d{1,9}(?=[.)](?:\s|\Z))")
 KINDS = ("missing", "orphaned", "stale", "duplicated")
-
-
-class Markdown(str):
-    """A text that is Markdown of ours, to be shown as it is."""
-
-
-def plain(text: str) -> str:
-    """Return a text of a document, a model or a person as Markdown that shows it, line by line, and does nothing.
-
-    No link, picture, tag, heading, list, table, formula or diagram of its own: whoever reads a report would otherwise
-    fetch what a document names. An address gets an invisible break: renderers look for addresses in what is left
-    when all escapes are read, so that no escape helps against them.
-    """
-    lines = visible(text).strip().split("\n")
-    return "  \n".join(_plain(line.strip()) for line in lines).replace("\n  \n", "\n\n")
-
-
-def _plain(line: str) -> str:
-    escaped = _SPEAKS.sub(r"\\\g<0>", line).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
-    begins = _BEGINS.match(escaped)
-    if begins and begins[0].isdecimal():
-        escaped = f"{begins[0]}\\{escaped[begins.end() :]}"
-    elif begins:
-        escaped = f"\\{escaped}"
-    return unlinked(escaped)
-
-
-def words(text: str) -> str:
-    """Return a text as :func:`plain` does, in one line: for a heading, a quotation, a description."""
-    return plain(one_line(text))
-
-
-def cell(value: object) -> str:
-    """Return a value as the text of a table's cell: nothing in it can end the cell or the row."""
-    return value if isinstance(value, Markdown) else words(str(value))
-
-
-def table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
-    """Return a Markdown table."""
-    lines = ["| " + " | ".join(cell(value) for value in line) + " |" for line in (header, *rows)]
-    return "\n".join([lines[0], "|" + " --- |" * len(header), *lines[1:]])
 
 
 def sync_markdown(
@@ -71,7 +26,7 @@ def sync_markdown(
     """Return a sync's report: what changed, what was reused, what failed, how fast, and how it was set."""
     handled = report.new + report.changed + report.deleted
     parts = [
-        f"# {words(report.collection)}: +{report.new} ~{report.changed} -{report.deleted}",
+        f"# {inline(report.collection)}: +{report.new} ~{report.changed} -{report.deleted}",
         *_numbers(report, totals),
     ]
     if report.left_out:
@@ -125,7 +80,7 @@ def failures_markdown(collection: str, failed: Sequence[dict[str, Any]]) -> str:
     rows = [[row["key"], row["reason"]] for row in failed]
     return "\n\n".join(
         [
-            f"# {words(collection)}: stopped, too much failed",
+            f"# {inline(collection)}: stopped, too much failed",
             "So many objects could not be indexed that something is down rather than so many files bad. They are not "
             "in quarantine: the next sync tries them again.",
             table(["key", "reason"], rows),
@@ -158,7 +113,7 @@ def audit_markdown(found: Findings, repaired: int) -> str:
     """Return an audit's report: the numbers, and a line for each key that is not as it should be."""
     verdict = "consistent" if found.consistent else "NOT consistent"
     parts = [
-        f"# {words(found.collection)}: {verdict}",
+        f"# {inline(found.collection)}: {verdict}",
         f"{found.objects:,} objects and {found.chunks:,} chunks compared.",
     ]
     if found.left_out:
@@ -169,7 +124,7 @@ def audit_markdown(found: Findings, repaired: int) -> str:
     if repaired:
         parts.append(f"{repaired:,} objects were repaired.")
     if found.fingerprint:
-        parts.append(f"> {words(found.fingerprint)}")
+        parts.append(f"> {inline(found.fingerprint)}")
     parts.append(table(["finding", "objects"], [[kind, f"{number:,}"] for kind, number in found.counts.items()]))
     rows = [[kind, key, found.details.get(key, "")] for kind in KINDS for key in found.keys[kind]]
     if rows:
@@ -177,48 +132,3 @@ def audit_markdown(found: Findings, repaired: int) -> str:
     if len(rows) > AUDIT_SHOWN:
         parts.append(f"… and {len(rows) - AUDIT_SHOWN:,} more.")
     return "\n\n".join(parts)
-
-
-def answer_markdown(answer: Answer, links: dict[str, str]) -> str:
-    """Return an answer's report: question, answer, citations with links and checks, what was found, timings, tokens."""
-    cached = " · written for an earlier question" if answer.cached else ""
-    parts = [
-        f"# {words(answer.question)}",
-        plain(answer.answer),
-        f"*mode: {answer.mode} · from {words(answer.collection)}{cached}*",
-    ]
-    if answer.citations:
-        rows = [
-            [
-                c.n,
-                "yes" if c.verified else "NO: it does not stand there",
-                Markdown(f"[{words(c.key)}]({links.get(c.key, '')})" + " (an older version)" * c.outdated),
-                c.heading,
-                c.page or "",
-                c.quote,
-            ]
-            for c in answer.citations
-        ]
-        parts += ["## Citations", table(["", "verified", "object", "heading", "page", "quote"], rows)]
-    parts += [f"> {words(note)}" for note in answer.notes]
-    if answer.claims:
-        claims = [[_verdict(one.verified), ", ".join(map(str, one.citations)), one.text] for one in answer.claims]
-        parts += ["## Claims", table(["verified", "citations", "claim"], claims)]
-    if answer.passages:
-        found = [
-            [n, f"{hit.score:.3f}", hit.key, hit.heading, _start(hit.text)] for n, hit in enumerate(answer.passages, 1)
-        ]
-        parts += ["## Passages found", table(["", "score", "object", "heading", "text"], found)]
-    timings = [[stage, f"{seconds:.3f}"] for stage, seconds in answer.seconds.items()]
-    parts += ["## Seconds", table(["stage", "seconds"], timings)]
-    if answer.tokens:
-        parts += ["## Tokens", table(["", "tokens"], list(answer.tokens.items()))]
-    return "\n\n".join(parts)
-
-
-def _verdict(verified: bool) -> str:
-    return "yes" if verified else "NO"
-
-
-def _start(text: str) -> str:
-    return text if len(text) <= TEXT_SHOWN else f"{text[:TEXT_SHOWN]}…"

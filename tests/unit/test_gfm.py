@@ -15,23 +15,17 @@ from hypothesis import strategies as st
 
 from blocks.settings import Settings
 from flows.ask import ask
+from tasks.answers.report import answer_markdown
 from tasks.evaluation.compare import differences
 from tasks.evaluation.evaluate import Evaluation, Outcome
 from tasks.evaluation.gates import Gate, GateReport
 from tasks.evaluation.metrics import NAMES
 from tasks.evaluation.report import evaluation_markdown, promotion_markdown
 from tasks.indexing.audit import Findings
-from tasks.indexing.report import (
-    answer_markdown,
-    audit_markdown,
-    deletions_markdown,
-    failures_markdown,
-    plain,
-    sync_markdown,
-    words,
-)
+from tasks.indexing.report import audit_markdown, deletions_markdown, failures_markdown, sync_markdown
 from tasks.models import Answer, Citation, Claim, Hit, Loss, SyncReport
 from tasks.sanitize import visible
+from tasks.text.markdown import inline, plain
 
 OWN = "http://s3/documents/x"
 
@@ -123,7 +117,7 @@ REPORTS = [
     an_evaluation,
     a_promotion,
     plain,
-    words,
+    inline,
 ]
 SLOW = [an_evaluation]  # it draws
 
@@ -262,7 +256,7 @@ MARKS = st.sampled_from(
 )
 
 
-@pytest.mark.parametrize("report", [an_answer, failures, plain, words])
+@pytest.mark.parametrize("report", [an_answer, failures, plain, inline])
 @settings(max_examples=60, deadline=None, derandomize=True)
 @given(st.lists(MARKS, max_size=12).map("".join).filter(str.strip))
 def test_whatever_is_said(report: Callable[[str], str], said: str) -> None:

@@ -10,8 +10,10 @@ from markdown_it import MarkdownIt
 from markdown_it.tree import SyntaxTreeNode
 
 from blocks.settings import Settings
-from tasks.indexing.report import answer_markdown, cell, quarantine_table, sync_markdown, table
+from tasks.answers.report import answer_markdown
+from tasks.indexing.report import quarantine_table, sync_markdown
 from tasks.models import Answer, Citation, Claim, Hit, SyncReport
+from tasks.text.markdown import cell, table
 
 KEYS = [
     "plain.md",
