@@ -418,7 +418,7 @@ def test_the_server_counts_the_tokens_of_the_passages(asked: Callable[..., Reply
     reply = asked(GOOD, context_tokens=256, hits=many)
     assert reply.passages == many[:2]
     assert any("shown 2 of 6" in note for note in reply.notes)
-    assert len(chat.counted) == 5  # all, none, and one by one up to the third
+    assert len(chat.counted) == 6  # all, none, one by one up to the third, and what is left as a whole
 
 
 def test_a_prompt_is_cut_before_the_server_has_to_refuse_it(asked: Callable[..., Reply], chat: StubChat) -> None:
