@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import re
 import tomllib
 from pathlib import Path
@@ -50,6 +51,33 @@ def test_the_files_that_the_readme_names_exist() -> None:
         assert (ROOT / link).exists(), link
     for name in re.findall(r"\b(\w+\.py)\b", readme):
         assert [*ROOT.glob(f"*/{name}"), *ROOT.glob(f"*/*/{name}")], name
+
+
+def names_in(path: Path) -> set[str]:
+    """What a module defines at its top."""
+    found: set[str] = set()
+    for node in ast.parse(path.read_text()).body:
+        if isinstance(node, ast.FunctionDef | ast.ClassDef):
+            found.add(node.name)
+        elif isinstance(node, ast.AnnAssign | ast.Assign):
+            targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+            found |= {target.id for target in targets if isinstance(target, ast.Name)}
+    return found
+
+
+def test_the_functions_that_the_architecture_names_exist() -> None:
+    page = (ROOT / "docs" / "architecture.md").read_text()
+    named = re.findall(r"`([\w/]+\.py)(?::(\w+))?`", page)
+    assert len(named) > 30
+    for path, name in named:
+        assert (ROOT / path).exists(), path
+        assert not name or name in names_in(ROOT / path), f"{path}:{name}"
+
+
+def test_the_packages_that_the_architecture_draws_are_all_there_are() -> None:
+    picture = (ROOT / "docs" / "architecture.md").read_text().split("```")[1]
+    packages = {path.parent.name for path in (ROOT / "tasks").glob("*/__init__.py")}
+    assert packages <= set(re.findall(r"[a-z]+", picture))
 
 
 def test_the_pictures_that_the_guides_show_exist() -> None:
