@@ -18,8 +18,9 @@ from flows.sync import sync
 from tasks.ledger.database import Database
 from tasks.ledger.tables import WRITERS
 from tasks.pipelines import load_pipeline
-from tests.conftest import ROOT, Bucket, Server, pipeline_maker, sqlite_url
-from tests.faults.generations import TOPICS, document
+from tests.support.generations import TOPICS, document
+from tests.support.pipelines import pipeline_maker
+from tests.support.servers import ROOT, Bucket, Server, sqlite_url
 
 LITE, SERVER = "milvus-lite, sqlite", "milvus-2.3.5, postgresql"
 
@@ -93,7 +94,7 @@ def name(make_pipeline: Callable[..., str], bucket: Bucket) -> str:
 
 
 class Victim:
-    """Runs syncs that kill themselves at a place or after some seconds; see `tests/faults/victim.py`."""
+    """Runs syncs that kill themselves at a place or after some seconds; see `tests/support/crash_process.py`."""
 
     def __init__(self, process: subprocess.Popen[str]) -> None:
         self._process = process
@@ -119,7 +120,7 @@ def victim(prefect_api: None) -> Iterator[Victim]:
 
     env = {**os.environ, "PREFECT_API_URL": str(PREFECT_API_URL.value()), "PREFECT_LOGGING_TO_API_ENABLED": "false"}
     process = subprocess.Popen(
-        [sys.executable, "-m", "tests.faults.victim"], cwd=ROOT, env=env, text=True,
+        [sys.executable, "-m", "tests.support.crash_process"], cwd=ROOT, env=env, text=True,
         stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
     )  # fmt: skip
     yield Victim(process)

@@ -34,9 +34,9 @@ from tasks.errors import DeletionError, SourceError, TransientError
 from tasks.ledger.database import Database
 from tasks.ledger.objects import count_answering
 from tasks.milvus.store import Store
-from tests.conftest import ACCESS_KEY, SECRET_KEY, Bucket, Server, new_bucket, s3_client, sqlite_url
 from tests.faults.conftest import LITE
-from tests.faults.engineless import engineless, patient_sync, plain_sync
+from tests.support.plain_sync import engineless, patient_sync, plain_sync
+from tests.support.servers import ACCESS_KEY, SECRET_KEY, Bucket, Server, new_bucket, s3_client, sqlite_url
 
 HISTORIES = int(os.environ.get("LOCKSTEP_HISTORIES", "60"))
 KEYS = ["a.md", "b.md", "dir/c.md", 'q".md', "ü 日.md"]

@@ -17,7 +17,7 @@ from tasks.ledger.generations import ingredients_of
 from tasks.ledger.tables import GENERATIONS, OBJECTS
 from tasks.milvus.store import Store
 from tasks.pipelines import load_pipeline
-from tests.conftest import Bucket
+from tests.support.servers import Bucket
 
 GUIDE = "# Guide\n\n## Install\n\nRun the installer and wait.\n\n## Remove\n\nUnplug the device first.\n"
 

@@ -21,8 +21,8 @@ from tasks.ledger.database import Database
 from tasks.ledger.tables import GENERATIONS, OBJECTS
 from tasks.milvus.store import Store
 from tasks.pipelines import load_pipeline
-from tests.conftest import Bucket
 from tests.faults.conftest import Victim
+from tests.support.servers import Bucket
 
 FIRST: tuple[CrashPoint, ...] = ("generation recorded", "collection made", "generation created")
 """Places that only a first sync, or a rebuild, comes to."""

@@ -22,8 +22,8 @@ from tasks.generations.fingerprint import built_with, properties_of
 from tasks.generations.overview import overview
 from tasks.milvus.store import Store
 from tasks.pipelines import load_pipeline
-from tests.conftest import Bucket
-from tests.faults.generations import document, found, opened, states
+from tests.support.generations import document, found, opened, states
+from tests.support.servers import Bucket
 
 NEXT = Settings(embed_heading=False)
 

@@ -15,8 +15,8 @@ from tasks.errors import OutageError, PartError
 from tasks.ledger import quarantine as failures
 from tasks.ledger.database import Database
 from tasks.pipelines import load_pipeline
-from tests.conftest import Bucket
 from tests.faults.test_faults import TEXTS, keys, states
+from tests.support.servers import Bucket
 
 
 def test_when_too_much_fails_the_run_stops_and_quarantines_nothing(

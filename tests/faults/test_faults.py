@@ -22,9 +22,10 @@ from tasks.ledger.database import Database
 from tasks.ledger.objects import count_objects
 from tasks.milvus.store import Store
 from tasks.pipelines import load_pipeline
-from tests.conftest import ROOT, Bucket, Server, milvus_2_3_server, milvus_lite_server, pipeline_maker, sqlite_url
 from tests.faults.conftest import LITE, SERVER
-from tests.faults.proxy import Proxy, Trouble
+from tests.support.pipelines import pipeline_maker
+from tests.support.proxy import Proxy, Trouble
+from tests.support.servers import ROOT, Bucket, Server, milvus_2_3_server, milvus_lite_server, sqlite_url
 
 TEXTS = {f"t/{number:02d}.txt": f"Text number {number} speaks of topic {number * 7919}." for number in range(12)}
 
@@ -235,7 +236,7 @@ def test_the_prefect_api_may_restart_while_a_flow_runs(
     for key, text in TEXTS.items():
         bucket.put(key, text)
     done = subprocess.run(
-        [sys.executable, "-m", "tests.faults.api_restarts", bucket.name, s3_server.url, milvus.url, ledger],
+        [sys.executable, "-m", "tests.support.api_restarts", bucket.name, s3_server.url, milvus.url, ledger],
         cwd=ROOT, env={**os.environ, "PREFECT_HOME": str(tmp_path / "prefect")}, capture_output=True, text=True,
         timeout=280, check=False,
     )  # fmt: skip
@@ -252,7 +253,7 @@ def test_a_run_of_the_deployment_outlives_a_restart_of_the_prefect_server(
         bucket.put(key, text)
     ledger = sqlite_url(tmp_path)
     done = subprocess.run(
-        [sys.executable, "-m", "tests.faults.server_restart", bucket.name, s3_server.url, milvus_lite.url, ledger],
+        [sys.executable, "-m", "tests.support.server_restart", bucket.name, s3_server.url, milvus_lite.url, ledger],
         cwd=ROOT, env={**os.environ, "PREFECT_HOME": str(tmp_path / "prefect")}, capture_output=True, text=True,
         timeout=280, check=False,
     )  # fmt: skip

@@ -23,7 +23,7 @@ from tasks.ledger import quarantine as failures
 from tasks.ledger.database import Database
 from tasks.milvus.store import Store
 from tasks.pipelines import load_pipeline
-from tests.conftest import ROOT, Bucket
+from tests.support.servers import ROOT, Bucket
 
 LIMIT = r"more memory than the limit of 300 MiB|took more than 45 s"
 """Which limit a bomb comes to first depends on the machine."""

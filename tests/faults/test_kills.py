@@ -20,8 +20,8 @@ from flows.audit import audit
 from flows.sync import sync
 from tasks.milvus.store import Store
 from tasks.pipelines import load_pipeline
-from tests.conftest import ROOT, Bucket
 from tests.faults.conftest import Victim
+from tests.support.servers import ROOT, Bucket
 
 KILLS = int(os.environ.get("LOCKSTEP_KILLS", "5"))
 CORPUS = Path(os.environ.get("LOCKSTEP_CORPUS", ROOT / "docs"))

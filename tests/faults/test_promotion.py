@@ -30,8 +30,8 @@ from tasks.generations.swap import swap
 from tasks.ledger.canary import Canary, begin_canary, canary_of, end_canary
 from tasks.ledger.database import now
 from tasks.pipelines import load_pipeline, save_pipeline
-from tests.conftest import Bucket
-from tests.faults.generations import TOPICS, document, found, opened, states
+from tests.support.generations import TOPICS, document, found, opened, states
+from tests.support.servers import Bucket
 
 QUESTIONS = [f"What does part {part} tell of {topic}?" for topic in TOPICS for part in range(6)]
 

@@ -27,8 +27,8 @@ from tasks.ledger.lease import next_of, writing
 from tasks.ledger.objects import count_objects
 from tasks.ledger.tables import GENERATIONS
 from tasks.pipelines import load_pipeline
-from tests.conftest import Bucket
-from tests.faults.generations import TOPICS, document, found, opened, states
+from tests.support.generations import TOPICS, document, found, opened, states
+from tests.support.servers import Bucket
 
 
 def test_other_settings_are_refused_by_a_sync_and_built_by_a_rebuild(name: str, bucket: Bucket) -> None:

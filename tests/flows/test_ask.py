@@ -22,8 +22,9 @@ from tasks.ledger.canary import Canary, begin_canary, end_canary
 from tasks.ledger.database import Database, now
 from tasks.listeners import reader
 from tasks.pipelines import load_pipeline
-from tests.conftest import Bucket, Server, new_bucket, pipeline_maker, sqlite_url
-from tests.stub_chat import Say, StubChat, claims
+from tests.support.chat_server import Say, StubChat, claims
+from tests.support.pipelines import pipeline_maker
+from tests.support.servers import Bucket, Server, new_bucket, sqlite_url
 
 MANUAL = """# Pump manual
 

@@ -9,7 +9,7 @@ import pytest
 from flows.audit import audit
 from flows.sync import sync
 from tasks.errors import InconsistentError
-from tests.conftest import Bucket
+from tests.support.servers import Bucket
 
 
 def test_what_is_in_quarantine_is_told_and_no_inconsistency(make_pipeline: Callable[..., str], bucket: Bucket) -> None:

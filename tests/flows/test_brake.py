@@ -20,7 +20,7 @@ from tasks.ledger.objects import count_objects
 from tasks.milvus.store import Store
 from tasks.models import ObjectRef
 from tasks.pipelines import load_pipeline
-from tests.conftest import Bucket
+from tests.support.servers import Bucket
 
 TOPICS = ("ash", "birch", "cedar", "elm", "fir", "oak")
 

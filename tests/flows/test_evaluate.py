@@ -15,7 +15,7 @@ from flows.rebuild import rebuild
 from flows.sync import sync
 from tasks.errors import MisuseError
 from tasks.evaluation.evaluate import as_rows
-from tests.conftest import Bucket
+from tests.support.servers import Bucket
 
 SUBJECTS = {
     "pump.md": "To start the pump, open the inlet valve and press the green button for three seconds.",

@@ -18,7 +18,7 @@ from tasks.ledger.canary import Canary, begin_canary
 from tasks.ledger.database import Database, now
 from tasks.milvus.store import Store
 from tasks.pipelines import load_pipeline
-from tests.conftest import Bucket
+from tests.support.servers import Bucket
 
 KEYS = {f"pumps/{number}.md" for number in range(6)}
 OTHER = Settings(embed_heading=False)

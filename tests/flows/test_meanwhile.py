@@ -25,7 +25,8 @@ from tasks.ledger.objects import count_objects
 from tasks.milvus.store import Store
 from tasks.pipelines import load_pipeline, moved
 from tasks.resources import Resources
-from tests.conftest import Bucket, Server, new_bucket, pipeline_maker, sqlite_url
+from tests.support.pipelines import pipeline_maker
+from tests.support.servers import Bucket, Server, new_bucket, sqlite_url
 
 TEXT = "# Pumps\n\nThe filter of the pump is replaced every 400 hours.\n"
 

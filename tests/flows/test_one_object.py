@@ -26,7 +26,7 @@ from tasks.errors import LockstepError
 from tasks.indexing.quarantine import contents
 from tasks.milvus.store import Store
 from tasks.pipelines import load_pipeline
-from tests.conftest import Bucket, Server
+from tests.support.servers import Bucket, Server
 
 Make = Callable[..., str]
 

@@ -22,7 +22,7 @@ from tasks.ledger.database import Database
 from tasks.ledger.tables import WRITERS
 from tasks.milvus.store import Store
 from tasks.pipelines import load_pipeline
-from tests.conftest import Bucket
+from tests.support.servers import Bucket
 
 BEFORE, AFTER = "The green light shows that it is ready.", "The blue light shows that it is ready."
 

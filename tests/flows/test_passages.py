@@ -14,8 +14,8 @@ from tasks.models import Answer
 from tasks.pipelines import load_pipeline
 from tasks.retrieval.batch_search import search_all
 from tasks.retrieval.question import Question
-from tests.conftest import Bucket
-from tests.stub_chat import StubChat, claims
+from tests.support.chat_server import StubChat, claims
+from tests.support.servers import Bucket
 
 QUESTION = "How often is the filter of the press replaced?"
 ANSWER = "The filter of the press is replaced every 300 hours."

@@ -21,7 +21,7 @@ from tasks.ledger.tables import OBJECTS
 from tasks.pipelines import load_pipeline
 from tasks.retrieval.batch_search import search_all
 from tasks.retrieval.question import Question
-from tests.conftest import Bucket
+from tests.support.servers import Bucket
 
 GOOD = "The last good version says: turn the valve to the left."
 BROKEN = b"\x00\x01\x02\x03" * 100

@@ -16,9 +16,10 @@ from tasks.errors import MisuseError
 from tasks.models import Answer
 from tasks.pipelines import load_pipeline
 from tasks.retrieval.scope import Scope
-from tests.conftest import Bucket, Server, new_bucket, pipeline_maker, sqlite_url
-from tests.injected import HONEST, TEXTS
-from tests.stub_chat import StubChat, claims
+from tests.support.chat_server import StubChat, claims
+from tests.support.injected_documents import HONEST, TEXTS
+from tests.support.pipelines import pipeline_maker
+from tests.support.servers import Bucket, Server, new_bucket, sqlite_url
 
 SECRETS = {"acme": "violet heron", "acme2": "copper badger", "zenith": "silver otter"}
 """By tenant: what only its own documents say."""

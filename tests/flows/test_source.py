@@ -23,8 +23,9 @@ from tasks.ledger.generations import record_source
 from tasks.ledger.objects import count_objects
 from tasks.milvus.store import Store
 from tasks.pipelines import load_pipeline
-from tests.conftest import Bucket, Server, new_bucket, pipeline_maker, sqlite_url
 from tests.flows.test_brake import fill, held
+from tests.support.pipelines import pipeline_maker
+from tests.support.servers import Bucket, Server, new_bucket, sqlite_url
 
 OTHERS = ("pear", "quince")
 

@@ -27,7 +27,7 @@ from tasks.ledger.tables import WRITERS
 from tasks.milvus.store import Store
 from tasks.models import SyncReport
 from tasks.pipelines import load_pipeline
-from tests.conftest import Bucket, Server, milvus_lite_server
+from tests.support.servers import Bucket, Server, milvus_lite_server
 
 GUIDE = """# Guide
 

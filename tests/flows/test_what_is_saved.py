@@ -18,7 +18,7 @@ from tasks.generations.claims import Claim
 from tasks.ledger.database import Database
 from tasks.ledger.generations import record_generation, record_source
 from tasks.pipelines import load_pipeline
-from tests.conftest import ACCESS_KEY, SECRET_KEY, Bucket, Server, sqlite_url
+from tests.support.servers import ACCESS_KEY, SECRET_KEY, Bucket, Server, sqlite_url
 
 Given = Callable[..., tuple[environment.Environment, parts.Endpoints]]
 

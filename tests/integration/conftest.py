@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.conftest import ACCESS_KEY, SECRET_KEY, Bucket, Server, sqlite_url
+from tests.support.servers import ACCESS_KEY, SECRET_KEY, Bucket, Server, sqlite_url
 
 if TYPE_CHECKING:
     from tasks.resources import Resources

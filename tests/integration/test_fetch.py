@@ -17,7 +17,7 @@ from tasks.bucket.fetch import fetch
 from tasks.bucket.listing import pages
 from tasks.errors import WithheldError
 from tasks.models import ObjectRef
-from tests.conftest import ACCESS_KEY, SECRET_KEY, Bucket, Server
+from tests.support.servers import ACCESS_KEY, SECRET_KEY, Bucket, Server
 
 
 def source_of(bucket: str, url: str) -> S3Source:

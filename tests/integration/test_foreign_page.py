@@ -24,9 +24,9 @@ from blocks.milvus_store import MilvusStore
 from deployments.endpoints import Endpoints
 from deployments.environment import Environment
 from deployments.local import stack
-from tests.conftest import missing
-from tests.integration.browser import opened
 from tests.integration.test_stack import environment, silent
+from tests.support.browser import opened
+from tests.support.servers import missing
 
 EVIL = "evil.example"
 POINTED = f"--host-resolver-rules=MAP {EVIL} 127.0.0.1"

@@ -23,7 +23,7 @@ from tasks.citations.drafts import Reply
 from tasks.citations.verify import check
 from tasks.errors import PartError, TransientError
 from tasks.models import Hit
-from tests.stub_chat import Say, StubChat, claims
+from tests.support.chat_server import Say, StubChat, claims
 
 HITS = tuple(
     Hit(f"c{n}", f"{n}.md", 1 - n / 10, f"Passage {n} says {n * 11}." + "x" * 400, "", None) for n in range(1, 7)

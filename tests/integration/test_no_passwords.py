@@ -30,8 +30,8 @@ from tasks.evaluation.golden import read_golden
 from tasks.ledger.database import Database
 from tasks.logs import clean_logs
 from tasks.milvus.store import Store
-from tests.conftest import free_port
-from tests.stub_chat import StubChat
+from tests.support.chat_server import StubChat
+from tests.support.servers import free_port
 
 SECRET = "geheimnis"
 """Of letters alone: what hides it is what stands around it."""

@@ -21,7 +21,7 @@ from tasks.ledger.database import Database
 from tasks.ledger.listed_keys import seen_keys
 from tasks.ledger.objects import count_objects
 from tasks.models import ObjectRef
-from tests.faults.proxy import Proxy
+from tests.support.proxy import Proxy
 
 ON = "docs_g0001"
 

@@ -19,7 +19,7 @@ from tasks.milvus.rows import Columns, to_rows
 from tasks.milvus.schema import fields
 from tasks.milvus.store import Store
 from tasks.models import Chunk, ChunkedBatch, CutDocument, EmbeddedBatch, ObjectRef
-from tests.conftest import milvus_lite_server
+from tests.support.servers import milvus_lite_server
 
 DIMENSION = 8
 BUILT = {"chunker": 1, "model": "a model", "chunk_tokens": None}

@@ -17,8 +17,8 @@ from tasks.errors import TransientError
 from tasks.ledger import lease
 from tasks.ledger.database import Database
 from tasks.milvus.store import Store
-from tests.conftest import Server, sqlite_url
-from tests.faults.proxy import Proxy
+from tests.support.proxy import Proxy
+from tests.support.servers import Server, sqlite_url
 
 ON = "deadline_g0001"
 

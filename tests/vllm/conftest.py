@@ -23,7 +23,8 @@ from prefect.settings import PREFECT_API_URL
 from pydantic import SecretStr
 
 from blocks.chat_model import ChatModel
-from tests.conftest import (
+from tests.support.pipelines import pipeline_maker
+from tests.support.servers import (
     ACCESS_KEY,
     ROOT,
     SECRET_KEY,
@@ -32,7 +33,6 @@ from tests.conftest import (
     free_port,
     missing,
     new_bucket,
-    pipeline_maker,
     sqlite_url,
     tool,
 )

@@ -15,7 +15,7 @@ from tasks.answers.prompt import Style, build
 from tasks.citations.json_answer import Structured, answer_schema, drafts, parse
 from tasks.citations.verify import check
 from tasks.models import Hit
-from tests.injected import CONTEXT, HONEST, INJECTED, TEXTS
+from tests.support.injected_documents import CONTEXT, HONEST, INJECTED, TEXTS
 
 QUESTION = "How often must the filter be replaced?"
 CONTROL = re.compile(

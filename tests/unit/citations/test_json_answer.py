@@ -20,7 +20,7 @@ from tasks.citations.json_answer import (
     parse,
     refuses,
 )  # fmt: skip
-from tests.stub_chat import claims
+from tests.support.chat_server import claims
 
 THREE = claims(('One {["x\\ \u2028', [(1, "a }] quote")]), ("Two.", []), ("Three.", [(2, "b"), (3, "c")]))
 

@@ -10,7 +10,7 @@ from blocks.s3_source import S3Source
 from tasks.bucket.listing import selected, without_golden
 from tasks.errors import MisuseError
 from tasks.evaluation.golden import Golden, check_known, only_known, parse_golden, read_golden
-from tests.conftest import ROOT
+from tests.support.servers import ROOT
 
 LINE = '{"question": "Where?", "relevant": ["a.md", "b.md", "a.md"], "answer": "Here."}'
 

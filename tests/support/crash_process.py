@@ -1,4 +1,4 @@
-"""Run syncs that are killed: `python -m tests.faults.victim`, one JSON order a line, one exit status a line back.
+"""Run syncs that are killed: `python -m tests.support.crash_process`, one JSON order and one exit status a line.
 
 Each order is carried out by a fork of this process, which has imported everything and started nothing, so
 that a victim costs a second and not ten. A fork kills itself, as `kill -9` would, when it comes for the first

@@ -9,7 +9,8 @@ import threading
 import urllib.request
 from pathlib import Path
 
-from tests.conftest import Bucket, Server, free_port, pipeline_maker, s3_client, tool
+from tests.support.pipelines import pipeline_maker
+from tests.support.servers import Bucket, Server, free_port, s3_client, tool
 
 
 def main(bucket: str, s3_url: str, milvus_url: str, ledger_url: str) -> None:

@@ -15,7 +15,8 @@ from pathlib import Path
 
 import yaml
 
-from tests.conftest import ROOT, Bucket, Server, free_port, pipeline_maker, s3_client, tool
+from tests.support.pipelines import pipeline_maker
+from tests.support.servers import ROOT, Bucket, Server, free_port, s3_client, tool
 
 LEASE_SECONDS = 30
 """The shortest that Prefect takes. It renews after three quarters."""
