@@ -47,7 +47,7 @@ def measure(env: Any, times: int) -> None:
 
     session = open_session(env, saves=True)
     from flows.ask import ask
-    from flows.without_heartbeat import without_heartbeat
+    from flows.prefect_runs import without_heartbeat
     from tasks.answers.answer import answer
     from tasks.pipelines import load_pipeline
 

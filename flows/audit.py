@@ -17,7 +17,7 @@ from prefect.artifacts import create_markdown_artifact
 from prefect.runtime import flow_run
 
 from blocks.pipeline import Pipeline
-from flows.run_names import rename_run
+from flows.prefect_runs import rename_run
 from flows.sync import sync
 from tasks.errors import InconsistentError
 from tasks.generations.claims import check_source

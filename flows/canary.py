@@ -14,7 +14,7 @@ from typing import Any
 from prefect import flow, get_run_logger
 from prefect.artifacts import create_table_artifact
 
-from flows.run_names import rename_run
+from flows.prefect_runs import rename_run
 from tasks.errors import GateError, RejectedError
 from tasks.generations.canary import QuestionStats, breaches, checked_steps, fared
 from tasks.ledger.canary import Canary, begin_canary, canary_of, end_canary, next_step

@@ -5,7 +5,7 @@ from __future__ import annotations
 from prefect import flow, get_run_logger
 from prefect.runtime import flow_run
 
-from flows.run_names import rename_run
+from flows.prefect_runs import rename_run
 from tasks.generations.retention import collect
 from tasks.ledger.lease import next_of
 from tasks.pipelines import load_pipeline

@@ -12,7 +12,7 @@ from prefect.artifacts import create_markdown_artifact, create_table_artifact
 from prefect.runtime import flow_run
 
 from blocks.settings import SearchMode
-from flows.run_names import rename_run
+from flows.prefect_runs import rename_run
 from tasks.errors import MisuseError
 from tasks.evaluation.compare import Difference, differences
 from tasks.evaluation.evaluate import Evaluation, as_rows, known

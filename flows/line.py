@@ -14,7 +14,7 @@ from prefect import get_run_logger
 from prefect.runtime import deployment, flow_run
 from prefect.states import Completed
 
-from flows.run_names import rename_run
+from flows.prefect_runs import rename_run
 from tasks.errors import BusyError
 from tasks.ledger.lease import line_of, writing
 

@@ -22,7 +22,7 @@ from blocks.settings import Settings
 from flows.approval import ask_for_approval
 from flows.canary import canary as hold_canary
 from flows.canary import planned
-from flows.run_names import rename_run
+from flows.prefect_runs import rename_run
 from flows.sync import sync
 from tasks.errors import ChangedError, GateError, MisuseError, RejectedError
 from tasks.evaluation.gates import GateReport, gates

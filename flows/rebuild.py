@@ -17,8 +17,8 @@ from prefect.runtime import flow_run
 
 from blocks.pipeline import Pipeline
 from blocks.settings import Settings
+from flows.prefect_runs import rename_run
 from flows.promote import promote as promote_it
-from flows.run_names import rename_run
 from flows.sync import sync
 from tasks.evaluation.golden import read_golden
 from tasks.generations.opening import next_generation

@@ -8,7 +8,7 @@ from dataclasses import asdict
 from prefect import flow, get_run_logger
 from prefect.runtime import flow_run
 
-from flows.run_names import rename_run
+from flows.prefect_runs import rename_run
 from flows.sync import sync
 from tasks.errors import FingerprintError
 from tasks.generations.claims import check_source

@@ -24,8 +24,7 @@ from prefect.runtime import flow_run
 from blocks.settings import Settings
 from flows.index_wave import Wave, run_wave
 from flows.line import left, stand_in_line, unattended
-from flows.run_names import rename_run
-from flows.without_heartbeat import without_heartbeat
+from flows.prefect_runs import rename_run, without_heartbeat
 from tasks.errors import DeletionError, FingerprintError, LockstepError, OutageError
 from tasks.generations.claims import check_source
 from tasks.generations.opening import generation

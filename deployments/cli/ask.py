@@ -61,7 +61,7 @@ def ask(  # noqa: PLR0913, PLR0917 - they are the options of a command
 
     session = open_session(environment.load(), pipeline, verbose)
     from flows.ask import ask as run
-    from flows.without_heartbeat import without_heartbeat
+    from flows.prefect_runs import without_heartbeat
     from tasks.pipelines import load_pipeline
 
     given: dict[str, Any] = {"top_k": top_k, "mode": mode, "strict": strict, "fallback": fallback}

@@ -13,8 +13,8 @@ from pydantic import SecretStr
 
 from blocks.chat_model import ChatModel
 from flows.ask import ask
+from flows.prefect_runs import without_heartbeat
 from flows.sync import sync
-from flows.without_heartbeat import without_heartbeat
 from tasks.answers.answer import answer
 from tasks.errors import MisuseError, PartError, TransientError
 from tasks.generations.canary import fared

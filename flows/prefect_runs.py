@@ -1,0 +1,29 @@
+"""What a flow asks of Prefect for its own run: a name that says what was done, and no heartbeat where it is short."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from uuid import UUID
+
+from prefect.client.orchestration import get_client
+from prefect.runtime import flow_run
+from prefect.settings import PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
+
+
+def rename_run(name: str) -> None:
+    """Rename the flow run that this is called from; does nothing outside of one."""
+    if flow_run.id:
+        with get_client(sync_client=True) as client:
+            client.update_flow_run(UUID(flow_run.id), name=name)
+
+
+@contextmanager
+def without_heartbeat() -> Iterator[None]:
+    """Switch heartbeats off for the flows called inside: the end of their thread costs up to a second.
+
+    Meant for flows of seconds, and for sub-flows whose parent has a heartbeat: a run that dies without
+    one stays 'Running' in the UI until somebody cancels it.
+    """
+    with temporary_settings({PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}):
+        yield
