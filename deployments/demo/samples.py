@@ -37,9 +37,9 @@ CONTENT_TYPES = {
     ".xlsx": "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet",
 }
 COPIED = (".md", ".html", ".txt", ".csv", ".eml")
-# Sources are what the binary files are made from. Decisions are notes for contributors: what was weighed and
+# Sources are what the binary files are made from. The others are notes for contributors: what was weighed and
 # dropped there would be quoted as if it were so.
-LEFT_OUT = {"sources", "decisions.md"}
+LEFT_OUT = {"sources", "decisions.md", "architecture.md"}
 METADATA = {"source": "lockstep-docs"}
 
 # Any moment will do as long as it is always the same; a zip cannot hold one before 1980.
