@@ -50,6 +50,8 @@ SYNC_KEYS = (
 )  # fmt: skip
 CITATION_KEYS = ("n", "key", "heading", "page", "quote", "verified", "version", "span", "chunk_id")
 HIT_KEYS = ("key", "chunk_id", "score", "text", "heading", "page")
+LOAD_SHOWN = 0.05
+"""Seconds of loading that are worth a word."""
 
 
 def say(line: str) -> None:
@@ -141,9 +143,16 @@ def answer_text(answer: Answer, streamed: str = "") -> None:
     for line in dict.fromkeys(f"  [dim]\\[{one.n}][/] {_cited(one)}" for one in answer.citations):
         out.print(line)
     cached = " · cached" if answer.cached else ""
-    out.print(f"  [dim]mode: {answer.mode} · {answer.collection} · {answer.seconds['total']:.2f} s{cached}[/]")
+    out.print(f"  [dim]mode: {answer.mode} · {answer.collection} · {_took(answer.seconds)}{cached}[/]")
     for note in answer.notes:
         say(f"  {note}")
+
+
+def _took(seconds: dict[str, float]) -> str:
+    """Return how long an answer took; connecting and loading the model apart, which a process does once."""
+    load = seconds.get("load", 0.0)
+    worked = f"{max(seconds['total'] - load, 0.0):.2f} s"
+    return f"{worked} (loading: {load:.1f} s more)" if load >= LOAD_SHOWN else worked
 
 
 def _cited(citation: Citation) -> str:

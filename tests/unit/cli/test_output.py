@@ -116,6 +116,14 @@ def test_an_answer_for_people(capsys: pytest.CaptureFixture[str]) -> None:
     assert "a note" in printed.err
 
 
+def test_loading_the_model_is_told_apart(capsys: pytest.CaptureFixture[str]) -> None:
+    """It is most of the first answer's time, and none of the next one's."""
+    show.answer_text(replace(ANSWER, seconds={"load": 11.9, "embed": 0.1, "search": 0.3, "total": 12.4}))
+    assert capsys.readouterr().out.splitlines()[-1].endswith("· 0.50 s (loading: 11.9 s more)")
+    show.answer_text(replace(ANSWER, seconds={"load": 0.01, "total": 0.5}))
+    assert capsys.readouterr().out.splitlines()[-1].endswith("· 0.49 s")
+
+
 def test_an_answer_that_was_streamed_is_not_printed_twice(capsys: pytest.CaptureFixture[str]) -> None:
     show.answer_text(ANSWER, streamed="Because [1]. ")
     assert capsys.readouterr().out.splitlines()[0] == "  [1] a.md › Guide"
