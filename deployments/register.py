@@ -47,7 +47,7 @@ def settings_of(env: Environment) -> Settings:
     except ValidationError as error:
         first = error.errors()[0]
         variable = "LOCKSTEP_" + str(first["loc"][0]).upper()
-        raise MisuseError(f"{variable}={first['input']!r} will not do: {first['msg']}.") from error
+        raise MisuseError(f"{variable}={first['input']!r} is invalid: {first['msg']}.") from error
 
 
 def changed_settings(settings: Settings, given: dict[str, Any]) -> Settings:
@@ -60,7 +60,7 @@ def changed_settings(settings: Settings, given: dict[str, Any]) -> Settings:
     except ValidationError as error:
         first = error.errors()[0]
         option = "--" + str(first["loc"][0]).replace("_", "-")
-        raise MisuseError(f"{option} {first['input']!r} will not do: {first['msg']}.") from error
+        raise MisuseError(f"{option} {first['input']!r} is invalid: {first['msg']}.") from error
 
 
 def describe(env: Environment, here: Endpoints) -> Pipeline:

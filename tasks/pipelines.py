@@ -16,7 +16,7 @@ PLACE = {"source": ("bucket", "prefix", "endpoint_url"), "store": ("uri", "datab
 
 
 def load_pipeline(name: str) -> Pipeline:
-    """Return the saved pipeline block of that name. Raises ``MisuseError`` when there is none, or it will not do.
+    """Return the saved pipeline block of that name. Raises ``MisuseError`` when there is none, or it is invalid.
 
     It holds addresses and passwords: from here on the lines that this process logs are cleaned.
     """

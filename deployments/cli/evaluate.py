@@ -38,7 +38,7 @@ def evaluate(  # noqa: PLR0917 - they are the options of a command
 ) -> None:
     """Measure what is found for golden questions: recall, MRR, nDCG, latency; or compare two."""
     if against and against not in MODES and not against.isdecimal():
-        raise MisuseError(f"--against {against} will not do: a generation's number, or one of {', '.join(MODES)}.")
+        raise MisuseError(f"--against {against} is invalid: give a generation's number, or one of {', '.join(MODES)}.")
     from deployments import environment
     from deployments.cli import output_evaluation as show_quality
     from deployments.cli.output import as_json as print_json

@@ -100,7 +100,7 @@ def shares(given: str) -> list[int]:
     try:
         return [int(one.strip().removesuffix("%")) for one in given.split(",")] if given else []
     except ValueError as error:
-        raise MisuseError(f"--canary {given} will not do: percentages that rise, as in 10,50,100.") from error
+        raise MisuseError(f"--canary {given} is invalid: it needs rising percentages such as 10,50,100.") from error
 
 
 def seconds(given: str) -> float:
@@ -110,9 +110,9 @@ def seconds(given: str) -> float:
     try:
         found = float(number) * units[unit]
     except (KeyError, ValueError) as error:
-        raise MisuseError(f"--hold {given} will not do: a time, as in 90s, 15m or 2h.") from error
+        raise MisuseError(f"--hold {given} is invalid: it needs a time such as 90s, 15m or 2h.") from error
     if not 0 <= found < 30 * 86400:
-        raise MisuseError(f"--hold {given} will not do: from 0s to 30 days.")
+        raise MisuseError(f"--hold {given} is invalid: it may be 0s to 30 days.")
     return found
 
 

@@ -42,8 +42,8 @@ def checked_steps(steps: Sequence[int]) -> tuple[int, ...]:
     in_range = all(1 <= share <= 100 for share in steps)
     if not steps or list(steps) != sorted(set(steps)) or not in_range or steps[0] == 100:
         raise MisuseError(
-            f"--canary {','.join(map(str, steps))} will not do: percentages that rise, as in 10,50,100. The first is "
-            "under 100, so that some questions come to the live generation, to compare with."
+            f"--canary {','.join(map(str, steps))} is invalid: it needs rising percentages such as 10,50,100. The "
+            "first is under 100, so that some questions come to the live generation, to compare with."
         )
     return tuple(steps)
 

@@ -54,7 +54,7 @@ class Database:
         except (sa.exc.ArgumentError, sa.exc.NoSuchModuleError, ImportError, ValueError) as error:
             # Not the error's words: they may hold a part of the password.
             raise PartError(
-                "Ledger: the URL is not one that SQLAlchemy understands, or its driver is not installed. Check "
+                "Ledger: SQLAlchemy does not understand the URL, or its driver is not installed. Check "
                 "LEDGER_URL: postgresql://user:password@host/database or sqlite:////folder/ledger.db."
             ) from error
         self.where = hidden(self.engine.url.render_as_string(hide_password=True))

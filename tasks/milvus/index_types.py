@@ -72,7 +72,7 @@ def check_index(settings: Settings, can: Capabilities) -> None:
     here = those_of(can)
     if name not in here:
         raise MisuseError(
-            f"index type {name} is not one that Milvus {can.version} has: {', '.join(here)}"
+            f"Milvus {can.version} does not support index type {name}. Supported: {', '.join(here)}"
             f"{' (the GPU ones only in a GPU build)' * any('GPU' in one for one in here)}. Nothing was changed."
         )
     _check_params(f"index_params of {name}", settings.index_params, INDEXES[name].build)
@@ -101,7 +101,7 @@ def _check_params(what: str, given: Mapping[str, Any], known: Mapping[str, Bound
             raise MisuseError(f"{what}: '{name}' is none of them ({', '.join(known) or 'it has none'}).")
         bounds = known[name]
         if not _within(value, bounds):
-            raise MisuseError(f"{what}: {name}={value!r} will not do; it must be {_described(bounds)}.")
+            raise MisuseError(f"{what}: {name}={value!r} is invalid; it must be {_described(bounds)}.")
 
 
 def _within(value: Any, bounds: Bounds) -> bool:

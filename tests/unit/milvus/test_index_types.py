@@ -27,7 +27,7 @@ def test_every_server_has_these(name: str, server: Any) -> None:
 def test_an_index_that_the_server_has_not_is_refused_with_those_that_it_has(name: str, server: Any) -> None:
     with pytest.raises(MisuseError) as caught:
         check_index(Settings(index_type=name), server)
-    listed = str(caught.value).split(" has: ")[1].split(".")[0].split(" (")[0].split(", ")
+    listed = str(caught.value).split("Supported: ")[1].split(".")[0].split(" (")[0].split(", ")
     assert name not in listed
     for one in listed:
         check_index(Settings(index_type=one), server)
