@@ -13,15 +13,13 @@ from tasks.errors import MisuseError
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-Stream = Annotated[
-    bool, typer.Option("--stream", help="Print the answer while it is written, each piece as soon as it is checked.")
-]
+Stream = Annotated[bool, typer.Option("--stream", help="Stream the answer, each piece as soon as it is checked.")]
 Strict = Annotated[
     bool | None,
-    typer.Option("--strict/--no-strict", help="Leave out what no verified quote supports.", show_default=False),
+    typer.Option("--strict/--no-strict", help="Leave out claims without a verified quote.", show_default=False),
 ]
 NoCache = Annotated[
-    bool, typer.Option("--no-cache", help="Ask the model also if the same question was answered before.")
+    bool, typer.Option("--no-cache", help="Ask the model even if the same question was answered before.")
 ]
 Fallback = Annotated[
     Literal["none", "extractive"] | None,
@@ -40,13 +38,13 @@ def ask(  # noqa: PLR0913, PLR0917 - they are the options of a command
     fallback: Fallback = None,
     no_cache: NoCache = False,
     session_id: Annotated[
-        str, typer.Option("--session", help="Questions of one session go to the same generation in a canary.")
+        str, typer.Option("--session", help="During a canary, questions of one session go to the same generation.")
     ] = "",
     pipeline: PipelineName = None,
     as_json: Json = False,
     verbose: Verbose = False,
 ) -> None:
-    """Answer a question from the index, with citations that are checked; recorded as a flow run.
+    """Answer a question from the index with checked citations; recorded as a flow run.
 
     [?] marks what no quote in the passages supports. Exits with 1 when a part that is needed does not answer.
     """

@@ -30,13 +30,13 @@ def evaluate(  # noqa: PLR0917 - they are the options of a command
     mode: Mode = None,
     against: Against = "",
     ignore_missing: Annotated[
-        bool, typer.Option("--ignore-missing", help="Leave out what names keys that are not indexed.")
+        bool, typer.Option("--ignore-missing", help="Leave out questions that name keys which are not indexed.")
     ] = False,
     pipeline: PipelineName = None,
     as_json: Json = False,
     verbose: Verbose = False,
 ) -> None:
-    """Measure what is found for golden questions: recall, MRR, nDCG, latency; or compare two."""
+    """Measure retrieval on golden questions: recall, MRR, nDCG, latency; or compare two sides."""
     if against and against not in MODES and not against.isdecimal():
         raise MisuseError(f"--against {against} is invalid: give a generation's number, or one of {', '.join(MODES)}.")
     from deployments import environment

@@ -23,7 +23,7 @@ def rebuild(  # noqa: PLR0913, PLR0917 - they are the options of a command
     ] = None,
     promote: Annotated[
         Literal["auto", "approve", "manual"],
-        typer.Option("--promote", help="When it is ready: promote it, wait for an approval in the UI, or leave it."),
+        typer.Option("--promote", help="Once it is ready: promote it, wait for an approval in the UI, or leave it."),
     ] = "auto",
     allow_deletions: AllowDeletions = False,
     accept_source: AcceptSource = False,
@@ -31,7 +31,7 @@ def rebuild(  # noqa: PLR0913, PLR0917 - they are the options of a command
     as_json: Json = False,
     verbose: Verbose = False,
 ) -> None:
-    """Build the next generation beside the live one; what is not given stays as the pipeline has it."""
+    """Build the next generation beside the live one; settings you do not give stay as the pipeline has them."""
     from deployments import environment
     from deployments.cli import output as show
     from deployments.cli.session import open_session
@@ -57,7 +57,7 @@ def rebuild(  # noqa: PLR0913, PLR0917 - they are the options of a command
 
 def promote(  # noqa: PLR0913, PLR0917 - they are the options of a command
     generation: Annotated[int | None, typer.Argument(help="Its number; default: the newest that is ready.")] = None,
-    force: Annotated[str, typer.Option("--force", help="Promote it though a gate fails, for this reason.")] = "",
+    force: Annotated[str, typer.Option("--force", help="Promote it although a gate fails; give the reason.")] = "",
     approve: Annotated[bool, typer.Option("--approve", help="Wait for an approval in the Prefect UI.")] = False,
     canary: Annotated[
         str, typer.Option("--canary", help="Shares of the questions that come to it first, in percent: 10,50,100.")
@@ -69,7 +69,7 @@ def promote(  # noqa: PLR0913, PLR0917 - they are the options of a command
     as_json: Json = False,
     verbose: Verbose = False,
 ) -> None:
-    """Let queries come to a generation that is ready, if it passes the gates."""
+    """Send queries to a generation that is ready, if it passes the gates."""
     steps, hold_seconds = shares(canary), seconds(hold)
     from deployments import environment
     from deployments.cli import output as show
@@ -133,13 +133,16 @@ def rollback(
     allow_deletions: AllowDeletions = False,
     accept_source: AcceptSource = False,
     force: Annotated[
-        bool, typer.Option("--force", help="Also to one that another version of Lockstep built: it only loses objects.")
+        bool,
+        typer.Option(
+            "--force", help="Roll back even to a generation of another version of Lockstep; it can only lose objects."
+        ),
     ] = False,
     pipeline: PipelineName = None,
     as_json: Json = False,
     verbose: Verbose = False,
 ) -> None:
-    """Go back to an earlier generation, and sync what it missed."""
+    """Roll back to an earlier generation, and sync what it missed."""
     from deployments import environment
     from deployments.cli import output as show
     from deployments.cli.session import open_session
@@ -165,7 +168,7 @@ def generations(pipeline: PipelineName = None, as_json: Json = False) -> None:
 
 
 def collect_garbage(pipeline: PipelineName = None, as_json: Json = False, verbose: Verbose = False) -> None:
-    """Drop the generations that nobody needs for the way back."""
+    """Drop the generations that are no longer needed for a rollback."""
     from deployments import environment
     from deployments.cli import output as show
     from deployments.cli.session import open_session

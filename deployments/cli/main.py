@@ -95,7 +95,7 @@ def down() -> None:
 
 @app.command()
 def status(as_json: Json = False) -> None:
-    """Say which parts are up and where, and what is in canary. Exits with 1 when a part is down."""
+    """Print which parts are up and where, and what is in canary. Exits with 1 when a part is down."""
     from deployments import environment
     from deployments.cli import output as show
     from deployments.endpoints import resolve
@@ -172,7 +172,7 @@ def search(  # noqa: PLR0917 - its options
     pipeline: PipelineName = None,
     as_json: Json = False,
 ) -> None:
-    """Find the chunks nearest to a question; writes no flow run."""
+    """Print the chunks nearest to a question; records no flow run."""
     if (question is None) == (queries_file is None):
         raise MisuseError("give either a question or --queries-file, one of the two")
     from deployments import environment
@@ -201,7 +201,7 @@ def search(  # noqa: PLR0917 - its options
 
 @app.command()
 def audit(
-    repair: Annotated[bool, typer.Option("--repair", help="Mend what is wrong, then audit again.")] = False,
+    repair: Annotated[bool, typer.Option("--repair", help="Repair what is wrong, then audit again.")] = False,
     allow_deletions: AllowDeletions = False,
     accept_source: AcceptSource = False,
     pipeline: PipelineName = None,
@@ -228,7 +228,7 @@ def audit(
     show.as_json(show.audit_json(found)) if as_json else show.audit_report(found)
 
 
-quarantine = typer.Typer(help="Objects that cannot be indexed: list them, try them again.", no_args_is_help=False)
+quarantine = typer.Typer(help="List the objects that cannot be indexed, or retry them.", no_args_is_help=False)
 app.add_typer(quarantine, name="quarantine")
 
 
@@ -257,12 +257,12 @@ def quarantine_list(pipeline: PipelineName = None, as_json: Json = False) -> Non
 
 @quarantine.command("retry")
 def quarantine_retry(
-    keys: Annotated[list[str] | None, typer.Argument(help="Keys to try again.")] = None,
-    every: Annotated[bool, typer.Option("--all", help="All of them.")] = False,
+    keys: Annotated[list[str] | None, typer.Argument(help="Keys to retry.")] = None,
+    every: Annotated[bool, typer.Option("--all", help="Retry all of them.")] = False,
     pipeline: PipelineName = None,
     as_json: Json = False,
 ) -> None:
-    """Take objects out of quarantine, for the next sync to try again."""
+    """Take objects out of quarantine; the next sync retries them."""
     if bool(keys) == every:
         raise MisuseError("give either keys or --all, one of the two")
     from deployments import environment

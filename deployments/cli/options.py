@@ -25,15 +25,17 @@ Filter = Annotated[
     str,
     typer.Option("--filter", help='Only these: prefix=guides/ and page<=3, metadata.team="infra", key in (a, b), …'),
 ]
-Tenant = Annotated[str, typer.Option("--tenant", help="Whose objects are asked, where they have tenants.")]
+Tenant = Annotated[str, typer.Option("--tenant", help="The tenant whose objects may answer.")]
 
 AllowDeletions = Annotated[
     bool,
-    typer.Option("--allow-deletions", help="Delete what is gone from the bucket, however much that is, this once."),
+    typer.Option("--allow-deletions", help="Delete everything that is gone from the bucket, however much, this once."),
 ]
 AcceptSource = Annotated[
     bool,
-    typer.Option("--accept-source", help="The bucket, its prefix, its address or the ledger is another one: meant so."),
+    typer.Option(
+        "--accept-source", help="Accept another bucket, prefix, address or ledger than the generation was built from."
+    ),
 ]
 
 
