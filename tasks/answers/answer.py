@@ -12,7 +12,6 @@ from tasks.answers.extractive import extract_answer
 from tasks.answers.generate import cite, generate
 from tasks.answers.passages import join
 from tasks.answers.prompt import ABSTAIN
-from tasks.citations.drafts import Draft
 from tasks.citations.verify import UNVERIFIED, check_draft
 from tasks.embedding.model import load_model
 from tasks.embedding.reranker import load_reranker

@@ -37,12 +37,8 @@ from tasks.models import Hit
 from tasks.task_runs import ONCE
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from blocks.chat_model import ChatModel
     from blocks.settings import Settings
-    from tasks.answers.prompt import Prompt
-    from tasks.citations.drafts import Draft
 
 
 MARKED_NOTE = "the chat server writes no JSON by a schema: citations are [n] marks, their quotes found by Lockstep"

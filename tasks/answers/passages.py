@@ -21,8 +21,6 @@ from tasks.task_runs import ONCE
 if TYPE_CHECKING:
     from blocks.settings import Settings
     from tasks.milvus.store import Store
-    from tasks.models import Hit
-
 
 BYTES_PER_TOKEN = 3
 """A high estimate of the tokens, whatever the chat model: English has about four bytes a token, Chinese three."""

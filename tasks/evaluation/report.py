@@ -13,7 +13,7 @@ from tasks.evaluation.metrics import DEPTH, NAMES
 from tasks.text.markdown import Markdown, inline, table
 
 if TYPE_CHECKING:
-    from tasks.evaluation.compare import Change, Difference
+    from tasks.evaluation.compare import Difference
     from tasks.evaluation.evaluate import Evaluation
     from tasks.evaluation.gates import GateReport
 

@@ -5,12 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
-
-from tasks.models import Hit
-
-if TYPE_CHECKING:
-    from tasks.models import Hit
 
 from tasks.models import Hit
 
