@@ -48,8 +48,8 @@ def planned(
     if steps and live:
         checked = checked_steps(steps)
         return Canary(resources.store.alias, collection, live, checked, 0, hold_seconds, 0)
-    going = patiently(canary_of)(resources.ledger, resources.store.alias)
-    return going if going and (going.collection, going.live) == (collection, live) else None
+    canary = patiently(canary_of)(resources.ledger, resources.store.alias)
+    return canary if canary and (canary.collection, canary.live) == (collection, live) else None
 
 
 @flow(name="canary", flow_run_name="canary")
@@ -97,8 +97,8 @@ def at(chosen: Canary, step: int) -> Canary:
 def hold(resources: Resources, chosen: Canary) -> None:
     """Wait until the step is over. Raises ``RejectedError`` when the canary was ended meanwhile."""
     while True:
-        going = patiently(canary_of)(resources.ledger, chosen.alias)
-        if going is None or going.collection != chosen.collection:
+        canary = patiently(canary_of)(resources.ledger, chosen.alias)
+        if canary is None or canary.collection != chosen.collection:
             raise RejectedError(f"the canary of {chosen.collection} was ended by somebody; it was not promoted.")
         if now() >= chosen.until:
             return

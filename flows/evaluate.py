@@ -31,8 +31,8 @@ from tasks.text.markdown import inline
 class Evaluated:
     """An evaluation; with what it was compared to, and how it differs, if it was. ``left_out``: questions."""
 
-    it: Evaluation
-    against: Evaluation | None
+    evaluation: Evaluation
+    baseline: Evaluation | None
     differences: dict[str, Difference]
     left_out: int
     flow_run_id: str
@@ -68,19 +68,22 @@ def evaluate(
             questions = known(resources, one, questions, where, ignore_missing)
         compared = other != collection or against_mode is not None
         resources.progress.planned(len(questions) * (2 if compared else 1))
-        it = ask_all(resources, collection, mode, questions)
-        against = ask_all(resources, other, against_mode or mode, questions) if compared else None
-    rename_run(f"evaluate {it.label}: {len(it.outcomes)} questions" + (f" against {against.label}" if against else ""))
-    found = differences(it, against) if against else {}
+        evaluation = ask_all(resources, collection, mode, questions)
+        baseline = ask_all(resources, other, against_mode or mode, questions) if compared else None
+    compared_with = f" against {baseline.label}" if baseline else ""
+    rename_run(f"evaluate {evaluation.label}: {len(evaluation.outcomes)} questions{compared_with}")
+    found = differences(evaluation, baseline) if baseline else {}
     create_markdown_artifact(
-        evaluation_markdown(it, against, found, where),
+        evaluation_markdown(evaluation, baseline, found, where),
         key=f"evaluate-{pipeline}",
-        description=f"What {inline(it.label)} finds for the golden questions",
+        description=f"What {inline(evaluation.label)} finds for the golden questions",
     )
     create_table_artifact(
-        as_rows(it), key=f"evaluate-{pipeline}-questions", description=f"Each question: {inline(it.label)}"
+        as_rows(evaluation),
+        key=f"evaluate-{pipeline}-questions",
+        description=f"Each question: {inline(evaluation.label)}",
     )
-    return Evaluated(it, against, found, len(given) - len(questions), flow_run.id or "")
+    return Evaluated(evaluation, baseline, found, len(given) - len(questions), flow_run.id or "")
 
 
 def named(resources: Resources, number: int | None) -> str:

@@ -125,8 +125,8 @@ def forced(report: GateReport, force: str, by: str) -> dict[str, str] | None:
 def take_back(resources: Resources, collection: str, kind: type[BaseException] | None, *_: object) -> None:
     """Let the live generation answer all questions again when a promotion was refused, should this be in canary."""
     if kind and issubclass(kind, (GateError, RejectedError, MisuseError, ChangedError)):
-        going = patiently(canary_of)(resources.ledger, resources.store.alias)
-        if going and going.collection == collection:
+        under_way = patiently(canary_of)(resources.ledger, resources.store.alias)
+        if under_way and under_way.collection == collection:
             end_canary(resources.ledger, resources.store.alias)
 
 
@@ -137,8 +137,8 @@ def still_beside(resources: Resources, collection: str, live: str | None, canary
         raise RejectedError(
             f"{collection} was not promoted: it was measured beside {live}, and {now_live} is live now. Promote again."
         )
-    going = patiently(canary_of)(resources.ledger, resources.store.alias)
-    if canary and (going is None or going.collection != collection):
+    under_way = patiently(canary_of)(resources.ledger, resources.store.alias)
+    if canary and (under_way is None or under_way.collection != collection):
         raise RejectedError(f"{collection} was not promoted: its canary was ended by somebody.")
 
 

@@ -103,7 +103,7 @@ def sync(
         if first:
             publish(resources, collection)
         held = totals(resources, collection)
-        going = patiently(canary_of)(resources.ledger, block.alias) if into is None else None
+        canary = patiently(canary_of)(resources.ledger, block.alias) if into is None else None
         report = summary(collection, todo, done, held, time.monotonic() - started)
         if first:
             add_cost(resources.ledger, collection, report.chunks_embedded, report.chunks_reused, report.seconds)
@@ -115,8 +115,8 @@ def sync(
     logger.info(
         "%s is in step with the bucket: %s, %s chunks embedded", collection, todo, f"{report.chunks_embedded:,}"
     )
-    if going and going.live == collection != going.collection:
-        sync(pipeline, settings, going.collection, **asdict(consent))  # it answers a share of the questions
+    if canary and canary.live == collection != canary.collection:
+        sync(pipeline, settings, canary.collection, **asdict(consent))  # it answers a share of the questions
     return report
 
 
@@ -177,11 +177,11 @@ def delete_in_canary(resources: Resources, live: str, described: str) -> None:
     """
     logger = get_run_logger()
     try:
-        going = patiently(canary_of)(resources.ledger, resources.store.alias)
-        if going and going.live == live != going.collection:
-            with resources.writing(going.collection, described, 0):
-                check_source(resources, going.collection)
-                delete_gone(resources, going.collection)
+        canary = patiently(canary_of)(resources.ledger, resources.store.alias)
+        if canary and canary.live == live != canary.collection:
+            with resources.writing(canary.collection, described, 0):
+                check_source(resources, canary.collection)
+                delete_gone(resources, canary.collection)
     except LockstepError as error:
         logger.warning("what is gone may still be in the generation in canary: %s", error)
 

@@ -89,8 +89,8 @@ def at_least(name: str, value: float, bound: float, detail: str = "") -> Gate:
 
 def measure(resources: Resources, collection: str, live: str | None, questions: Sequence[Golden]) -> GateReport:
     """Have a generation indexed and loaded and measure it, beside the live one if there is any; changes nothing."""
-    going = canary_of(resources.ledger, resources.store.alias)
-    answers = going is not None and going.collection == collection
+    canary = canary_of(resources.ledger, resources.store.alias)
+    answers = canary is not None and canary.collection == collection
     resources.store.seal(collection, resources.settings.wait_for_writer_seconds, reload=not answers)
     chance = random.Random(SEED)
     sampled = sample(resources.store, collection, resources.settings.gate_samples, chance)

@@ -22,16 +22,18 @@ QUESTIONS_SHOWN = 200
 MEGABYTE = 1_000_000
 
 
-def evaluation_markdown(it: Evaluation, against: Evaluation | None, found: dict[str, Difference], where: str) -> str:
+def evaluation_markdown(
+    evaluation: Evaluation, baseline: Evaluation | None, found: dict[str, Difference], where: str
+) -> str:
     """Return an evaluation's report: the measures, beside another's if there is one, and the questions it failed."""
     parts = [
-        f"# {inline(it.label)}: {len(it.outcomes):,} golden questions",
+        f"# {inline(evaluation.label)}: {len(evaluation.outcomes):,} golden questions",
         f"From {inline(where)}.",
-        _measures(it, against, found),
+        _measures(evaluation, baseline, found),
     ]
-    if against:
-        parts += _rank_changes(it, against)
-    missed = [one for one in it.answerable if one.rank is None]
+    if baseline:
+        parts += _rank_changes(evaluation, baseline)
+    missed = [one for one in evaluation.answerable if one.rank is None]
     if missed:
         rows = [[one.question, ", ".join(one.relevant), ", ".join(one.found[:3])] for one in missed[:QUESTIONS_SHOWN]]
         parts += ["## Answered by none of the ten", table(["question", "relevant", "found first"], rows)]
@@ -40,18 +42,21 @@ def evaluation_markdown(it: Evaluation, against: Evaluation | None, found: dict[
     return "\n\n".join(parts)
 
 
-def _measures(it: Evaluation, against: Evaluation | None, found: dict[str, Difference]) -> str:
-    before: dict[str, float] = against.measures if against else {}
-    rows = [[name, *_figures(it.measures[name], before.get(name), found.get(name))] for name in NAMES]
-    for name, now in it.latency.items():
+def _measures(evaluation: Evaluation, baseline: Evaluation | None, found: dict[str, Difference]) -> str:
+    before: dict[str, float] = baseline.measures if baseline else {}
+    rows = [[name, *_figures(evaluation.measures[name], before.get(name), found.get(name))] for name in NAMES]
+    for name, now in evaluation.latency.items():
         rows.append([f"latency {name.replace('_ms', ', ms')}", f"{now:.1f}"])
-        rows[-1] += [f"{against.latency[name]:.1f}", ""] if against else []
-    for name, share in it.abstention.items():
+        rows[-1] += [f"{baseline.latency[name]:.1f}", ""] if baseline else []
+    for name, share in evaluation.abstention.items():
         if share is not None:
             rows.append([f"abstained, {name}", f"{share:.1%}"])
-            other = against.abstention[name] if against else None
+            other = baseline.abstention[name] if baseline else None
             rows[-1] += [f"{other:.1%}", ""] if other is not None else []
-    return table(["", it.label, against.label, "difference (95% interval)"] if against else ["", it.label], rows)
+    header = ["", evaluation.label]
+    if baseline:
+        header += [baseline.label, "difference (95% interval)"]
+    return table(header, rows)
 
 
 def _figures(now: float, before: float | None, difference: Difference | None) -> list[str]:
@@ -61,15 +66,15 @@ def _figures(now: float, before: float | None, difference: Difference | None) ->
     return [f"{now:.3f}", f"{before:.3f}", interval]
 
 
-def _rank_changes(it: Evaluation, against: Evaluation) -> list[str]:
-    found = changes(it, against)
+def _rank_changes(evaluation: Evaluation, baseline: Evaluation) -> list[str]:
+    found = changes(evaluation, baseline)
     up, down = better(found), worse(found)
     same = sum(one.gained == 0 for one in found)
     parts = [
         "## Questions",
         f"{sum(one.gained > 0 for one in found)} got better, {sum(one.gained < 0 for one in found)} worse, {same} "
         "stayed as they were.",
-        as_markdown(rank_changes(found, against.label, it.label), "place of the first relevant object"),
+        as_markdown(rank_changes(found, baseline.label, evaluation.label), "place of the first relevant object"),
     ]
     for title, some in (("Better", up), ("Worse", down)):
         if some:

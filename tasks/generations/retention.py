@@ -50,9 +50,9 @@ def collect(resources: Resources, alias: str) -> list[str]:
     if now_live := resources.store.live():
         check_source(resources, now_live)
     live = follow_alias(resources)
-    going = canary_of(resources.ledger, alias)
+    canary = canary_of(resources.ledger, alias)
     for one in to_drop(generations(resources.ledger, alias), live, resources.settings, now()):
-        if going and going.collection == one.collection:  # it answers a share of the questions
+        if canary and canary.collection == one.collection:  # it answers a share of the questions
             continue
         check_source(resources, one.collection)
         resources.store.drop(one.collection)

@@ -59,9 +59,9 @@ def to_go_back_to(resources: Resources, number: int | None = None, force: bool =
     live = follow_alias(resources)
     if live:
         check_source(resources, live)
-    going = canary_of(resources.ledger, resources.store.alias)
-    if going and going.live == live and number is None:
-        return going.live, going.collection
+    canary = canary_of(resources.ledger, resources.store.alias)
+    if canary and canary.live == live and number is None:
+        return canary.live, canary.collection
     known = generations(resources.ledger, resources.store.alias)
     retired = [one for one in known if one.state(live) == "retired" and resources.store.exists(one.collection)]
     if number is not None:

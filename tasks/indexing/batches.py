@@ -73,11 +73,11 @@ def _page(ledger: Database, collection: str, stage: Stage, after: str) -> list[O
     columns = [OBJECTS.c[name] for name in ("key", "etag", "size", "last_modified")]
     query = sa.select(*columns).where(OBJECTS.c.collection == collection, OBJECTS.c.key > after, *chosen)
     if stage == "renamed":
-        going = OBJECTS.alias()
+        leaving = OBJECTS.alias()
         same_bytes = (
-            going.c.collection == collection,
-            going.c.state == "deleting",
-            going.c.etag == OBJECTS.c.etag,
+            leaving.c.collection == collection,
+            leaving.c.state == "deleting",
+            leaving.c.etag == OBJECTS.c.etag,
         )
         query = query.where(sa.exists().where(*same_bytes))
     with ledger.transaction() as connection:

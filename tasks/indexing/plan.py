@@ -120,8 +120,8 @@ def check_moved(resources: Resources, collection: str) -> None:
     """
     if resources.consent.allow_deletions:
         return
-    going, held = not_arrived(resources.ledger, collection)
-    loss = Loss(held, len(going), held, tuple(going[:KEYS_NAMED]))
+    leaving, held = not_arrived(resources.ledger, collection)
+    loss = Loss(held, len(leaving), held, tuple(leaving[:KEYS_NAMED]))
     if loss.lost > unasked(held, resources.settings):
         raise DeletionError(
             f"{loss.lost:,} of the {held:,} objects that {collection} holds were moved to other keys, says the listing "

@@ -171,8 +171,8 @@ def not_arrived(ledger: Database, collection: str) -> tuple[list[str], int]:
         .order_by(OBJECTS.c.key)
     )
     with ledger.transaction() as connection:
-        going = list(connection.execute(query).scalars())
-    return going, count_answering(ledger, collection) + count_objects(ledger, collection).get("deleting", 0)
+        leaving = list(connection.execute(query).scalars())
+    return leaving, count_answering(ledger, collection) + count_objects(ledger, collection).get("deleting", 0)
 
 
 def change_mark(ledger: Database, collection: str) -> str:

@@ -52,12 +52,12 @@ def golden(tmp_path: Path) -> str:
 
 def test_questions_are_measured_each_and_together(name: str, golden: str) -> None:
     done = evaluate(name, golden)
-    assert done.it.collection == f"{name}_g0001"
-    assert done.against is None
-    assert done.it.measures == {"recall@1": 1, "recall@5": 1, "recall@10": 1, "mrr": 1, "ndcg@10": 1}
-    assert done.it.abstention == {"answerable": 0, "unanswerable": 1}
-    assert 0 < done.it.latency["p50_ms"] <= done.it.latency["p95_ms"]
-    rows = as_rows(done.it)
+    assert done.evaluation.collection == f"{name}_g0001"
+    assert done.baseline is None
+    assert done.evaluation.measures == {"recall@1": 1, "recall@5": 1, "recall@10": 1, "mrr": 1, "ndcg@10": 1}
+    assert done.evaluation.abstention == {"answerable": 0, "unanswerable": 1}
+    assert 0 < done.evaluation.latency["p50_ms"] <= done.evaluation.latency["p95_ms"]
+    rows = as_rows(done.evaluation)
     assert [row["rank"] for row in rows] == [1, 1, 1, None]
     assert set(rows[0]["found"]) == set(SUBJECTS)
     with get_client(sync_client=True) as client:
@@ -74,21 +74,21 @@ def test_golden_questions_in_the_bucket_are_asked_and_not_indexed(
     bucket.put("golden.txt", lines(GOLDEN))
     name = make_pipeline(golden=f"s3://{bucket.name}/golden.txt")
     assert sync(name).new == len(SUBJECTS)
-    assert evaluate(name).it.measures["recall@1"] == 1
+    assert evaluate(name).evaluation.measures["recall@1"] == 1
     with pytest.raises(MisuseError, match="cannot be read"):
         evaluate(name, f"s3://{bucket.name}/nothing.jsonl")
 
 
 def test_two_modes_and_two_generations_side_by_side(name: str, golden: str) -> None:
     by_words = evaluate(name, golden, mode="dense", against_mode="lexical")
-    assert by_words.against is not None
-    assert (by_words.it.mode, by_words.against.mode) == ("dense", "lexical")
+    assert by_words.baseline is not None
+    assert (by_words.evaluation.mode, by_words.baseline.mode) == ("dense", "lexical")
     difference = by_words.differences["mrr"]
     assert difference.low <= difference.difference <= difference.high
     rebuild(name, Settings(embed_heading=False), promote="manual")
     done = evaluate(name, golden, generation=2, against_generation=1)
-    assert done.against is not None
-    assert (done.it.collection, done.against.collection) == (f"{name}_g0002", f"{name}_g0001")
+    assert done.baseline is not None
+    assert (done.evaluation.collection, done.baseline.collection) == (f"{name}_g0002", f"{name}_g0001")
     assert done.differences["recall@10"].difference == 0
     with pytest.raises(MisuseError, match="no generation 7; it has 2, 1"):
         evaluate(name, golden, generation=7)
@@ -103,7 +103,7 @@ def test_the_search_goes_as_deep_as_ten_objects_take(make_pipeline: Callable[...
     bucket.put("golden.jsonl", lines([{"question": "How do I start a pump?", "relevant": ["many.md"]}]))
     name = make_pipeline(golden=f"s3://{bucket.name}/golden.jsonl")
     sync(name)
-    (one,) = evaluate(name).it.outcomes
+    (one,) = evaluate(name).evaluation.outcomes
     assert len(one.found) == 10
     assert one.rank == 1
 
@@ -116,4 +116,4 @@ def test_what_cannot_be_measured_is_told(name: str, golden: str, tmp_path: Path)
     with pytest.raises(MisuseError, match=r"'gone\.md', which should answer 'Where\?'.*--ignore-missing"):
         evaluate(name, other)
     done = evaluate(name, other, ignore_missing=True)
-    assert (len(done.it.outcomes), done.left_out) == (len(GOLDEN), 1)
+    assert (len(done.evaluation.outcomes), done.left_out) == (len(GOLDEN), 1)

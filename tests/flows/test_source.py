@@ -100,7 +100,7 @@ def test_who_took_over_on_purpose_answers_and_the_other_does_not(name: str, neig
     assert {one.key for one in ask("What is the quince?", neighbour).citations} == {"guides/quince.md"}
     golden = tmp_path / "golden.jsonl"
     golden.write_text('{"question": "What is the quince?", "relevant": ["guides/quince.md"]}\n')
-    assert evaluate(neighbour, str(golden)).it.measures["recall@10"] == 1
+    assert evaluate(neighbour, str(golden)).evaluation.measures["recall@10"] == 1
     for refused in (lambda: ask("What is the quince?", name), lambda: evaluate(name, str(golden))):
         with pytest.raises(SourceError, match="questions"):
             refused()

@@ -199,7 +199,7 @@ def test_brackets_of_questions_and_keys_are_no_markup(capsys: pytest.CaptureFixt
     it = SimpleNamespace(
         outcomes=[missed], label="docs_g0001", measures={"mrr": 0.0}, latency={}, abstention={}, answerable=[missed]
     )
-    evaluated_report(cast(Any, SimpleNamespace(it=it, against=None, differences={}, left_out=0)))
+    evaluated_report(cast(Any, SimpleNamespace(evaluation=it, baseline=None, differences={}, left_out=0)))
     shown = " ".join(capsys.readouterr().out.split())
     assert shown.count(HOSTILE) == 2
     assert "[/a].md" in shown

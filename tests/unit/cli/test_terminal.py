@@ -62,10 +62,10 @@ GENERATION = {
 QUARANTINED = {"key": KEY, "reason": SAID, "attempts": 1, "since": "2026", "older_version_answers": True}
 MISSED = SimpleNamespace(question=SAID, relevant=(KEY,), rank=None)
 EVALUATED = SimpleNamespace(
-    it=SimpleNamespace(
+    evaluation=SimpleNamespace(
         outcomes=[MISSED], label=SAID, measures={"mrr": 0.0}, latency={}, abstention={}, answerable=[MISSED]
     ),
-    against=None,
+    baseline=None,
     differences={},
     left_out=1,
 )
