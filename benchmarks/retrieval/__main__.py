@@ -2,7 +2,7 @@
 
     python -m benchmarks.retrieval FOLDER        the FastAPI documentation's English Markdown (see README.md here)
 
-Prints the tables of docs/retrieval.md, in Markdown: each measure's mean with its 95% interval (questions drawn anew
+Prints the tables of benchmarks/results/retrieval.md, in Markdown: each measure's mean with its 95% interval (questions drawn anew
 5,000 times), and how often a bound on the best cosine abstains wrongly. An in-process Milvus Lite holds the chunks.
 """
 
@@ -125,7 +125,7 @@ def say(line: str) -> None:
 
 def sizes_and_ways(store: Store, model: EmbeddingModel, sets: Sequence[Set], known: dict[str, Any], _: int) -> None:
     """Print the first table: chunk sizes, with and without the heading path, each searched in all ways."""
-    say("\n## Sizes and ways\n\n" + header("set", "tokens", "headings", "chunks", "search"))
+    say("\n## Chunk sizes and search modes\n\n" + header("set", "tokens", "headings", "chunks", "search"))
     for of in sets:
         for tokens in SIZES:
             for headings in (True, False):
@@ -165,7 +165,7 @@ def analyzers(store: Store, model: EmbeddingModel, sets: Sequence[Set], known: d
     """Print the second table: what BM25 reads, one thing left out at a time."""
     import re
 
-    say("\n## What BM25 reads\n\n" + header("set", "words", "search"))
+    say("\n## Tokenization for BM25\n\n" + header("set", "words", "search"))
     variants: dict[str, Callable[[], Any]] = {
         "as they are (standard analyzer)": lambda: patched(words=standard),
         "ours": patched,

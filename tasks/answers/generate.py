@@ -201,7 +201,9 @@ def _in_two_stages(chat: Chat, question: str, hits: Sequence[Hit], style: Style,
         return Reply((), prompt.passages, first.tokens, notes)
     written = tuple(replace(draft, text=without_marks(draft.text), cited=()) for draft in written)
     sentences = [draft.text for draft in written if draft.statement]
-    if not sentences:
+    if not sentences:  # a heading alone: there is nothing to assign, but something to tell
+        if tell:
+            Telling(tell, style).up_to(written, prompt)
         return Reply(written, prompt.passages, first.tokens, notes, not first.cut)
 
     def make_second(some: Sequence[Hit]) -> Prompt:

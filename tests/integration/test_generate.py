@@ -150,7 +150,9 @@ def test_two_stages_without_schemas_assign_by_lines(asked: Callable[..., Reply],
 def test_two_stages_need_no_second_one_for_an_answer_that_states_nothing(
     asked: Callable[..., Reply], chat: StubChat
 ) -> None:
-    assert text_of(asked("So:\n---", stages=2)) == "So:\n---"
+    told: list[str] = []
+    assert text_of(asked("So:\n---", stages=2, tell=lambda draft, _prompt: told.append(draft.text))) == "So:\n---"
+    assert told == ["So:", "---"], "what states nothing has no second stage, and is told all the same"
     assert len(chat.requests) == 1
 
 
