@@ -2,8 +2,9 @@
 
     python -m benchmarks.retrieval FOLDER        the FastAPI documentation's English Markdown (see README.md here)
 
-Prints the tables of benchmarks/results/retrieval.md, in Markdown: each measure's mean with its 95% interval (questions drawn anew
-5,000 times), and how often a bound on the best cosine abstains wrongly. An in-process Milvus Lite holds the chunks.
+Prints the tables of benchmarks/results/retrieval.md, in Markdown: each measure's mean with its 95% interval (questions
+drawn anew 5,000 times), and how often a bound on the best cosine abstains wrongly. An in-process Milvus Lite holds the
+chunks.
 """
 
 from __future__ import annotations
