@@ -21,7 +21,7 @@ test: install
 
 # The whole thing from outside: the command, the worker, a bucket that changes (some minutes more).
 test-acceptance: install
-	$(BIN)/python -m pytest tests/acceptance
+	$(BIN)/python -m pytest -n 2 --dist loadfile --durations=10 tests/acceptance
 
 # Crashes, faults, hostile files and random histories (some minutes more).
 test-faults: install
