@@ -34,7 +34,7 @@ test-all: test test-acceptance
 
 # The real vLLM on the CPU, over a tiny model of random weights (some minutes; x86-64 Linux).
 test-vllm: install vllm-server
-	$(BIN)/python -m pytest tests/vllm
+	$(BIN)/python -m pytest --durations=10 tests/vllm
 
 lint: install
 	$(BIN)/ruff check .
