@@ -30,7 +30,7 @@ test-faults: install
 # All of it, and ten times as many random histories as CI tries (hours).
 test-all: test test-acceptance
 	LOCKSTEP_VLLM_ANSWERS=500 $(MAKE) test-vllm
-	LOCKSTEP_HISTORIES=600 $(BIN)/python -m pytest -n 3 --dist loadgroup tests/faults
+	LOCKSTEP_HISTORIES=600 LOCKSTEP_RANDOM_FILES=500 $(BIN)/python -m pytest -n 3 --dist loadgroup tests/faults
 
 # The real vLLM on the CPU, over a tiny model of random weights (some minutes; x86-64 Linux).
 test-vllm: install vllm-server
