@@ -21,7 +21,7 @@ test: install
 
 # The whole thing from outside: the command, the worker, a bucket that changes (some minutes more).
 test-acceptance: install
-	$(BIN)/python -m pytest tests/acceptance
+	$(BIN)/python -m pytest -n 2 --dist loadfile --durations=10 tests/acceptance
 
 # Crashes, faults, hostile files and random histories (some minutes more).
 test-faults: install
@@ -30,11 +30,11 @@ test-faults: install
 # All of it, and ten times as many random histories as CI tries (hours).
 test-all: test test-acceptance
 	LOCKSTEP_VLLM_ANSWERS=500 $(MAKE) test-vllm
-	LOCKSTEP_HISTORIES=600 $(BIN)/python -m pytest -n 3 --dist loadgroup tests/faults
+	LOCKSTEP_HISTORIES=600 LOCKSTEP_RANDOM_FILES=500 $(BIN)/python -m pytest -n 3 --dist loadgroup tests/faults
 
 # The real vLLM on the CPU, over a tiny model of random weights (some minutes; x86-64 Linux).
 test-vllm: install vllm-server
-	$(BIN)/python -m pytest tests/vllm
+	$(BIN)/python -m pytest --durations=10 tests/vllm
 
 lint: install
 	$(BIN)/ruff check .

@@ -1,6 +1,7 @@
 """Measure what one large file costs the syncing process.
 
-    python -m benchmarks.one_big_file [MB ...]        default: 5 10
+    python -m benchmarks.one_big_file [MB ...]                      default: 5 10
+    python -m benchmarks.one_big_file --without-milvus 50           nothing is written, which takes hours otherwise
 
 Starts a stack of its own in a temporary home, without a worker. For each size it syncs one JSON file without a line
 end, then one CSV file, each into an index of its own, and prints chunks, the most memory that the syncing process had
@@ -28,6 +29,7 @@ from typing import Any
 
 from benchmarks.own_stack import ROOT, own_stack
 
+WITHOUT_MILVUS = "BENCH_WITHOUT_MILVUS"
 PARTS = ("pump", "valve", "filter", "motor", "sensor", "gauge")
 WORDS = [f"{part}{end}{number}" for part in PARTS for end in ("", "-x", "ing", "s") for number in ("", "1", "77")]
 
@@ -86,6 +88,12 @@ def sync_here() -> None:
     seconds: dict[str, float] = {}
     parse.parse_fetched = timed(seconds, "parse", parse.parse_fetched)
     chunk.cut_document = timed(seconds, "cut", chunk.cut_document)
+    if WITHOUT_MILVUS in os.environ:
+        from tasks.store import Store
+
+        Store.known_vectors = lambda *_: {}  # type: ignore[method-assign]
+        Store.upsert = lambda _self, _collection, rows: sum(1 for _ in rows)  # type: ignore[method-assign]
+        Store.prune = lambda *_, **__: 0  # type: ignore[method-assign]
     report = sync(session.pipeline)
     own = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     found = {"chunks": report.chunks_embedded + report.chunks_reused, "quarantined": report.quarantined}
@@ -96,7 +104,9 @@ def main() -> None:
     """Print a row for each size and format."""
     from deployments.local import stack
 
-    sizes = [float(size) for size in sys.argv[1:]] or [5.0, 10.0]
+    sizes = [float(size) for size in sys.argv[1:] if not size.startswith("--")] or [5.0, 10.0]
+    if "--without-milvus" in sys.argv:
+        os.environ[WITHOUT_MILVUS] = "yes"
     stack.WAVES = stack.WAVES[:1]  # no worker: its sync every five minutes is not what is measured
     with tempfile.TemporaryDirectory(prefix="lockstep-empty-") as empty, own_stack(Path(empty)) as (_, home):
         print(f"{'file':8}{'MB':>5}{'chunks':>9}{'peak MB':>9}{'parse s':>9}{'cut s':>8}{'rest s':>8}")

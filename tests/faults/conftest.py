@@ -36,12 +36,15 @@ ON_BOTH = {
 }
 """What Milvus or PostgreSQL have a part in. What the others show is decided before: on the real servers `make test-all`
 tries them as well."""
+ON_SERVERS_ALONE = {"test_no_question_fails_or_mixes_while_the_alias_goes_back_and_forth"}
+"""What takes minutes, and shows more on the real servers: on the small parts `make test-all` tries it."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Several of these tests run at once, each with servers of its own: they have longer than others to end."""
     for item in items:
-        if SERVER in item.nodeid and item.name.partition("[")[0] not in ON_BOTH:
+        test = item.name.partition("[")[0]
+        if (SERVER in item.nodeid and test not in ON_BOTH) or (LITE in item.nodeid and test in ON_SERVERS_ALONE):
             item.add_marker(pytest.mark.long)
         if SERVER in item.nodeid:  # one worker has them: each Milvus takes a share of a core also when nobody asks it
             item.add_marker(pytest.mark.xdist_group("servers"))

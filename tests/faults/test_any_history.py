@@ -58,6 +58,7 @@ class World:
     histories: int
     another_bucket: str
     another_ledger: str
+    neighbours_ledger: str
 
 
 def content(words: list[str]) -> bytes:
@@ -237,6 +238,31 @@ class Histories(RuleBasedStateMachine):
             audit.fn("any", repair=True, allow_deletions=True)
         self.prove()
 
+    @rule()
+    def another_ledger_takes_the_index_over_and_gives_it_back(self) -> None:
+        """Two homes over one bucket and one alias: an empty ledger may take the index over, one that knows it needs a
+        yes, and whoever had it before is refused."""
+        if not self.held():
+            return
+        neighbour = {"ledger": LedgerBlock(url=SecretStr(self.world.neighbours_ledger))}
+        self.uncertain = True
+        self.gone |= {*self.there, *KEYS}
+        ours = self.pipeline
+        self.pipeline = ours.model_copy(update=neighbour)
+        with engineless(self.pipeline, self.bucket.client):
+            patient_sync(accept_source=True)
+        self.prove()
+        self.uncertain = True
+        self.gone |= {*self.there, *KEYS}
+        self.pipeline, theirs = ours, self.pipeline
+        with engineless(ours, self.bucket.client), pytest.raises(SourceError):
+            plain_sync()
+        with engineless(ours, self.bucket.client):
+            patient_sync(accept_source=True)
+        self.prove()
+        with engineless(theirs, self.bucket.client), pytest.raises(SourceError):
+            plain_sync()
+
     def answering(self) -> int:
         """How many objects answer whose deletion no run has recorded: what one that died recorded was let through."""
         ledger = Database(self.pipeline.ledger)
@@ -324,10 +350,10 @@ def world(parts: str, s3_server: Server, milvus: Server, ledger: str, tmp_path: 
     histories = HISTORIES if parts == LITE else HISTORIES // 6
     another = new_bucket(s3_server)
     another.put("theirs.md", content(["oak"]))
-    (tmp_path / "another").mkdir()
-    return World(
-        s3_client(s3_server.url), milvus.url, ledger, histories, another.name, sqlite_url(tmp_path / "another")
-    )
+    others = [sqlite_url(tmp_path / name) for name in ("another", "neighbour")]
+    for name in ("another", "neighbour"):
+        (tmp_path / name).mkdir()
+    return World(s3_client(s3_server.url), milvus.url, ledger, histories, another.name, *others)
 
 
 @pytest.mark.timeout(0)  # hypothesis would take the signal for a finding and shrink it

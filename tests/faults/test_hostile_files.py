@@ -27,7 +27,7 @@ from tests.support.servers import ROOT, Bucket
 
 LIMIT = r"more memory than the limit of 300 MiB|took more than 45 s"
 """Which limit a bomb comes to first depends on the machine."""
-RANDOM_FILES = int(os.environ.get("LOCKSTEP_RANDOM_FILES", "120"))
+RANDOM_FILES = int(os.environ.get("LOCKSTEP_RANDOM_FILES", "60"))
 W = 'xmlns:w="http://schemas.openxmlformats.org/wordprocessingml/2006/main"'
 S = 'xmlns="http://schemas.openxmlformats.org/spreadsheetml/2006/main"'
 LAUGHS = "".join(f'<!ENTITY l{n} "{f"&l{n - 1};" * 10}">' for n in range(1, 10))

@@ -84,24 +84,23 @@ def engineless(pipeline: Pipeline, s3: Any) -> Iterator[None]:
         yield
 
 
-def plain_sync() -> SyncReport:
-    """Sync, inside of :func:`engineless`."""
-    report: SyncReport = sync.sync.fn("any")
+def plain_sync(**consent: bool) -> SyncReport:
+    """Sync, inside of :func:`engineless`; ``consent`` is what a person says yes to."""
+    report: SyncReport = sync.sync.fn("any", **consent)
     return report
 
 
-def meant_sync() -> SyncReport:
+def meant_sync(**consent: bool) -> SyncReport:
     """Sync; when so much would be deleted that it stops, say that it is meant."""
     try:
-        return plain_sync()
+        return plain_sync(**consent)
     except DeletionError:
-        report: SyncReport = sync.sync.fn("any", allow_deletions=True)
-        return report
+        return plain_sync(**{**consent, "allow_deletions": True})
 
 
-def patient_sync() -> SyncReport:
+def patient_sync(**consent: bool) -> SyncReport:
     """Sync until the files are known to be bad: a run that fails too much takes it for an outage, but never thrice."""
     for _ in range(RUNS_OF_DOUBT):
         with suppress(OutageError):
-            return meant_sync()
-    return meant_sync()
+            return meant_sync(**consent)
+    return meant_sync(**consent)

@@ -1,0 +1,98 @@
+"""A local stack and the command that drives it, from outside."""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import subprocess
+import sys
+import time
+import urllib.request
+import uuid
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+LOCKSTEP = str(Path(sys.executable).parent / "lockstep")
+OURS = ("LOCKSTEP_", "AWS_", "MILVUS_", "VLLM_", "PREFECT_", "LEDGER_", "EMBED_", "LLM_")
+TEXT = "# Opening hours\n\nThe north gate of the harbour opens at six in the morning and closes at nine.\n"
+QUESTION = "When does the north gate open?"
+
+
+class Stack:
+    """A running local stack and the command that drives it."""
+
+    def __init__(self, home: Path) -> None:
+        kept = {name: value for name, value in os.environ.items() if not name.startswith(OURS)}
+        self.env = {**kept, "LOCKSTEP_HOME": str(home / "lockstep"), "HOME": str(home), "HF_HUB_OFFLINE": "1"}
+        self.folder = home
+
+    def run(self, *arguments: str, code: int = 0, **variables: str) -> subprocess.CompletedProcess[str]:
+        done = subprocess.run(
+            [LOCKSTEP, *arguments], env={**self.env, **variables}, cwd=self.folder, capture_output=True, text=True,
+            timeout=200, check=False,
+        )  # fmt: skip
+        assert done.returncode == code, f"{arguments}: {done.returncode}\n{done.stdout}\n{done.stderr}"
+        assert "Traceback" not in done.stderr + done.stdout
+        return done
+
+    def start(self, *arguments: str) -> subprocess.Popen[bytes]:
+        quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+        return subprocess.Popen([LOCKSTEP, *arguments], env=self.env, cwd=self.folder, **quiet)
+
+    def json(self, *arguments: str) -> dict[str, Any]:
+        return dict(json.loads(self.run(*arguments, "--json").stdout))
+
+
+def api(stack: Stack, method: str, path: str, body: Any = None) -> Any:
+    """Call the Prefect API of the stack."""
+    state = json.loads((Path(stack.env["LOCKSTEP_HOME"]) / "state.json").read_text())
+    password = base64.b64encode(state["prefect_auth"].encode()).decode()
+    data = None if body is None else json.dumps(body).encode()
+    headers = {"Content-Type": "application/json", "Authorization": f"Basic {password}"}
+    request = urllib.request.Request(f"{state['records']['prefect']['url']}{path}", data, headers, method=method)
+    with urllib.request.urlopen(request, timeout=10) as answer:
+        found = answer.read()
+    return json.loads(found) if found else None
+
+
+def sync_runs(stack: Stack) -> list[dict[str, Any]]:
+    """All runs of the sync deployment, the newest first."""
+    deployment = api(stack, "GET", "/deployments/name/sync/docs")["id"]
+    return list(api(stack, "POST", "/flow_runs/filter", {"deployments": {"id": {"any_": [deployment]}}}))
+
+
+def schedule(stack: Stack, **variables: str) -> tuple[str, str]:
+    """What `status` says of the schedule: its state, and why."""
+    done = subprocess.run(
+        [LOCKSTEP, "status", "--json"], env={**stack.env, **variables}, cwd=stack.folder, capture_output=True,
+        text=True, check=False,
+    )  # fmt: skip
+    row = next(part for part in json.loads(done.stdout)["parts"] if part["name"] == "schedule")
+    assert done.returncode == (row["state"] == "down")
+    return row["state"], row["detail"]
+
+
+def emit(stack: Stack, operation: str, key: str) -> None:
+    """Tell Prefect what the bucket would: an object came or went."""
+    event = {
+        "id": str(uuid.uuid4()),
+        "occurred": datetime.now(UTC).isoformat(),
+        "event": f"s3.object.{operation}",
+        "resource": {"prefect.resource.id": f"s3://documents/{key}"},
+        "payload": {},
+    }
+    api(stack, "POST", "/events", [event])
+
+
+def eventually(happens: Callable[[], bool], seconds: float = 150) -> None:
+    deadline = time.monotonic() + seconds
+    while not happens():
+        assert time.monotonic() < deadline, f"did not happen within {seconds:g} s"
+        time.sleep(1)
+
+
+def found_keys(stack: Stack) -> set[str]:
+    return {hit["key"] for hit in stack.json("search", QUESTION, "--top-k", "10")["hits"]}
