@@ -24,7 +24,7 @@ import deployments
 import flows
 import tasks
 from tasks.answers import extractive as extract
-from tasks.answers import generate, passages
+from tasks.answers import generate
 from tasks.answers.fence import neutral
 from tasks.answers.prompt import build
 from tasks.chat.response import ChatResponse, said_aloud
@@ -38,6 +38,7 @@ from tasks.errors import LockstepError
 from tasks.evaluation.golden import parse_golden
 from tasks.indexing import report
 from tasks.models import Hit
+from tasks.retrieval import ranking
 from tasks.retrieval.filters import compiled
 from tasks.retrieval.question import checked
 from tasks.text import words
@@ -147,7 +148,7 @@ FUNCTIONS: dict[str, Callable[[str], object]] = {
     "claims": lambda text: claims.complete(claims.Claimed, "claims", '{"claims": [' + text),
     "thoughts": lambda text: said_aloud("<think>" + text),
     "words": words.words,
-    "copies": lambda text: passages.without_copies([hit(text), hit(text)], 0.9),
+    "copies": lambda text: ranking.without_copies([hit(text), hit(text)], 0.9),
     "an extract": lambda text: [extract.quoted(1, *one) for one in extract.candidates([hit(text)])],
     "a filter": compiled,
     "a filter's value": lambda text: compiled("key=" + text),

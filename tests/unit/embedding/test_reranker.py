@@ -76,7 +76,7 @@ def test_models_that_are_loaded_at_once_keep_their_own_numbers(
 
     try:
         for _ in range(8):
-            monkeypatch.setattr("tasks.embedding.batch._loaded", {})
+            monkeypatch.setattr("tasks.embedding.model._loaded", {})
             monkeypatch.setattr("tasks.embedding.reranker._loaded", {})
             with ThreadPoolExecutor(2) as threads:
                 embeds = threads.submit(together, load_model, embedder)
