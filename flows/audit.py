@@ -17,9 +17,11 @@ from prefect.artifacts import create_markdown_artifact
 from prefect.runtime import flow_run
 
 from blocks.pipeline import Pipeline
+from blocks.settings import Settings
 from flows.run_names import rename_run
 from flows.sync import sync
 from tasks.audit import Findings, doubt, look
+from tasks.brake import unasked
 from tasks.errors import InconsistentError
 from tasks.pipelines import load_pipeline
 from tasks.report import audit_markdown, findings
@@ -63,10 +65,22 @@ def audit(
     if not found.consistent:
         raise InconsistentError(
             f"{found.collection} is not what the bucket says: {findings(found)}. "
-            + ("A sync does not mend it." if repair else "`lockstep audit --repair` mends it."),
+            f"{advice(found, repair, block.settings)}",
             found,
         )
     return found
+
+
+def advice(found: Findings, repaired: bool, settings: Settings) -> str:
+    """Return what to do about findings."""
+    if repaired:
+        return "A sync does not mend it."
+    if found.counts["orphaned"] > unasked(found.answering, settings):
+        return (
+            "Most of it may be gone from the bucket because bucket or prefix are not the right ones: look there first. "
+            "If so much is meant to go, `lockstep audit --repair --allow-deletions` mends it."
+        )
+    return "`lockstep audit --repair` mends it."
 
 
 def examine(block: Pipeline, repair: bool, consent: Consent) -> tuple[Findings, int]:

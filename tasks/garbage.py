@@ -13,7 +13,7 @@ from tasks.generation import follow_alias
 from tasks.generations import Generation, forget_generation, generations
 from tasks.ledger import now
 from tasks.retries import RETRIED
-from tasks.source import check_source
+from tasks.source import check_keeper, check_source
 
 if TYPE_CHECKING:
     from blocks.settings import Settings
@@ -43,8 +43,7 @@ def to_drop(known: Sequence[Generation], live: str | None, settings: Settings, a
 def collect(tools: Tools, alias: str) -> list[str]:
     """Drop what :func:`to_drop` says; returns the collections. A run that dies is finished by the next.
 
-    Raises ``SourceError`` before it drops what is another bucket's or another ledger's: the address of Milvus may be
-    another one since.
+    Raises ``SourceError`` before it drops what another ledger keeps: the address of Milvus may be another one since.
     """
     dropped: list[str] = []
     if now_live := tools.store.live():
@@ -54,7 +53,7 @@ def collect(tools: Tools, alias: str) -> list[str]:
     for one in to_drop(generations(tools.ledger, alias), live, tools.settings, now()):
         if going and going.collection == one.collection:  # it answers a share of the questions
             continue
-        check_source(tools, one.collection)
+        check_keeper(tools, one.collection)
         tools.store.drop(one.collection)
         between("collection dropped")
         forget_generation(tools.ledger, one.collection)

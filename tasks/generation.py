@@ -16,7 +16,7 @@ from tasks.indexes import check_index
 from tasks.pipelines import moved, reloaded, save_pipeline, still_saved
 from tasks.retries import RETRIED
 from tasks.schema import physical
-from tasks.source import check_source, keep_source
+from tasks.source import check_source, may_go_on
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -37,11 +37,10 @@ def open_generation(tools: Tools, say: Callable[[str], None]) -> str:
     live = tools.store.live() or set_back(tools, say)
     if live is None:
         return open_next(tools, say)
-    claim = check_source(tools, live)
+    check_source(tools, live)
     tools.store.load(live)
     if tools.ledger.ingredients(live) is None:
         _adopt(tools, live, ingredients(tools.pipeline), say)
-    keep_source(tools, live, claim)
     follow_alias(tools)
     check(live, tools.ledger.ingredients(live) or {}, ingredients(tools.pipeline))
     record_search_params(tools.ledger, live, tools.settings.search_params)
@@ -84,7 +83,8 @@ def open_next(tools: Tools, say: Callable[[str], None]) -> str:
     known = generations(ledger, store.alias)
     newer_than = next((one.number for one in known if one.collection == live), 0)
     begun = [one for one in known if one.state(live) in ("building", "ready") and one.number > newer_than]
-    collection = next((one.collection for one in begun if one.ingredients == parts), None)
+    fit = (one.collection for one in begun if one.ingredients == parts and may_go_on(tools, one.collection))
+    collection = next(fit, None)
     if collection is None:
         number = max(ledger.newest_number(store.alias), store.newest_number()) + 1
         collection = physical(store.alias, number)
@@ -97,9 +97,9 @@ def open_next(tools: Tools, say: Callable[[str], None]) -> str:
         ledger.record_generation(collection, store.alias, fingerprint(parts), parts)
     claim = check_source(tools, collection)
     record_search_params(ledger, collection, settings.search_params)
-    ledger.record_source(collection, claim.as_row())
+    if not store.exists(collection):  # else its plan records it, once that was agreed to
+        ledger.record_source(collection, claim.as_row())
     store.create(collection, dimension, settings, parts, claim.source)
-    keep_source(tools, collection, claim)
     between("generation created")
     tools.donor = donor(tools, collection, parts)
     search = "dense and BM25" if store.abilities.bm25 else "dense only: this server has no BM25"
@@ -116,7 +116,7 @@ def open_named(tools: Tools, collection: str) -> str:
     built = tools.ledger.ingredients(collection)
     if built is None or not tools.store.exists(collection):
         raise MisuseError(f"there is no generation {collection}: `lockstep generations` lists them")
-    keep_source(tools, collection, check_source(tools, collection))
+    check_source(tools, collection)
     tools.follow(built)
     check(collection, built, ingredients(tools.pipeline))
     tools.store.load(collection)

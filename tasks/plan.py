@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, replace
-from functools import partial
 from typing import TYPE_CHECKING
 
 import pandas as pd
@@ -21,6 +20,7 @@ from tasks.models import ObjectRef
 from tasks.retries import RETRIED, patiently
 from tasks.s3_errors import where
 from tasks.seen import KEYS_NAMED, seen_keys
+from tasks.source import keep_source
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -83,11 +83,11 @@ def make_plan(
     collection: str,
     flow_run_id: str,
     say: Callable[[int], None] = lambda _listed: None,
-    brake: Callable[[Loss], None] = lambda _loss: None,
+    agree: Callable[[Loss], None] = lambda _loss: None,
 ) -> Plan:
     """Record in the ledger what has to be written and deleted, a page at a time; returns the numbers.
 
-    What is gone is only known, and recorded, when the whole listing has come through; ``brake`` is told before how much
+    What is gone is only known, and recorded, when the whole listing has come through; ``agree`` is told before how much
     that is, and may raise.
     """
     counts = {"new": 0, "changed": 0, "unchanged": 0}
@@ -102,7 +102,7 @@ def make_plan(
             between("wanted recorded")
             seen.add(refs)
             say(sum(counts.values()))
-        brake(seen.loss(collection))
+        agree(seen.loss(collection))
         for keys in seen.missing(collection):
             ledger.intend_deletion(collection, keys, flow_run_id)
             between("deletions recorded")
@@ -137,9 +137,14 @@ def plan(tools: Tools, collection: str, again: bool = True) -> Plan:
 
     What the bucket did not hand out is tried ``again`` when it is time: it leaves the quarantine only once nothing
     stops this run from reading it. Raises ``DeletionError`` when more would be deleted than goes unasked, before any
-    of that is recorded.
+    of that is recorded, and before the generation is said to hold this bucket.
     """
-    brake = partial(stop, collection, source=tools.source, settings=tools.settings)
+
+    def agree(loss: Loss) -> None:
+        if not tools.consent.allow_deletions:
+            stop(collection, loss, tools.source, tools.settings, accepted=tools.consent.accept_source)
+        keep_source(tools, collection)
+
     left_out = LeftOut()
     made = make_plan(
         pages(tools.s3, tools.source, left_out),
@@ -147,7 +152,7 @@ def plan(tools: Tools, collection: str, again: bool = True) -> Plan:
         collection,
         tools.flow_run_id,
         tools.progress.listed,
-        *([] if tools.consent.allow_deletions else [brake]),
+        agree,
     )
     new, changed = retry_withheld(tools.ledger, collection, now()) if again else (0, 0)
     return replace(

@@ -143,8 +143,32 @@ def check_source(tools: Tools, collection: str) -> Claim:
     return judge(collection, source_of(tools.pipeline.source), known, kept, accepted)
 
 
-def keep_source(tools: Tools, collection: str, claim: Claim) -> None:
-    """Write a claim where it is not yet: in the ledger first, which then knows what it replaces in the collection."""
+def may_go_on(tools: Tools, collection: str) -> bool:
+    """Tell whether a generation that was begun is of this pipeline's bucket, or is meant to become it."""
+    try:
+        check_source(tools, collection)
+    except SourceError:
+        return False
+    return True
+
+
+def check_keeper(tools: Tools, collection: str) -> None:
+    """Raise ``SourceError`` when another ledger keeps a generation, whichever bucket it holds."""
+    kept, recorded = tools.store.source_of(collection), from_row(tools.ledger.source(collection))
+    if kept and recorded and kept.ledger != recorded.ledger:
+        raise SourceError(
+            f"{collection} is kept by another ledger since this one wrote to it, so it was not dropped. "
+            "Use one LEDGER_URL for both, or another COLLECTION_NAME."
+        )
+
+
+def keep_source(tools: Tools, collection: str) -> None:
+    """Write down whose a generation is, where that is not yet said, once its plan was agreed to.
+
+    In the ledger first, which then knows what it replaces in the collection. Raises ``SourceError`` when it is not this
+    pipeline's.
+    """
+    claim = check_source(tools, collection)
     if tools.ledger.source(collection) != claim.as_row():
         tools.ledger.record_source(collection, claim.as_row())
         between("source recorded")
