@@ -5,8 +5,9 @@ from __future__ import annotations
 import hashlib
 import json
 import subprocess
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 from prefect.client.orchestration import get_client
@@ -20,7 +21,7 @@ from deployments.state import exclusive, load, replace
 from tasks.bucket.identity import Source, from_row, source_of
 from tasks.errors import LockstepError, PartError, SourceError
 from tasks.ledger.database import Database
-from tasks.ledger.generations import recorded_sources
+from tasks.ledger.generations import generations, recorded_source, recorded_sources
 
 PREFECT_YAML = Path(__file__).parent.parent / "prefect.yaml"
 FLOWS = ("sync", "ask", "audit", "rebuild", "promote", "rollback", "evaluate", "collect-garbage")
@@ -43,9 +44,60 @@ def ensure_registered(env: Environment, here: Endpoints, accept_source: bool = F
         if not accept_source and (old := saved(name)):
             check_move(old, merged(pipeline, name, before))
         save(pipeline, name, no_longer_named=before)
-        _remember(env, f"named {name}", " ".join(sorted(named)))
-        _remember(env, f"pipeline {name}", mark)
+        for what, text in zip(_remembered_of(name), (" ".join(sorted(named)), mark), strict=True):
+            _remember(env, what, text)
     return name
+
+
+@dataclass(frozen=True, slots=True)
+class Before:
+    """A pipeline as it was saved before a command, and what this home remembered of it."""
+
+    name: str
+    pipeline: Pipeline
+    remembered: dict[str, str]
+
+
+def as_it_was(env: Environment, name: str) -> Before | None:
+    """Return the pipeline as it is saved now, to be put back; None when there is none."""
+    found = saved(name)
+    remembered = _remembered(env)
+    return Before(name, found, {what: remembered.get(what, "") for what in _remembered_of(name)}) if found else None
+
+
+@contextmanager
+def put_back_unless_taken(env: Environment, before: Before | None, say: Callable[[str], None]) -> Iterator[None]:
+    """Put a pipeline back that this command gave another bucket, when it ends before the index is that bucket's.
+
+    A mistyped prefix may come with the yes that would have been right for another one: the sync stops before it
+    deletes, and who syncs next must find the pipeline as it was.
+    """
+    ours = saved(before.name) if before else None
+    try:
+        yield
+    except BaseException:
+        if before and ours and not _same_place(ours, before.pipeline) and not _live_holds(ours):
+            now = saved(before.name)
+            if now and _same_place(now, ours):  # else somebody else has saved it since
+                save(before.pipeline, before.name)
+                for what, mark in before.remembered.items():
+                    _remember(env, what, mark)
+                was = source_of(before.pipeline.source)
+                say(f"The pipeline '{before.name}' is that of {was} again, as it was before.")
+        raise
+
+
+def _same_place(one: Pipeline, other: Pipeline) -> bool:
+    return source_of(one.source).place == source_of(other.source).place
+
+
+def _live_holds(pipeline: Pipeline) -> bool:
+    """Tell whether the ledger says that the generation which is live holds the bucket of this pipeline."""
+    with suppress(LockstepError), Database(pipeline.ledger) as ledger:
+        live = next((one for one in generations(ledger, pipeline.alias) if one.settled), None)
+        holds = from_row(recorded_source(ledger, live.collection)) if live else None
+        return holds is not None and holds.place == source_of(pipeline.source).place
+    return False
 
 
 def as_saved(env: Environment, here: Endpoints, say: Callable[[str], None]) -> str:
@@ -65,7 +117,7 @@ def check_move(old: Pipeline, new: Pipeline) -> None:
     A ledger that cannot say is no hindrance: the sync asks again.
     """
     mine = source_of(new.source)
-    if mine.place == source_of(old.source).place:
+    if _same_place(old, new):
         return
     known: list[Source | None] = []
     with suppress(LockstepError), Database(old.ledger) as ledger:
@@ -76,6 +128,11 @@ def check_move(old: Pipeline, new: Pipeline) -> None:
             "Set BUCKET, PREFIX and AWS_ENDPOINT_URL back, or COLLECTION_NAME to another name for an index of its own. "
             "If it was moved or renamed, `lockstep sync --accept-source` goes on with it."
         )
+
+
+def _remembered_of(name: str) -> tuple[str, str]:
+    """Return under what this home remembers which settings were named, and what was saved."""
+    return f"named {name}", f"pipeline {name}"
 
 
 def _named(env: Environment) -> set[str]:

@@ -17,10 +17,12 @@ from prefect.artifacts import create_markdown_artifact
 from prefect.runtime import flow_run
 
 from blocks.pipeline import Pipeline
+from blocks.settings import Settings
 from flows.prefect_runs import rename_run
 from flows.sync import sync
 from tasks.errors import InconsistentError
 from tasks.generations.claims import check_source
+from tasks.generations.deletion_limit import unasked
 from tasks.indexing.audit import Findings, look, record_findings
 from tasks.indexing.report import audit_markdown, findings
 from tasks.pipelines import load_pipeline
@@ -64,10 +66,22 @@ def audit(
     if not found.consistent:
         raise InconsistentError(
             f"{found.collection} is not what the bucket says: {findings(found)}. "
-            + ("A sync does not mend it." if repair else "`lockstep audit --repair` mends it."),
+            f"{advice(found, repair, block.settings)}",
             found,
         )
     return found
+
+
+def advice(found: Findings, repaired: bool, settings: Settings) -> str:
+    """Return what to do about findings."""
+    if repaired:
+        return "A sync does not mend it."
+    if found.counts["orphaned"] > unasked(found.answering, settings):
+        return (
+            "Most of it may be gone from the bucket because bucket or prefix are not the right ones: look there first. "
+            "If so much is meant to go, `lockstep audit --repair --allow-deletions` mends it."
+        )
+    return "`lockstep audit --repair` mends it."
 
 
 def examine(block: Pipeline, repair: bool, consent: Consent) -> tuple[Findings, int]:

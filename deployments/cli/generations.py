@@ -43,14 +43,16 @@ def rebuild(  # noqa: PLR0913, PLR0917 - they are the options of a command
         "search_params": search_params,
     }
     session = open_session(environment.load(), pipeline, verbose, saves=True, accept_source=accept_source)
+    from deployments.deploy import put_back_unless_taken
     from deployments.register import changed_settings
     from flows.rebuild import rebuild as run
     from tasks.pipelines import load_pipeline
 
-    settings = changed_settings(load_pipeline(session.pipeline).settings, given)
     if promote == "approve":
         show.say(f"when it is ready, approve or reject it in the Prefect UI: {session.here.prefect_ui_url}")
-    with show.progress_bar(shown=not as_json and not verbose):
+    putting_back = put_back_unless_taken(session.env, session.before, show.say)
+    with putting_back, show.progress_bar(shown=not as_json and not verbose):
+        settings = changed_settings(load_pipeline(session.pipeline).settings, given)
         done = run(session.pipeline, settings, embed_model, promote, allow_deletions, accept_source)
     show.as_json(show.rebuild_json(done)) if as_json else show.swap_report(done)
 

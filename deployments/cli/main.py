@@ -151,9 +151,11 @@ def sync(
     from deployments.cli.session import open_session
 
     session = open_session(environment.load(), pipeline, verbose, saves=True, accept_source=accept_source)
+    from deployments.deploy import put_back_unless_taken
     from flows.sync import sync as run
 
-    with show.progress_bar(shown=not as_json and not verbose):
+    putting_back = put_back_unless_taken(session.env, session.before, show.say)
+    with putting_back, show.progress_bar(shown=not as_json and not verbose):
         report = run(session.pipeline, allow_deletions=allow_deletions, accept_source=accept_source)
     show.as_json(show.sync_json(report)) if as_json else show.sync_report(report)
 

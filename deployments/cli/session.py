@@ -6,6 +6,7 @@ import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from deployments import environment, state
 from deployments.endpoints import Endpoints
@@ -14,14 +15,21 @@ from deployments.local import stack
 from tasks.errors import PartError
 from tasks.logs import clean_logs
 
+if TYPE_CHECKING:
+    from deployments.deploy import Before
+
 
 @dataclass(frozen=True)
 class Session:
-    """An open session; ``pipeline`` is the name of the block that flows take."""
+    """An open session; ``pipeline`` is the name of the block that flows take.
+
+    ``before`` is that block as it was, when this session saved another one because a person accepts another bucket.
+    """
 
     env: Environment
     here: Endpoints
     pipeline: str
+    before: Before | None = None
 
 
 QUIET = {
@@ -58,10 +66,11 @@ def open_session(
     enter(env, verbose)
     with prefect_answers(here.prefect_api_url):
         from deployments.cli import output as show
-        from deployments.deploy import as_saved, ensure_registered
+        from deployments.deploy import as_it_was, as_saved, ensure_registered
 
         if saves:
-            return Session(env, here, pipeline or ensure_registered(env, here, accept_source))
+            before = as_it_was(env, here.pipeline) if accept_source and not pipeline else None
+            return Session(env, here, pipeline or ensure_registered(env, here, accept_source), before)
         return Session(env, here, pipeline or as_saved(env, here, show.say))
 
 

@@ -93,8 +93,32 @@ def check_source(resources: Resources, collection: str) -> Claim:
     return claim_of(collection, source_of(resources.pipeline.source), known, kept, accepted)
 
 
-def keep_source(resources: Resources, collection: str, claim: Claim) -> None:
-    """Write a claim where it is not yet: in the ledger first, which then knows what it replaces in the collection."""
+def may_go_on(resources: Resources, collection: str) -> bool:
+    """Tell whether a generation that was begun is of this pipeline's bucket, or is meant to become it."""
+    try:
+        check_source(resources, collection)
+    except SourceError:
+        return False
+    return True
+
+
+def check_keeper(resources: Resources, collection: str) -> None:
+    """Raise ``SourceError`` when another ledger keeps a generation, whichever bucket it holds."""
+    kept, recorded = source_kept(resources.store, collection), from_row(recorded_source(resources.ledger, collection))
+    if kept and recorded and kept.ledger != recorded.ledger:
+        raise SourceError(
+            f"{collection} is kept by another ledger since this one wrote to it, so it was not dropped. "
+            "Use one LEDGER_URL for both, or another COLLECTION_NAME."
+        )
+
+
+def keep_source(resources: Resources, collection: str) -> None:
+    """Write down whose a generation is, where that is not yet said, once its plan was agreed to.
+
+    In the ledger first, which then knows what it replaces in the collection. Raises ``SourceError`` when it is not this
+    pipeline's.
+    """
+    claim = check_source(resources, collection)
     if recorded_source(resources.ledger, collection) != claim.as_row():
         record_source(resources.ledger, collection, claim.as_row())
         crash_point("source recorded")

@@ -31,17 +31,21 @@ def unasked(held: int, settings: Settings) -> int:
     return max(int((share if held >= MANY else max(share, SHARE_OF_FEW)) * held), FEWEST - 1)
 
 
-def stop(collection: str, loss: Loss, source: S3Source, settings: Settings) -> None:
-    """Raise ``DeletionError`` when more would be deleted than goes unasked."""
+def stop(collection: str, loss: Loss, source: S3Source, settings: Settings, *, accepted: bool = False) -> None:
+    """Raise ``DeletionError`` when more would be deleted than goes unasked.
+
+    ``accepted`` says that a person said yes to another bucket, which has to be said again with the other yes.
+    """
     if loss.lost <= unasked(loss.held, settings):
         return
     prefix = f" under the prefix '{source.prefix}'" if source.prefix else ""
+    options = ["--accept-source", "--allow-deletions"] if accepted else ["--allow-deletions"]
     globs = " What include, exclude and golden leave out counts as gone." if source.include or source.exclude else ""
     raise DeletionError(
         f"{loss.lost:,} of the {loss.held:,} objects that {collection} holds are gone from {where(source)}{prefix}, of "
         f"which {loss.listed:,} objects are listed: too many to delete them unasked (max_deleted_share "
         f"{settings.max_deleted_share:g}). Nothing was deleted, and they go on answering.{globs} "
         "If bucket or prefix are not the right ones, or not whole, mend that. If the objects are meant to go, say so "
-        "once: `lockstep sync --allow-deletions`, or the flow's parameter allow_deletions.",
+        f"once: `lockstep sync {' '.join(options)}`, or the flow's parameters of the same names.",
         loss,
     )

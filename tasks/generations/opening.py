@@ -11,7 +11,7 @@ from prefect import task
 
 from tasks.crash_points import crash_point
 from tasks.errors import FingerprintError, MisuseError
-from tasks.generations.claims import SOURCE, check_source, keep_source
+from tasks.generations.claims import SOURCE, check_source, may_go_on
 from tasks.generations.fingerprint import (
     check,
     fingerprint,
@@ -56,11 +56,10 @@ def open_generation(resources: Resources) -> str:
     live = resources.store.live() or set_back(resources)
     if live is None:
         return open_next(resources)
-    claim = check_source(resources, live)
+    check_source(resources, live)
     resources.store.load(live)
     if ingredients_of(resources.ledger, live) is None:
         _adopt(resources, live, ingredients(resources.pipeline))
-    keep_source(resources, live, claim)
     follow_alias(resources)
     check(live, ingredients_of(resources.ledger, live) or {}, ingredients(resources.pipeline))
     record_search_params(resources.ledger, live, resources.settings.search_params)
@@ -108,7 +107,8 @@ def open_next(resources: Resources) -> str:
     known = generations(ledger, store.alias)
     newer_than = next((one.number for one in known if one.collection == live), 0)
     begun = [one for one in known if one.state(live) in ("building", "ready") and one.number > newer_than]
-    collection = next((one.collection for one in begun if one.ingredients == parts), None)
+    fit = (one.collection for one in begun if one.ingredients == parts and may_go_on(resources, one.collection))
+    collection = next(fit, None)
     if collection is None:
         number = max(newest_number(ledger, store.alias), store.newest_number()) + 1
         collection = physical(store.alias, number)
@@ -121,9 +121,9 @@ def open_next(resources: Resources) -> str:
         record_generation(ledger, collection, store.alias, fingerprint(parts), parts)
     claim = check_source(resources, collection)
     record_search_params(ledger, collection, settings.search_params)
-    record_source(ledger, collection, claim.as_row())
+    if not store.exists(collection):  # else its plan records it, once that was agreed to
+        record_source(ledger, collection, claim.as_row())
     store.create(collection, dimension, settings, {**properties_of(parts), SOURCE: json.dumps(asdict(claim.source))})
-    keep_source(resources, collection, claim)
     crash_point("generation created")
     resources.donor = donor(resources, collection, parts)
     search = "dense and BM25" if store.capabilities.bm25 else "dense only: this server has no BM25"
@@ -140,7 +140,7 @@ def open_named(resources: Resources, collection: str) -> str:
     built = ingredients_of(resources.ledger, collection)
     if built is None or not resources.store.exists(collection):
         raise MisuseError(f"there is no generation {collection}: `lockstep generations` lists them")
-    keep_source(resources, collection, check_source(resources, collection))
+    check_source(resources, collection)
     work_as_built(resources, built)
     check(collection, built, ingredients(resources.pipeline))
     resources.store.load(collection)

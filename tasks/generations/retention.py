@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from prefect import task
 
 from tasks.crash_points import crash_point
-from tasks.generations.claims import check_source
+from tasks.generations.claims import check_keeper, check_source
 from tasks.generations.opening import follow_alias
 from tasks.ledger.canary import canary_of
 from tasks.ledger.database import now
@@ -43,8 +43,7 @@ def to_drop(known: Sequence[Generation], live: str | None, settings: Settings, a
 def collect(resources: Resources, alias: str) -> list[str]:
     """Drop what :func:`to_drop` says; returns the collections. A run that dies is finished by the next.
 
-    Raises ``SourceError`` before it drops what is another bucket's or another ledger's: the address of Milvus may be
-    another one since.
+    Raises ``SourceError`` before it drops what another ledger keeps: the address of Milvus may be another one since.
     """
     dropped: list[str] = []
     if now_live := resources.store.live():
@@ -54,7 +53,7 @@ def collect(resources: Resources, alias: str) -> list[str]:
     for one in to_drop(generations(resources.ledger, alias), live, resources.settings, now()):
         if canary and canary.collection == one.collection:  # it answers a share of the questions
             continue
-        check_source(resources, one.collection)
+        check_keeper(resources, one.collection)
         resources.store.drop(one.collection)
         crash_point("collection dropped")
         forget_generation(resources.ledger, one.collection)

@@ -86,12 +86,13 @@ class Findings:
     """What an audit found. ``keys`` by kind, at most 10,000 each; ``counts`` are complete.
 
     ``fingerprint`` is a sentence when the collection is not of the fingerprint that the ledger says, else
-    empty.
+    empty. ``objects`` are the bucket's, ``answering`` those that have chunks.
     """
 
     collection: str
     objects: int = 0
     chunks: int = 0
+    answering: int = 0
     fingerprint: str = ""
     keys: dict[str, list[str]] = field(default_factory=lambda: {kind: [] for kind in (*KINDS, "quarantined")})
     counts: dict[str, int] = field(default_factory=lambda: dict.fromkeys((*KINDS, "quarantined"), 0))
@@ -195,6 +196,7 @@ def _judge_some(connection: Connection, collection: str, keys: Sequence[str], fo
     for key, *chunk in connection.execute(query):
         held.setdefault(key, []).append(Held(*chunk))
     connection.commit()
+    found.answering += len(held)
     for key in keys:
         if wrong := compare_key(listed.get(key), ledger.get(key), held.get(key, [])):
             found.add(wrong[0], key, wrong[1])

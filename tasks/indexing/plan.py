@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, replace
-from functools import partial
 from typing import TYPE_CHECKING
 
 import pandas as pd
@@ -14,6 +13,7 @@ from tasks.bucket.errors import where
 from tasks.bucket.listing import pages
 from tasks.crash_points import crash_point
 from tasks.errors import DeletionError
+from tasks.generations.claims import keep_source
 from tasks.generations.deletion_limit import stop, unasked
 from tasks.ledger.database import now
 from tasks.ledger.listed_keys import KEYS_NAMED, seen_keys
@@ -85,11 +85,11 @@ def make_plan(
     collection: str,
     flow_run_id: str,
     say: Callable[[int], None] = lambda _listed: None,
-    brake: Callable[[Loss], None] = lambda _loss: None,
+    agree: Callable[[Loss], None] = lambda _loss: None,
 ) -> Plan:
     """Record in the ledger what has to be written and deleted, a page at a time; returns the numbers.
 
-    What is gone is only known, and recorded, when the whole listing has come through; ``brake`` is told before how much
+    What is gone is only known, and recorded, when the whole listing has come through; ``agree`` is told before how much
     that is, and may raise.
     """
     counts = {"new": 0, "changed": 0, "unchanged": 0}
@@ -104,7 +104,7 @@ def make_plan(
             crash_point("wanted recorded")
             seen.add(refs)
             say(sum(counts.values()))
-        brake(seen.loss(collection))
+        agree(seen.loss(collection))
         for keys in seen.missing(collection):
             record_deletions(ledger, collection, keys, flow_run_id)
             crash_point("deletions recorded")
@@ -139,9 +139,15 @@ def plan(resources: Resources, collection: str, again: bool = True) -> Plan:
 
     What the bucket did not hand out is tried ``again`` when it is time: it leaves the quarantine only once nothing
     stops this run from reading it. Raises ``DeletionError`` when more would be deleted than goes unasked, before any
-    of that is recorded.
+    of that is recorded, and before the generation is said to hold this bucket.
     """
-    brake = partial(stop, collection, source=resources.source, settings=resources.settings)
+
+    def agree(loss: Loss) -> None:
+        if not resources.consent.allow_deletions:
+            accepted = resources.consent.accept_source
+            stop(collection, loss, resources.source, resources.settings, accepted=accepted)
+        keep_source(resources, collection)
+
     left_out = LeftOut()
     made = make_plan(
         pages(resources.s3, resources.source, left_out),
@@ -149,7 +155,7 @@ def plan(resources: Resources, collection: str, again: bool = True) -> Plan:
         collection,
         resources.flow_run_id,
         resources.progress.listed,
-        *([] if resources.consent.allow_deletions else [brake]),
+        agree,
     )
     new, changed = retry_withheld(resources.ledger, collection, now()) if again else (0, 0)
     return replace(

@@ -109,6 +109,17 @@ def test_many_questions_in_one_process(stack: Stack, bucket: Any, tmp_path: Path
     assert "line 2" in stack.run("search", "--queries-file", str(questions), code=2).stderr
 
 
+def test_a_mistyped_prefix_with_a_yes_changes_nothing(stack: Stack, bucket: Any) -> None:
+    for number in range(4):
+        bucket.put_object(Bucket="documents", Key=f"typo/{number}.md", Body=f"{TEXT} {number}".encode())
+    stack.json("sync")
+    stopped = stack.run("sync", "--accept-source", code=1, PREFIX="tpyo/").stderr
+    assert "lockstep sync --accept-source --allow-deletions" in stopped
+    assert "as it was before" in stopped
+    after = stack.json("sync")
+    assert (after["new"], after["deleted"], after["chunks_embedded"]) == (0, 0, 0)
+
+
 def test_an_audit_and_the_quarantine(stack: Stack, bucket: Any) -> None:
     bucket.put_object(Bucket="documents", Key="manual.txt", Body=b"The manual says that the pump runs at noon.")
     stack.run("sync")

@@ -16,7 +16,7 @@ from flows.promote import promote
 from flows.rebuild import rebuild
 from flows.rollback import rollback
 from flows.sync import sync
-from tasks.errors import DeletionError, SourceError
+from tasks.errors import DeletionError, GateError, SourceError
 from tasks.generations.claims import source_kept
 from tasks.ledger.database import Database
 from tasks.ledger.generations import record_source
@@ -67,11 +67,48 @@ def test_a_prefix_that_was_mistyped_touches_nothing(make_pipeline: Callable[...,
 def test_a_prefix_that_is_meant_is_accepted_once(make_pipeline: Callable[..., str], bucket: Bucket, name: str) -> None:
     fill(bucket, "manuals", OTHERS)
     make_pipeline(source={"prefix": "manuals/"})
-    with pytest.raises(DeletionError):
+    with pytest.raises(DeletionError, match="--accept-source --allow-deletions"):
         sync(name, accept_source=True)
-    report = sync(name, allow_deletions=True)
+    with pytest.raises(SourceError):
+        sync(name, allow_deletions=True)
+    report = sync(name, allow_deletions=True, accept_source=True)
     assert (report.new, report.deleted) == (2, 6)
+    assert sync(name).unchanged == 2
     assert audit(name).consistent
+
+
+def test_a_yes_to_another_bucket_is_kept_by_no_sync_that_was_stopped(
+    make_pipeline: Callable[..., str], bucket: Bucket, name: str
+) -> None:
+    """A typo with a yes in it: nothing is deleted, and who comes with the right prefix need not say yes to it."""
+    before = held(name)
+    make_pipeline(source={"prefix": "gudies/"})
+    for stopped in (
+        lambda: sync(name, accept_source=True),
+        lambda: audit(name, repair=True, accept_source=True),
+    ):
+        with pytest.raises(DeletionError):
+            stopped()
+    make_pipeline(source={"prefix": ""})
+    report = sync(name)
+    assert (report.new, report.deleted, report.chunks_embedded) == (0, 0, 0)
+    assert held(name) == before
+    assert audit(name).consistent
+
+
+def test_a_generation_of_a_mistyped_prefix_is_in_nobodys_way(
+    make_pipeline: Callable[..., str], bucket: Bucket, name: str
+) -> None:
+    """It is neither gone on with nor kept for ever."""
+    fill(bucket, "gudies", OTHERS)
+    make_pipeline(source={"prefix": "gudies/"})
+    with pytest.raises(GateError):
+        rebuild(name, Settings(chunk_tokens=64), accept_source=True)
+    make_pipeline(source={"prefix": ""}, keep_hours=0, keep_generations=1)
+    rebuilt = rebuild(name, Settings(chunk_tokens=64, keep_hours=0, keep_generations=1))
+    assert rebuilt.collection == f"{name}_g0003"
+    assert len(held(name)) == 8
+    assert f"{name}_g0002" in collect_garbage(name)
 
 
 def test_a_second_ledger_with_another_bucket_is_refused_before_it_writes(name: str, neighbour: str) -> None:
@@ -95,7 +132,7 @@ def test_a_second_ledger_with_another_bucket_is_refused_before_it_writes(name: s
 def test_who_took_over_on_purpose_answers_and_the_other_does_not(name: str, neighbour: str, tmp_path: Path) -> None:
     with pytest.raises(DeletionError):
         sync(neighbour, accept_source=True)
-    sync(neighbour, allow_deletions=True)
+    sync(neighbour, allow_deletions=True, accept_source=True)
     assert held(neighbour) == {f"guides/{topic}.md" for topic in OTHERS}
     assert {one.key for one in ask("What is the quince?", neighbour).citations} == {"guides/quince.md"}
     golden = tmp_path / "golden.jsonl"

@@ -8,15 +8,16 @@ from pathlib import Path
 import pytest
 
 from deployments import environment
-from deployments.deploy import as_saved, ensure_registered
+from deployments.deploy import Before, as_it_was, as_saved, ensure_registered, put_back_unless_taken
 from deployments.local import parts
 from deployments.register import describe
 from deployments.state import State
 from tasks.bucket.identity import source_of
-from tasks.errors import MisuseError, SourceError
+from tasks.errors import DeletionError, MisuseError, SourceError
 from tasks.generations.claims import Claim
 from tasks.ledger.database import Database
-from tasks.ledger.generations import record_generation, record_source
+from tasks.ledger.generations import follow_alias_in_ledger, record_generation, record_source
+from tasks.models import Loss
 from tasks.pipelines import load_pipeline
 from tests.support.servers import ACCESS_KEY, SECRET_KEY, Bucket, Server, sqlite_url
 
@@ -24,11 +25,12 @@ Given = Callable[..., tuple[environment.Environment, parts.Endpoints]]
 
 
 def indexed(name: str) -> None:
-    """Have the ledger say that a generation of the saved pipeline was begun."""
+    """Have the ledger say that a generation of the saved pipeline is live."""
     pipeline = load_pipeline(name)
     ledger = Database(pipeline.ledger)
     record_generation(ledger, f"{pipeline.alias}_g0001", pipeline.alias, "any", {})
     record_source(ledger, f"{pipeline.alias}_g0001", Claim(source_of(pipeline.source, "mine"), ()).as_row())
+    follow_alias_in_ledger(ledger, pipeline.alias, f"{pipeline.alias}_g0001")
     ledger.engine.dispose()
 
 
@@ -104,6 +106,56 @@ def test_another_bucket_is_not_saved_over_an_index_until_it_is_accepted(
     assert load_pipeline(name).source.prefix == "gudies/"
     ensure_registered(*given())  # the way back is free: it is what the generations hold
     assert load_pipeline(name).source.prefix == ""
+
+
+def refused(
+    given: Given, before: Before | None, said: list[str], meanwhile: Callable[[], object] = lambda: None
+) -> None:
+    """Do what a command does whose sync is stopped."""
+
+    def stopped() -> None:
+        with put_back_unless_taken(given()[0], before, said.append):
+            meanwhile()
+            raise DeletionError("too many", Loss(6, 6, 0))
+
+    with pytest.raises(DeletionError):
+        stopped()
+
+
+def test_a_pipeline_whose_move_was_stopped_is_put_back(given: Given) -> None:
+    """A mistyped prefix that came with a yes: the worker goes on with the right one, and so does who mends the typo."""
+    name = ensure_registered(*given())
+    indexed(name)
+    said: list[str] = []
+    wrong = given(PREFIX="gudies/")
+    before = as_it_was(given()[0], name)
+    ensure_registered(*wrong, accept_source=True)
+    refused(given, before, said)
+    assert load_pipeline(name).source.prefix == ""
+    assert "as it was before" in " ".join(said)
+    assert as_saved(*given(), said.append) == name
+    assert len(said) == 1, "the environment is what was saved"
+    with pytest.raises(SourceError):
+        ensure_registered(*wrong)
+
+
+def test_a_pipeline_whose_move_went_on_stays_moved_whatever_comes_after(given: Given) -> None:
+    name = ensure_registered(*given())
+    indexed(name)
+    before, said = as_it_was(given()[0], name), list[str]()
+    ensure_registered(*given(PREFIX="manuals/"), accept_source=True)
+    indexed(name)
+    refused(given, before, said)
+    assert (load_pipeline(name).source.prefix, said) == ("manuals/", [])
+
+
+def test_what_somebody_else_saved_meanwhile_is_not_put_back(given: Given) -> None:
+    name = ensure_registered(*given())
+    indexed(name)
+    before, said = as_it_was(given()[0], name), list[str]()
+    ensure_registered(*given(PREFIX="gudies/"), accept_source=True)
+    refused(given, before, said, meanwhile=lambda: ensure_registered(*given(PREFIX="manuals/"), accept_source=True))
+    assert (load_pipeline(name).source.prefix, said) == ("manuals/", [])
 
 
 def test_nothing_is_saved_for_a_name_that_was_never_saved(

@@ -141,7 +141,7 @@ def test_a_deletion_stays_recorded_until_it_is_confirmed(ledger: Database) -> No
 def test_what_is_listed_elsewhere_is_not_lost(ledger: Database, listed: list[ObjectRef], lost: int) -> None:
     plan_and_do(ledger, [ref(key, "same") for key in "abcd"])
     told: list[Loss] = []
-    make_plan([listed], ledger, ON, "run", brake=told.append)
+    make_plan([listed], ledger, ON, "run", agree=told.append)
     (loss,) = told
     assert (loss.held, loss.lost, len(loss.keys)) == (4, lost, lost)
 
@@ -150,7 +150,7 @@ def test_when_an_object_was_written_says_nothing_of_its_bytes(ledger: Database) 
     """Where a server has no ETags, objects that were copied at once are of the same second."""
     plan_and_do(ledger, [ref(key, f"{WRITTEN}1700000000") for key in "abcd"])
     told: list[Loss] = []
-    make_plan([[ref("new", f"{WRITTEN}1700000000")]], ledger, ON, "run", brake=told.append)
+    make_plan([[ref("new", f"{WRITTEN}1700000000")]], ledger, ON, "run", agree=told.append)
     assert told[0].lost == 4
 
 

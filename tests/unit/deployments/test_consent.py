@@ -35,7 +35,7 @@ def test_it_is_what_the_flow_is_asked_with(
         asked.append(bound.arguments)
         raise LockstepError("seen enough")
 
-    opened = SimpleNamespace(pipeline="docs", here=SimpleNamespace(prefect_ui_url=""))
+    opened = SimpleNamespace(pipeline="docs", env=None, before=None, here=SimpleNamespace(prefect_ui_url=""))
     monkeypatch.setenv("LOCKSTEP_HOME", str(tmp_path))
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("deployments.cli.session.open_session", lambda *_, **_also: opened)

@@ -50,3 +50,10 @@ def test_who_is_stopped_reads_the_numbers_where_to_look_and_how_to_say_yes() -> 
     ):  # fmt: skip
         assert word in str(stopped.value), word
     assert stopped.value.loss.keys == ("guides/a.md",)
+    assert "--accept-source" not in str(stopped.value)
+
+
+def test_who_also_names_another_bucket_says_both_at_once() -> None:
+    """The first yes is not kept by a sync that was stopped."""
+    with pytest.raises(DeletionError, match="lockstep sync --accept-source --allow-deletions"):
+        stop("docs_g0001", Loss(1200, 1100, 100), SOURCE, Settings(), accepted=True)
