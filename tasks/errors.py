@@ -148,3 +148,8 @@ class SourceError(MisuseError):
 def is_transient(_task: Any, _run: Any, state: Any) -> bool:
     """Tell Prefect whether a failed task run is worth another try (a ``retry_condition_fn``)."""
     return isinstance(state.result(raise_on_failure=False), TransientError)
+
+
+def why(error: Exception) -> str:
+    """Return why a file cannot be read, without its path, which the message around it names."""
+    return error.strerror if isinstance(error, OSError) and error.strerror else str(error)

@@ -198,7 +198,7 @@ def search(  # noqa: PLR0917 - its options
             line = show.hits_json(found.collection, found.hits, found.seconds)
             show.as_json({"id": found.id, **line} if queries_file else line)
         else:
-            show.hits_table(found.collection, found.hits)
+            show.hits_table(found.collection, found.hits, scope)
 
 
 @app.command()

@@ -24,6 +24,7 @@ from rich.segment import Segment
 from rich.table import Table
 
 from tasks.listeners import listener
+from tasks.retrieval.scope import EVERYTHING, Scope, nothing_found
 from tasks.sanitize import escaped_json, one_line, visible
 
 if TYPE_CHECKING:
@@ -124,10 +125,10 @@ def place(citation: Citation | Hit) -> str:
     return " › ".join(part for part in (citation.key, citation.heading, page) if part) + old
 
 
-def hits_table(collection: str, hits: Sequence[Hit]) -> None:
+def hits_table(collection: str, hits: Sequence[Hit], scope: Scope = EVERYTHING) -> None:
     """Print what was found, best first."""
     if not hits:
-        say(f"{collection} holds nothing to find. Has a sync run?")
+        say(nothing_found(collection, scope))
     for n, hit in enumerate(hits, start=1):
         out.print(f"[bold]{n}.[/] {hit.score:.3f}  [cyan]{escape(place(hit))}[/]")
         text = " ".join(hit.text.split())

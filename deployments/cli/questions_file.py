@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from tasks.errors import MisuseError
+from tasks.errors import MisuseError, why
 from tasks.retrieval.question import Question, check_text, checked
 
 
@@ -17,7 +17,7 @@ def read_questions(path: Path) -> list[Question]:
     try:
         lines = path.read_text(encoding="utf-8-sig").split("\n")
     except (OSError, UnicodeDecodeError) as error:
-        raise MisuseError(f"--queries-file {path} cannot be read: {error}.") from error
+        raise MisuseError(f"--queries-file {path} cannot be read: {why(error)}.") from error
     found: list[Question] = []
     for number, line in enumerate(lines, start=1):
         if line.strip():

@@ -22,7 +22,7 @@ from tasks.retrieval.outdated import mark_outdated
 from tasks.retrieval.question import check_text, checked
 from tasks.retrieval.retrieve import Retrieved, embed_question, retrieve
 from tasks.retrieval.routing import Index
-from tasks.retrieval.scope import EVERYTHING, Scope
+from tasks.retrieval.scope import EVERYTHING, Scope, nothing_found
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -45,7 +45,6 @@ UNCITED_NOTE = "the model cited none of the passages: do not rely on this answer
 UNVERIFIED_NOTE = f"nothing in the passages was found to support what is marked{UNVERIFIED}"
 REMOVED_NOTE = "nothing that the model said could be verified, and strict leaves out what is not"
 CACHED_NOTE = "written for an earlier question to the same index (--no-cache writes a new one)"
-EMPTY_NOTE = "nothing at all was found in {collection}: if it should hold something, run `lockstep sync`"
 FALLBACK_NOTE = "the chat model failed, so these are sentences of the documents: {error}"
 
 
@@ -104,6 +103,7 @@ class Asked:
     found: Retrieved
     vector: NDArray[np.float32]
     model: EmbeddingModel
+    scope: Scope
 
 
 def answer(
@@ -144,7 +144,7 @@ def answer(
                 found = replace(found, hits=run(join)(index.store, found.collection, found.hits, settings, where))
         finding = watch.seconds["embed"] + watch.seconds["search"]
         try:
-            asked = Asked(pipeline, question, settings, run, watch, index.ledger, found, vector, model)
+            asked = Asked(pipeline, question, settings, run, watch, index.ledger, found, vector, model, scope)
             written, cached = write(asked)
         except LockstepError:
             index.router.note(found.collection, finding, None)
@@ -174,7 +174,7 @@ def write(asked: Asked) -> tuple[CachedAnswer, bool]:
     """Return the answer to what was asked, and whether it was kept from an earlier question."""
     found, chat = asked.found, asked.pipeline.chat_model
     if not relevant(found, asked.settings):
-        notes = () if found.hits else (EMPTY_NOTE.format(collection=found.collection),)
+        notes = () if found.hits else (nothing_found(found.collection, asked.scope),)
         return CachedAnswer(ABSTAIN, "abstained", notes=notes), False
     if chat is None:
         return extracted(asked, EXTRACTIVE_NOTE), False

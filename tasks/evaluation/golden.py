@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tasks.bucket.errors import MovedOnError, s3_errors
-from tasks.errors import MisuseError, PermanentError
+from tasks.errors import MisuseError, PermanentError, why
 from tasks.retrieval.question import checked
 
 if TYPE_CHECKING:
@@ -69,7 +69,7 @@ def _read(where: str) -> str:
     try:
         return Path(where).read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise MisuseError(f"the golden questions in {where} cannot be read: {error}.") from error
+        raise MisuseError(f"the golden questions in {where} cannot be read: {why(error)}.") from error
 
 
 def _fetched(where: str, source: S3Source) -> str:

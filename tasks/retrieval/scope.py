@@ -21,6 +21,11 @@ class Scope:
     filter: str = ""
     tenant: str = ""
 
+    def __str__(self) -> str:
+        """Return it in words, as it was asked for; nothing when it is everything."""
+        named = (("the tenant", self.tenant), ("the filter", self.filter))
+        return " and ".join(f"{what} {value}" for what, value in named if value)
+
     def condition(self, tenants: bool) -> str:
         """Return the scope as an expression of Milvus, for a generation whose objects have tenants or have none.
 
@@ -40,3 +45,10 @@ class Scope:
 
 
 EVERYTHING = Scope()
+
+
+def nothing_found(collection: str, scope: Scope) -> str:
+    """Return why a question found nothing at all, and what to do."""
+    if str(scope):
+        return f"nothing in {collection} is of {scope}: ask without it to see which keys there are"
+    return f"nothing at all was found in {collection}: if it should hold something, run `lockstep sync`"

@@ -15,8 +15,8 @@ from flows.promote import promote
 from flows.rebuild import rebuild
 from flows.sync import sync
 from tasks.crash_points import CrashPoint, listeners
-from tasks.embedding import batch as embed
 from tasks.evaluation import gates
+from tasks.indexing import steps
 from tasks.ledger import lease
 from tasks.ledger.database import Database
 from tasks.ledger.tables import WRITERS
@@ -85,7 +85,7 @@ def test_a_batch_is_embedded_when_the_one_before_is_written(
     for number in range(3):
         bucket.put(f"{number}.txt", f"Text number {number} of three.")
     name = make_pipeline(batch_objects=1)
-    embed_batch, done = embed.embed_batch, list[str]()
+    embed_batch, done = steps.embed_batch, list[str]()
 
     def embedding(*given: Any) -> Any:
         done.append("embedded")
@@ -96,7 +96,7 @@ def test_a_batch_is_embedded_when_the_one_before_is_written(
             time.sleep(0.5)  # the next batch would be embedded by now
             done.append("written")
 
-    monkeypatch.setattr(embed, "embed_batch", embedding)
+    monkeypatch.setattr(steps, "embed_batch", embedding)
     at.append(look)
     assert sync(name).chunks_embedded == 3
     assert done == ["embedded", "written"] * 3

@@ -321,7 +321,7 @@ def test_a_server_whose_tokenize_is_something_else_answers_all_the_same(
 
 
 def test_a_host_that_cannot_be_reached_is_not_called_slow(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tasks.chat.client.CONNECT_SECONDS", 0.3)
+    monkeypatch.setattr("tasks.chat.errors.CONNECT_SECONDS", 0.3)
     # Linux drops what comes to a listener whose queue is full, as a firewall does.
     with socket.create_server(("127.0.0.1", 0), backlog=0) as full:
         waiting = [socket.socket() for _ in range(3)]

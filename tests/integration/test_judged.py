@@ -54,7 +54,7 @@ def held(resources: Resources, collection: str) -> Mapping[str, str]:
 def test_the_last_good_version_stays_if_it_is_whole_and_nothing_else(
     resources: Resources, collection: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("tasks.indexing.steps.KEYS_AT_ONCE", 2)
+    monkeypatch.setattr("tasks.indexing.finish.KEYS_AT_ONCE", 2)
     monkeypatch.setattr("tasks.ledger.quarantine.KEYS_AT_ONCE", 3)
     for key in ("whole", "broken", "fine"):
         index(resources, collection, ref(key, "e1"), "1", "2")

@@ -16,6 +16,7 @@ from blocks.settings import Settings
 from tasks.errors import TransientError
 from tasks.ledger import lease
 from tasks.ledger.database import Database
+from tasks.limits import WRITE_SECONDS
 from tasks.milvus.store import Store
 from tests.support.proxy import Proxy
 from tests.support.servers import Server, sqlite_url
@@ -56,7 +57,7 @@ def test_a_write_that_is_not_answered_ends_within_half_a_lease(
 ) -> None:
     """The deadline of the block may be longer, and pymilvus tries again inside of a call."""
     monkeypatch.setattr(lease, "LASTS_MS", 40_000)
-    monkeypatch.setattr("tasks.milvus.store.WRITE_SECONDS", 2.0, raising=False)
+    monkeypatch.setattr("tasks.milvus.store.WRITE_SECONDS", 2.0)
     ledger = Database(LedgerBlock(url=SecretStr(sqlite_url(tmp_path))))
     with lease.writing(ledger, ON, "a sync", 0, print) as check:
         store.check_writer = check
@@ -105,7 +106,7 @@ def test_each_write_is_given_its_deadline(store: Store, monkeypatch: pytest.Monk
     store.point_alias(ON)
     store.keep_property(ON, "lockstep.source", "handbooks")
     store.drop(ON)
-    assert given == dict.fromkeys(given, lease.WRITE_SECONDS)
+    assert given == dict.fromkeys(given, WRITE_SECONDS)
     assert len(given) == 5
 
 

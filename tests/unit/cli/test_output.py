@@ -15,6 +15,7 @@ from deployments.cli import output as show
 from deployments.cli.output_evaluation import evaluated_report
 from tasks.listeners import Silent, listener
 from tasks.models import Answer, Citation, Claim, Hit, Swap, SyncReport
+from tasks.retrieval.scope import Scope
 
 HIT = Hit("c1", "größe [x]/a.md", 0.75, "Text of [bold]the[/bold] chunk.", "Guide", 3, "hash")
 CITATION = Citation(1, "a.md", "Guide", None, "A quote.", "c1", version="etag-1", span=(3, 11))
@@ -159,7 +160,13 @@ def test_nothing_found_is_said(capsys: pytest.CaptureFixture[str]) -> None:
     show.hits_table("docs_g0001", [])
     printed = capsys.readouterr()
     assert printed.out == ""
-    assert "docs_g0001 holds nothing to find" in printed.err
+    assert "nothing at all was found in docs_g0001" in printed.err
+    assert "lockstep sync" in printed.err
+
+
+def test_nothing_found_through_a_filter_is_the_filters_doing(capsys: pytest.CaptureFixture[str]) -> None:
+    show.hits_table("docs_g0001", [], Scope("prefix=guides/", "acme"))
+    assert "nothing in docs_g0001 is of the tenant acme and the filter prefix=guides/" in capsys.readouterr().err
 
 
 def test_a_sync_for_people(capsys: pytest.CaptureFixture[str]) -> None:
