@@ -1,6 +1,6 @@
 # make demo      bucket → index → two answered questions, everything recorded in the Prefect UI
-# make test      the test suite (make test-acceptance: the whole from outside; make test-faults: crashes and worse;
-#                make test-vllm: answers of the real vLLM; test-all: all)
+# make test      the quick tests; further parts of CI: test-flows (whole runs), test-acceptance (the whole from outside),
+#                test-faults (crashes and worse), test-vllm (answers of the real vLLM); test-all: everything, for hours
 # make lint      ruff, mypy --strict, import-linter
 # make bench     cold sync against its limits (BENCH_FOLDER=… for your own files)
 # make up | down the local stack           make clean     remove the environment and all local data
@@ -10,31 +10,39 @@ VENV := .venv
 BIN := $(VENV)/bin
 BENCH_FOLDER ?= docs
 
-.PHONY: demo test test-all test-acceptance test-faults test-vllm lint format bench up down clean install milvus-server \
+.PHONY: demo test test-all test-flows test-acceptance test-faults test-vllm lint format bench up down clean install milvus-server \
   vllm-server constraints
 
 demo: install
 	@$(BIN)/python -m deployments.demo.__main__
 
+# The parts of CI, one by one. Each prints its ten slowest tests; what only `make test-all` tries is marked long.
+PYTEST = $(BIN)/python -m pytest --durations=10
+
 test: install
-	$(BIN)/python -m pytest -n 2 --dist loadfile --ignore=tests/acceptance --ignore=tests/faults --ignore=tests/vllm
+	$(PYTEST) -n 2 --dist loadfile -m "not long" tests/unit tests/integration
 
-# The whole thing from outside: the command, the worker, a bucket that changes (some minutes more).
+# Whole runs of every flow, over real parts.
+test-flows: install
+	$(PYTEST) -n 2 --dist loadfile -m "not long" tests/flows
+
+# The whole thing from outside: the command, the worker, a bucket that changes.
 test-acceptance: install
-	$(BIN)/python -m pytest -n 2 --dist loadfile --durations=10 tests/acceptance
+	$(PYTEST) -n 2 --dist loadfile -m "not long" tests/acceptance
 
-# Crashes, faults, hostile files and random histories (some minutes more).
+# Crashes, faults, hostile files and random histories.
 test-faults: install
-	$(BIN)/python -m pytest -n 3 --dist loadgroup --durations=30 -m "not long" tests/faults
+	$(PYTEST) -n 3 --dist loadgroup -m "not long" tests/faults
 
-# All of it, and ten times as many random histories as CI tries (hours).
-test-all: test test-acceptance
-	LOCKSTEP_VLLM_ANSWERS=500 $(MAKE) test-vllm
-	LOCKSTEP_HISTORIES=600 LOCKSTEP_RANDOM_FILES=500 $(BIN)/python -m pytest -n 3 --dist loadgroup tests/faults
-
-# The real vLLM on the CPU, over a tiny model of random weights (some minutes; x86-64 Linux).
+# The real vLLM on the CPU, over a tiny model of random weights (x86-64 Linux).
 test-vllm: install vllm-server
-	$(BIN)/python -m pytest --durations=10 tests/vllm
+	$(PYTEST) -m "not long" tests/vllm
+
+# Everything, and ten times as many random histories, damaged files and answers as CI tries (hours).
+test-all: install milvus-server vllm-server
+	$(PYTEST) -n 2 --dist loadfile tests/unit tests/integration tests/flows tests/acceptance
+	LOCKSTEP_VLLM_ANSWERS=500 $(PYTEST) tests/vllm
+	LOCKSTEP_HISTORIES=600 LOCKSTEP_RANDOM_FILES=500 $(PYTEST) -n 3 --dist loadgroup tests/faults
 
 lint: install
 	$(BIN)/ruff check .

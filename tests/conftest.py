@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import os
+import shutil
+import subprocess
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -20,11 +23,20 @@ from tests.support.servers import (
     new_bucket,
     s3_server_over,
     sqlite_url,
+    tool,
 )
 
 os.environ.update(
     PREFECT_SERVER_ANALYTICS_ENABLED="false", DO_NOT_TRACK="1", HF_HUB_OFFLINE="1", TRANSFORMERS_VERBOSITY="error"
 )
+
+
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    """Say of tests that try things at random how many they tried."""
+    for report in terminalreporter.getreports("passed"):
+        for name, value in report.user_properties:
+            if name == "tried":
+                terminalreporter.write_line(f"{report.nodeid}: {value}")
 
 
 @pytest.fixture(scope="session")
@@ -102,7 +114,30 @@ def one_certificate(folder: Path) -> Path:
 
 
 @pytest.fixture(scope="session")
-def prefect_api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+def prefect_database(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A database as Prefect makes it at its first start, which takes ten seconds: made once, then copied."""
+    import prefect
+    from filelock import FileLock
+
+    cache = getattr(request.config, "cache", None)
+    folder = Path(cache.mkdir("prefect")) if cache else tmp_path_factory.mktemp("prefect")
+    made = folder / f"prefect-{prefect.__version__}.db"
+    with FileLock(folder / "lock"):
+        if not made.exists():
+            unfinished = folder / "unfinished.db"
+            unfinished.unlink(missing_ok=True)
+            url = f"sqlite+aiosqlite:///{unfinished}"
+            subprocess.run(
+                [tool("prefect"), "server", "database", "upgrade", "-y"],
+                env={**os.environ, "PREFECT_HOME": str(folder), "PREFECT_SERVER_DATABASE_CONNECTION_URL": url},
+                check=True, capture_output=True,
+            )  # fmt: skip
+            unfinished.replace(made)
+    return made
+
+
+@pytest.fixture(scope="session")
+def prefect_api(prefect_database: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """Prefect's own test harness: a temporary database and server. Without heartbeats, which end a second late.
 
     The services that plan, watch, clean up and record task runs are off: nothing here needs them, and they cost as
@@ -117,7 +152,10 @@ def prefect_api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     off["PREFECT_LOCAL_STORAGE_PATH"] = str(tmp_path_factory.mktemp("results"))
     certificate = str(one_certificate(tmp_path_factory.mktemp("certificates")))
     off["PREFECT_API_SSL_CERT_FILE"] = certificate
+    folder = tmp_path_factory.mktemp("database")
+    shutil.copy(prefect_database, folder / "prefect-test.db")
     with pytest.MonkeyPatch.context() as environment:
+        environment.setattr("prefect.testing.utilities.mkdtemp", lambda: str(folder))
         for name, value in off.items():
             environment.setenv(name, value)
         with (

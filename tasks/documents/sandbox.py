@@ -107,9 +107,7 @@ def context() -> Any:
     would load the parsers, seconds of work, for each process that replaces one that was stopped.
     """
     made = multiprocessing.get_context("forkserver")
-    made.set_forkserver_preload(
-        ["tasks.documents.without_torch", "tasks.documents.parse", "spacy", "unstructured.partition.md"]
-    )
+    made.set_forkserver_preload(["tasks.documents.without_torch", "tasks.documents.preloaded"])
     return made
 
 

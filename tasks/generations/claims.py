@@ -103,8 +103,9 @@ def may_go_on(resources: Resources, collection: str) -> bool:
 
 
 def check_keeper(resources: Resources, collection: str) -> None:
-    """Raise ``SourceError`` when another ledger keeps a generation, whichever bucket it holds."""
-    kept, recorded = source_kept(resources.store, collection), from_row(recorded_source(resources.ledger, collection))
+    """Raise ``SourceError`` when another ledger keeps a generation that is there, whichever bucket it holds."""
+    kept = source_kept(resources.store, collection) if resources.store.exists(collection) else None
+    recorded = from_row(recorded_source(resources.ledger, collection))
     if kept and recorded and kept.ledger != recorded.ledger:
         raise SourceError(
             f"{collection} is kept by another ledger since this one wrote to it, so it was not dropped. "

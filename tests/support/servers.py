@@ -13,7 +13,7 @@ import uuid
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import pytest
 
@@ -59,12 +59,21 @@ class Server:
         self.env = env
         self.process: subprocess.Popen[bytes] | None = None
 
-    def start(self) -> Server:
+    def start(self) -> Self:
+        self.begin()
+        return self.ready()
+
+    def begin(self) -> None:
+        """Start it, and do not wait until it answers."""
         with self.log.open("ab") as output:
             self.process = subprocess.Popen(
                 self.argv, stdout=output, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, start_new_session=True,
                 env=self.env,
             )  # fmt: skip
+
+    def ready(self) -> Self:
+        """Wait until it answers."""
+        assert self.process
         try:
             wait_for(self.answers, self.process, self.seconds, self.log)
         except RuntimeError:

@@ -110,11 +110,17 @@ class VllmServer(Server):
 
 
 @pytest.fixture(scope="session")
-def vllm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[VllmServer]:
+def beginning(tmp_path_factory: pytest.TempPathFactory) -> Iterator[VllmServer]:
+    """The server while it loads its model, which takes a minute: Prefect and the index are made meanwhile."""
     server = VllmServer(tmp_path_factory.mktemp("vllm"))
-    server.start()
+    server.begin()
     yield server
     server.stop()
+
+
+@pytest.fixture(scope="session")
+def vllm(beginning: VllmServer) -> VllmServer:
+    return beginning.ready()
 
 
 class Library:
@@ -136,7 +142,7 @@ class Library:
 
 @pytest.fixture(scope="session")
 def make_library(
-    vllm: VllmServer, prefect_api: None, s3_server: Server, milvus_lite: Server,
+    beginning: VllmServer, prefect_api: None, s3_server: Server, milvus_lite: Server,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Callable[[Sequence[Path]], Library]:  # fmt: skip
     """Index files in a bucket of their own."""
@@ -215,7 +221,12 @@ class Exchanges(list[Exchange]):
 
 @pytest.fixture
 def exchanges(vllm: VllmServer, monkeypatch: pytest.MonkeyPatch) -> Exchanges:
-    """What is exchanged with vLLM from now on, taken where the client sends it: whatever code stands before that."""
+    """What is exchanged with vLLM from now on."""
+    return recorded(vllm, monkeypatch)
+
+
+def recorded(vllm: VllmServer, monkeypatch: pytest.MonkeyPatch) -> Exchanges:
+    """Keep what is exchanged with vLLM, taken where the client sends it: whatever code stands before that."""
     kept, send = Exchanges(), openai.DefaultHttpxClient.send
 
     def recording(client: Any, request: Any, **options: Any) -> Any:
