@@ -42,7 +42,7 @@ test-vllm: install vllm-server
 test-all: install milvus-server vllm-server
 	$(PYTEST) -n 2 --dist loadfile tests/unit tests/integration tests/flows tests/acceptance
 	LOCKSTEP_VLLM_ANSWERS=500 $(PYTEST) tests/vllm
-	LOCKSTEP_HISTORIES=600 LOCKSTEP_RANDOM_FILES=500 $(PYTEST) -n 3 --dist loadgroup tests/faults
+	LOCKSTEP_HISTORIES=600 LOCKSTEP_RANDOM_FILES=500 LOCKSTEP_KILLS=20 $(PYTEST) -n 3 --dist loadgroup tests/faults
 
 lint: install
 	$(BIN)/ruff check .

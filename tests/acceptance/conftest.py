@@ -29,6 +29,7 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
         yield stack
     finally:
         stack.run("down")
+        stack.close()
 
 
 @pytest.fixture(scope="module")

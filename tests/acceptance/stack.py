@@ -15,7 +15,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from tests.support.warm_command import SECONDS, WarmCommand
+
 LOCKSTEP = str(Path(sys.executable).parent / "lockstep")
+ALWAYS_COLD = "up"
+"""It starts processes that outlive it."""
 OURS = ("LOCKSTEP_", "AWS_", "MILVUS_", "VLLM_", "PREFECT_", "LEDGER_", "EMBED_", "LLM_")
 TEXT = "# Opening hours\n\nThe north gate of the harbour opens at six in the morning and closes at nine.\n"
 QUESTION = "When does the north gate open?"
@@ -28,12 +32,24 @@ class Stack:
         kept = {name: value for name, value in os.environ.items() if not name.startswith(OURS)}
         self.env = {**kept, "LOCKSTEP_HOME": str(home / "lockstep"), "HOME": str(home), "HF_HUB_OFFLINE": "1"}
         self.folder = home
+        self._cold = {"sync", "ask"}
+        self._warm = WarmCommand(self.env)
+
+    def close(self) -> None:
+        """End what runs commands."""
+        self._warm.__exit__()
 
     def run(self, *arguments: str, code: int = 0, **variables: str) -> subprocess.CompletedProcess[str]:
-        done = subprocess.run(
-            [LOCKSTEP, *arguments], env={**self.env, **variables}, cwd=self.folder, capture_output=True, text=True,
-            timeout=200, check=False,
-        )  # fmt: skip
+        """Run the command to its end: as it is installed when it is the first of its kind, else without its imports."""
+        environment = {**self.env, **variables}
+        if arguments[0] in (ALWAYS_COLD, *self._cold):
+            self._cold.discard(arguments[0])
+            done = subprocess.run(
+                [LOCKSTEP, *arguments], env=environment, cwd=self.folder, capture_output=True, text=True,
+                timeout=SECONDS, check=False,
+            )  # fmt: skip
+        else:
+            done = self._warm.run(arguments, environment, self.folder)
         assert done.returncode == code, f"{arguments}: {done.returncode}\n{done.stdout}\n{done.stderr}"
         assert "Traceback" not in done.stderr + done.stdout
         return done

@@ -26,11 +26,9 @@ LITE, SERVER = "milvus-lite, sqlite", "milvus-2.3.5, postgresql"
 
 
 ON_BOTH = {
-    "test_a_swap_that_died_is_finished_by_whoever_comes_next",
     "test_no_question_fails_or_mixes_while_the_alias_goes_back_and_forth",
     "test_another_index_embeds_nothing",
     "test_an_index_that_the_server_has_not_is_refused_before_anything_is_made",
-    "test_search_parameters_stay_with_their_generation",
     "test_a_milvus_that_is_killed_and_restarted_in_the_middle_of_a_sync",
     "test_one_clean_sync_makes_the_index_equal_to_the_bucket",
 }

@@ -122,6 +122,8 @@ def test_an_index_that_finds_too_little(name: str, bucket: Bucket) -> None:
     assert load_pipeline(name).settings.search_params == {"nprobe": 60}
 
 
+# The rule is shown by `tests/unit/evaluation/test_gates.py`; vectors that really take longer take minutes.
+@pytest.mark.long
 def test_an_index_that_is_slower(make_pipeline: Callable[..., str], bucket: Bucket, models: tuple[str, str]) -> None:
     """A model with 512 times as many numbers a vector, and an index that compares each with all others."""
     many(bucket, 80)

@@ -229,6 +229,7 @@ def test_a_full_disk_under_the_ledger_is_named_and_nothing_is_lost(
     assert audit(name).consistent
 
 
+@pytest.mark.long  # the one below restarts the server, too, and for longer
 @pytest.mark.timeout(300)
 def test_the_prefect_api_may_restart_while_a_flow_runs(
     bucket: Bucket, s3_server: Server, milvus: Server, ledger: str, tmp_path: Path

@@ -23,7 +23,7 @@ from tasks.pipelines import load_pipeline
 from tests.faults.conftest import Victim
 from tests.support.servers import ROOT, Bucket
 
-KILLS = int(os.environ.get("LOCKSTEP_KILLS", "5"))
+KILLS = int(os.environ.get("LOCKSTEP_KILLS", "3"))
 CORPUS = Path(os.environ.get("LOCKSTEP_CORPUS", ROOT / "docs"))
 LONGEST_SECONDS = float(os.environ.get("LOCKSTEP_KILL_WITHIN", "12"))
 BATCH = 16

@@ -84,7 +84,7 @@ def test_a_folder_that_was_renamed_is_not_held_for_lost(name: str, bucket: Bucke
     assert (report.new, report.deleted, report.chunks_embedded) == (6, 6, 0)
 
 
-@pytest.mark.parametrize("why", ["cannot be read", "unsuitable"])
+@pytest.mark.parametrize("why", ["cannot be read", pytest.param("unsuitable", marks=pytest.mark.long)])
 def test_what_was_renamed_to_where_nobody_can_read_it_is_held_for_lost(
     name: str, bucket: Bucket, monkeypatch: pytest.MonkeyPatch, why: str
 ) -> None:
@@ -199,6 +199,7 @@ def test_the_numbers_stand_in_the_artifact_of_the_run(name: str, bucket: Bucket)
     assert "\\-\\-allow-deletions" in str(shown.data) or "--allow-deletions" in str(shown.data)
 
 
+@pytest.mark.long
 def test_generations_of_a_stopped_rebuild_are_gone_on_with(name: str, bucket: Bucket) -> None:
     rebuild(name, Settings(chunk_tokens=64), promote="manual")
     empty(bucket)

@@ -93,7 +93,10 @@ def test_a_sync_with_other_settings_deletes_what_is_gone_and_writes_nothing(
     assert audit(name).consistent
 
 
-@pytest.mark.parametrize("why", ["outage", "renamed", "settings"])
+LONG = pytest.mark.long
+
+
+@pytest.mark.parametrize("why", ["outage", pytest.param("renamed", marks=LONG), pytest.param("settings", marks=LONG)])
 def test_what_is_gone_leaves_a_canary_also_when_the_live_generation_cannot_be_synced(
     name: str, bucket: Bucket, make_pipeline: Callable[..., str], monkeypatch: pytest.MonkeyPatch, why: str
 ) -> None:
@@ -127,6 +130,7 @@ def test_an_alias_that_is_gone_is_set_back_over_a_whole_generation(name: str, bu
     assert store_of(name).live() == f"{name}_g0001"
 
 
+@pytest.mark.long
 def test_of_several_generations_the_alias_is_set_back_to_the_one_that_was_live(name: str) -> None:
     rebuild(name, OTHER)
     rollback(name)
@@ -135,7 +139,7 @@ def test_of_several_generations_the_alias_is_set_back_to_the_one_that_was_live(n
     assert sync(name).collection == f"{name}_g0001"
 
 
-@pytest.mark.parametrize("why", ["settings", "not whole"])
+@pytest.mark.parametrize("why", [pytest.param("settings", marks=LONG), "not whole"])
 def test_over_anything_else_the_next_generation_is_built_with_the_vectors_that_are_there(
     name: str, make_pipeline: Callable[..., str], why: str
 ) -> None:

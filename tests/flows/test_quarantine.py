@@ -189,7 +189,9 @@ def test_what_the_bucket_refuses_stays_in_quarantine_while_the_sync_is_refused(
     assert (report.new, report.changed, report.unchanged, report.quarantined) == (1, 0, 2, 0)
 
 
-@pytest.mark.parametrize(("code", "status"), [("PreconditionFailed", 412), ("NoSuchKey", 404)])
+@pytest.mark.parametrize(
+    ("code", "status"), [("PreconditionFailed", 412), pytest.param("NoSuchKey", 404, marks=pytest.mark.long)]
+)
 def test_what_is_listed_but_always_moves_on_when_it_is_read_comes_to_light(
     make_pipeline: Callable[..., str], bucket: Bucket, monkeypatch: pytest.MonkeyPatch, code: str, status: int
 ) -> None:

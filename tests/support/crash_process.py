@@ -8,6 +8,7 @@ are noted in a file, a batch a line.
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import signal
@@ -16,6 +17,8 @@ import threading
 import time
 from pathlib import Path
 from typing import Any
+
+from tests.support.warm_command import share_the_parsers
 
 
 def main() -> None:
@@ -30,6 +33,7 @@ def main() -> None:
 
     load_pymilvus()
     parsers = share_the_parsers()
+    gc.freeze()
     for line in sys.stdin:
         order = json.loads(line)
         child = os.fork()
@@ -42,17 +46,6 @@ def main() -> None:
         _, status = os.waitpid(child, 0)
         sys.stdout.write(f"{os.waitstatus_to_exitcode(status)}\n")
         sys.stdout.flush()
-
-
-def share_the_parsers() -> Any:
-    """Start the server that parsing processes are forked from, once for all victims: it loads libraries for seconds."""
-    from multiprocessing import forkserver
-
-    from tasks.documents.sandbox import context
-
-    context()
-    forkserver.ensure_running()
-    return forkserver._forkserver  # type: ignore[attr-defined]
 
 
 def die() -> None:

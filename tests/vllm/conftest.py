@@ -36,6 +36,7 @@ from tests.support.servers import (
     sqlite_url,
     tool,
 )
+from tests.support.warm_command import WarmCommand
 from tests.vllm import tiny_model
 
 PYTHON = ROOT / ".venv-vllm" / "bin" / "python"
@@ -250,6 +251,7 @@ class Command:
         (folder / "lockstep").mkdir()
         own = {"HOME": str(folder), "LOCKSTEP_HOME": str(folder / "lockstep"), "PATH": os.environ["PATH"]}
         self.folder, self.variables = folder, own | variables
+        self.warm = WarmCommand(self.variables)
 
     def start(self, *arguments: str) -> subprocess.Popen[str]:
         return subprocess.Popen(
@@ -259,19 +261,14 @@ class Command:
 
     def __call__(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         """Run it to its end."""
-        with self.start(*arguments) as process:
-            try:
-                out, err = process.communicate(timeout=180)
-            finally:
-                process.kill()
-        return subprocess.CompletedProcess(arguments, process.returncode, out, err)
+        return self.warm.run(arguments, self.variables, self.folder)
 
 
 @pytest.fixture(scope="session")
 def command(
     library: Library, vllm: VllmServer, s3_server: Server, milvus_lite: Server, name: str,
     tmp_path_factory: pytest.TempPathFactory,
-) -> Command:  # fmt: skip
+) -> Iterator[Command]:  # fmt: skip
     from tasks.pipelines import load_pipeline
 
     variables = {
@@ -284,4 +281,5 @@ def command(
     command = Command(tmp_path_factory.mktemp("command"), variables)
     saved = command("sync")  # saves what the variables describe; it is in step already
     assert saved.returncode == 0, saved.stderr
-    return command
+    yield command
+    command.warm.__exit__()

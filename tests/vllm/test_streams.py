@@ -105,6 +105,7 @@ def assert_down(error: BaseException | None, url: str) -> None:
     assert_one_sentence(error, "does not answer", "VLLM_BASE_URL", url)
 
 
+@pytest.mark.long  # that an answer which breaks off is told is shown over HTTP; here a server of its own takes minutes
 def test_a_server_killed_while_it_writes_is_named_and_may_come_back(
     library: Library, mortal: VllmServer, command: Command
 ) -> None:
