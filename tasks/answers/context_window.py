@@ -78,7 +78,7 @@ def fitted(
     hearing: Callable[[Prompt], Heard] | None = None,
 ) -> tuple[Prompt, ChatResponse, tuple[str, ...]]:
     """Return the prompt that fits the model's context, what the model said to it, and a note if it had to be cut."""
-    most, refused = len(hits), False
+    most, refused, room = len(hits), False, None
     hits = within(chat, hits, make)
     while True:
         prompt = make(hits)
@@ -86,8 +86,13 @@ def fitted(
         try:
             spoken = chat.say(prompt.messages, schema(shown) if schema else None, hearing(prompt) if hearing else None)
         except TooLongError as error:
-            hits, refused = fewer(hits, shown, error), True
+            hits, refused, room = fewer(hits, shown, error), True, error.room
         else:
+            taken = spoken.tokens.get("prompt", 0)
+            if spoken.cut and room and taken > room and shown > 1 and hearing is None:
+                # Cut by what the server named, it fitted, but left the answer too little: vLLM (0.32) then cuts that.
+                hits, room = fewer(hits, shown, TooLongError("", room, taken)), None
+                continue
             why = (
                 "the prompt was too long for the model"
                 if refused

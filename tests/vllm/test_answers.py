@@ -14,7 +14,7 @@ from pydantic import SecretStr
 
 from flows.ask import ask
 from tasks.answers.answer import REMOVED_NOTE
-from tasks.answers.generate import ask_model
+from tasks.answers.generate import MARKED_NOTE, ask_model, in_json
 from tasks.chat.client import Chat
 from tasks.citations.markers import MARK, without_marks
 from tasks.citations.verify import UNVERIFIED
@@ -61,7 +61,9 @@ def test_an_answer_is_generated_from_passages_and_recorded(name: str, exchanges:
     assert found.flow_run_id
     assert {"embed", "search", "generate", "total"} <= found.seconds.keys()
     (exchange,) = exchanges.about(QUESTION)
-    assert 1 < len(exchange.passages) == len(found.passages) <= 8
+    assert 1 < len(exchange.passages) <= len(found.passages) <= 8
+    cut = any("it was shown" in note for note in found.notes)
+    assert cut is (len(exchange.passages) < len(found.passages))
     usage = exchange.reply["usage"]
     assert found.tokens == {"prompt": usage["prompt_tokens"], "completion": usage["completion_tokens"]}
     assert found.tokens["completion"] > 0
@@ -133,6 +135,11 @@ def test_a_second_call_assigns_the_citations(name: str, exchanges: Exchanges, qu
         assert first.schema is None
         if not found.claims:
             assert not others, "nothing was stated, so there is nothing to assign"
+            continue
+        if style == "structured" and not in_json(others[0].written):
+            # vLLM's detokenizer now and then puts the end of the prompt before an answer, when tokens are half a
+            # character (issue 17448 of its repository): that is not taken for JSON, and text is asked for instead.
+            assert MARKED_NOTE in found.notes
             continue
         (second,) = others
         assert_checked(found, second, marks=style == "marked")

@@ -8,10 +8,12 @@ from typing import Any, cast
 
 import pytest
 
-from tasks.answers.context_window import A_FENCE, OF_TEMPLATE, fitting, shown, within
+from tasks.answers.context_window import A_FENCE, OF_TEMPLATE, fitted, fitting, shown, within
 from tasks.answers.passages import BYTES_PER_TOKEN, estimated
 from tasks.answers.prompt import Prompt, build
 from tasks.chat.client import Chat
+from tasks.chat.errors import TooLongError
+from tasks.chat.response import ChatResponse
 from tasks.models import Hit
 
 ANSWER = 100
@@ -93,3 +95,30 @@ def test_what_is_left_of_a_prompt_fits_as_a_whole(a_fence: int) -> None:
 def test_one_passage_stays_however_long_it_is() -> None:
     passages = [Hit(f"c{n}", "a.md", 0.5, "word " * 2000, "", None) for n in range(3)]
     assert list(within(chat(window=1000, a_fence=5), passages, made)) == passages[:1]
+
+
+@pytest.mark.parametrize("streamed", [False, True])
+def test_a_prompt_that_leaves_the_answer_no_room_is_cut_again(streamed: bool) -> None:
+    """The server refuses what is longer than its context, and of what is nearly as long it cuts the answer.
+
+    What was told already is not asked for again.
+    """
+    passages = [Hit(f"c{n}", "a.md", 1 - n / 100, "word " * 40, "", None) for n in range(10)]
+    asked: list[int] = []
+
+    def say(*_: Any) -> ChatResponse:
+        asked.append(0)
+        if len(asked) == 1:
+            raise TooLongError("too long", room=900, prompt=1000)
+        taken = {2: 1000, 3: 700}[len(asked)]
+        return ChatResponse("an answer", taken > 900, {"prompt": taken})
+
+    settings = SimpleNamespace(context_tokens=10_000, max_answer_tokens=ANSWER)
+    server = cast(Chat, SimpleNamespace(settings=settings, window=None, count=lambda _: None, say=say))
+    hearing = cast(Any, lambda _prompt: print) if streamed else None
+    prompt, spoken, notes = fitted(server, passages, made, None, hearing)
+    assert len(asked) == (2 if streamed else 3)
+    assert spoken.cut is streamed
+    assert len(prompt.passages) < len(passages)
+    assert "too long for the model" in notes[0]
+    assert (len(prompt.passages) == 8) is streamed
