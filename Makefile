@@ -14,7 +14,7 @@ BENCH_FOLDER ?= docs
   vllm-server constraints
 
 demo: install
-	@$(BIN)/python -m deployments.demo.__main__
+	@$(BIN)/python -m deployments.demo
 
 # The parts of CI, one by one. Each prints its ten slowest tests; what only `make test-all` tries is marked long.
 PYTEST = $(BIN)/python -m pytest --durations=10

@@ -10,8 +10,8 @@ them, runs the sync again and audits; a new effect needs a new name here.
     garbage      collection dropped ▸ ledger
     adoption     found keys doubted ▸ ledger
     plan         wanted recorded ▸ deletions recorded
-    batch        some rows written ▸ all written ▸ some stale deleted ▸ all deleted ▸ recorded
-    deletion     some stale deleted ▸ gone from Milvus ▸ forgotten
+    batch        some rows written ▸ all written ▸ some chunks deleted ▸ all deleted ▸ recorded
+    deletion     some chunks deleted ▸ gone from Milvus ▸ forgotten
     end          leftovers deleted ▸ failures judged
     repair       doubts recorded
 """

@@ -20,7 +20,8 @@
         └── SourceError           the generation holds another bucket, or another ledger keeps it
 
 Errors of libraries are translated to these where the call is made, with the cause kept. Only
-``TransientError`` is retried; only ``PermanentError`` sends an object to quarantine. The command exits
+``TransientError`` is retried. ``PermanentError`` sends an object to quarantine, and so does whatever else reading,
+cutting or embedding it alone raises. The command exits
 with 2 on ``MisuseError`` and with 1 on the others.
 """
 

@@ -157,7 +157,7 @@ def _took(seconds: dict[str, float]) -> str:
 
 
 def _cited(citation: Citation) -> str:
-    doubt = "" if citation.verified else f" [yellow](not found there: {escape(repr(citation.quote))})[/]"
+    doubt = "" if citation.verified else f" [yellow](no proof: {escape(repr(citation.quote))})[/]"
     return f"[cyan]{escape(place(citation))}[/]{doubt}"
 
 
@@ -193,9 +193,14 @@ def canary_line(canary: dict[str, Any] | None) -> None:
 
 
 def audit_json(found: Findings) -> dict[str, Any]:
-    """Return an audit as `lockstep audit --json` prints it: at most 10,000 keys of each kind."""
+    """Return an audit as `lockstep audit --json` prints it: at most 10,000 keys of each kind.
+
+    What was left out, and a fingerprint that is wrong, only where there is one.
+    """
     numbers = {"consistent": found.consistent, "objects": found.objects, "chunks": found.chunks}
-    return {**numbers, **found.keys, **({"fingerprint": found.fingerprint} if found.fingerprint else {})}
+    wrong = {"fingerprint": found.fingerprint} if found.fingerprint else {}
+    left_out = {"left_out": found.left_out, "left_out_named": found.left_out_named} if found.left_out else {}
+    return {**numbers, **found.keys, **wrong, **left_out}
 
 
 def audit_report(found: Findings) -> None:

@@ -1,11 +1,9 @@
 """The demo: the project's own documentation becomes an index that answers two questions.
 
-python -m deployments.demo.__main__        what `make demo` runs after installing
+python -m deployments.demo        what `make demo` runs after installing
 """
 
 from __future__ import annotations
-
-from pathlib import Path
 
 from deployments import environment
 from deployments.cli import output as show
@@ -14,7 +12,6 @@ from deployments.cli.main import main_with, sync, up
 from deployments.cli.session import open_session
 from deployments.demo import samples
 
-DOCS = Path(__file__).parent.parent / "docs"
 QUESTIONS = (
     "What happens to a file that cannot be parsed?",
     "How does a rename avoid embedding again?",
@@ -46,7 +43,7 @@ def upload(env: environment.Environment) -> None:
 
     here = open_session(env).here
     folder = env.home / "samples"
-    samples.build(DOCS, folder)
+    samples.build(samples.DOCS, folder)
     source = describe(env, here).source
     uploaded, unchanged = samples.upload(source.get_client(), here.bucket, here.prefix, folder)
     show.say(f"{uploaded} files uploaded, {unchanged} were there already")

@@ -36,6 +36,8 @@ CONTENT_TYPES = {
     ".pptx": "application/vnd.openxmlformats-officedocument.presentationml.presentation",
     ".xlsx": "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet",
 }
+DOCS = Path(__file__).parents[2] / "docs"
+"""Where the corpus comes from."""
 COPIED = (".md", ".html", ".txt", ".csv", ".eml")
 # Sources are what the binary files are made from. The others are notes for contributors: what was weighed and
 # dropped there would be quoted as if it were so.

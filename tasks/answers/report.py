@@ -24,7 +24,7 @@ def answer_markdown(answer: Answer, links: dict[str, str]) -> str:
         rows = [
             [
                 c.n,
-                "yes" if c.verified else "NO: it does not stand there",
+                "yes" if c.verified else "NO: it does not stand there, or is too short",
                 Markdown(f"[{inline(c.key)}]({links.get(c.key, '')})" + " (an older version)" * c.outdated),
                 c.heading,
                 c.page or "",

@@ -140,7 +140,7 @@ def test_a_place_is_listed_once_and_a_quote_that_is_not_there_said_to_be(capsys:
     show.answer_text(replace(ANSWER, citations=twice, cached=True))
     assert capsys.readouterr().out.splitlines()[1:] == [
         "  [1] a.md › Guide",
-        "  [1] a.md › Guide (not found there: 'Made\\nup [x].')",
+        "  [1] a.md › Guide (no proof: 'Made\\nup [x].')",
         "  mode: generated · docs_g0001 · 0.50 s · cached",
     ]
 

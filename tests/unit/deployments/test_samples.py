@@ -12,19 +12,18 @@ import pytest
 
 from deployments.demo import samples
 
-DOCS = Path(__file__).parents[3] / "docs"
 FORMATS = {".md", ".html", ".txt", ".pdf", ".docx", ".pptx", ".xlsx", ".csv", ".eml"}
 
 
 @pytest.fixture(scope="module")
 def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("corpus")
-    samples.build(DOCS, out)
+    samples.build(samples.DOCS, out)
     return out
 
 
 def test_every_format_is_there_and_nothing_else(tmp_path: Path) -> None:
-    files = samples.build(DOCS, tmp_path)
+    files = samples.build(samples.DOCS, tmp_path)
 
     assert {path.suffix for path in files} == FORMATS
     assert files == sorted(path for path in tmp_path.rglob("*") if path.is_file())
@@ -37,7 +36,7 @@ def test_every_format_is_there_and_nothing_else(tmp_path: Path) -> None:
 def test_a_second_build_gives_the_same_bytes(corpus: Path, tmp_path: Path) -> None:
     # Zip entries keep times in steps of two seconds; a shorter wait could hide a clock that is still read.
     time.sleep(2.1)
-    for again in samples.build(DOCS, tmp_path):
+    for again in samples.build(samples.DOCS, tmp_path):
         assert again.read_bytes() == (corpus / again.relative_to(tmp_path)).read_bytes(), again.name
 
 
@@ -108,7 +107,7 @@ def test_the_message_is_well_formed(corpus: Path) -> None:
 
 
 def test_golden_questions_name_files_that_exist(corpus: Path) -> None:
-    golden = [json.loads(line) for line in (DOCS / "golden.jsonl").read_text("utf-8").splitlines()]
+    golden = [json.loads(line) for line in (samples.DOCS / "golden.jsonl").read_text("utf-8").splitlines()]
 
     assert len(golden) >= 36
     assert len({entry["question"] for entry in golden}) == len(golden)

@@ -107,7 +107,7 @@ def test_an_answer_is_reported_with_its_citations_as_links(key: str) -> None:
     citations, claims, found, seconds, tokens = tables(text)
     assert squeezed(citations)[1:] == [
         ["1", "yes", SHOWN[key], "Deletes | first", "4", "A quote | with a pipe."],
-        ["1", "NO: it does not stand there", SHOWN[key], "Deletes | first", "4", "Made up."],
+        ["1", "NO: it does not stand there, or is too short", SHOWN[key], "Deletes | first", "4", "Made up."],
     ]
     assert squeezed(claims)[1:] == [["yes", "1", "Because."], ["NO", "", "So."]]
     assert squeezed(found)[1] == ["1", "0.750", SHOWN[key], "Guide", "x" * 160 + "…"]
