@@ -375,7 +375,8 @@ def test_a_canary_is_judged_by_its_own_questions_since_its_step_began(
     ledger: Database, block: LedgerBlock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     times = iter(range(1, 100))
-    monkeypatch.setattr("tasks.retrieval.routing.now", lambda: next(times))
+    for module in ("tasks.retrieval.routing", "tasks.ledger.canary"):
+        monkeypatch.setattr(f"{module}.now", lambda: next(times))
     watches = {}
     for alias in ("docs", "manuals"):
         begin_canary(ledger, Canary(alias, OTHER, ON, (50, 100), 0, 9.0, 1))
