@@ -38,7 +38,7 @@ test-faults: install
 test-vllm: install vllm-server
 	$(PYTEST) -m "not long" tests/vllm
 
-# Everything, and ten times as many random histories, damaged files and answers as CI tries (hours).
+# Everything, and many times as many random histories, damaged files, kills and answers as CI tries (hours).
 test-all: install milvus-server vllm-server
 	$(PYTEST) -n 2 --dist loadfile tests/unit tests/integration tests/flows tests/acceptance
 	LOCKSTEP_VLLM_ANSWERS=500 $(PYTEST) tests/vllm

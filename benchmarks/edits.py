@@ -13,7 +13,7 @@ from __future__ import annotations
 import random
 import sys
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from unittest import mock
 
@@ -22,7 +22,7 @@ from transformers import AutoTokenizer
 from blocks.embedder import Embedder
 from blocks.settings import Settings
 from tasks.documents.chunk import Measure, capacity_of, cut_document
-from tasks.documents.cut_points import Unit, ranges
+from tasks.documents.cut_points import cut
 from tasks.documents.parse import parse
 from tasks.embedding.tokenizer import counter_for
 from tasks.errors import PermanentError
@@ -30,19 +30,19 @@ from tasks.models import Document, Element, ObjectRef
 
 WINDOW = 256
 ADDED = "This sentence was added by an editor who wanted to say a little more about it."
-Ranges = Callable[[Sequence[Unit], int], list[tuple[int, int]]]
+Cut = Callable[[Sequence[int], Sequence[int], int], Iterator[tuple[int, int]]]
 
 
-def packed(units: Sequence[Unit], capacity: int) -> list[tuple[int, int]]:
+def packed(costs: Sequence[int], _ranked: Sequence[int], capacity: int) -> Iterator[tuple[int, int]]:
     """Fill each chunk from where the last one ended."""
-    found: list[tuple[int, int]] = []
-    start = cost = 0
-    for position, unit in enumerate(units):
-        if position > start and cost + unit.cost > capacity:
-            found.append((start, position))
-            start, cost = position, 0
-        cost += unit.cost
-    return [*found, (start, len(units))] if units else []
+    start = total = 0
+    for position, cost in enumerate(costs):
+        if position > start and total + cost > capacity:
+            yield start, position
+            start, total = position, 0
+        total += cost
+    if costs:
+        yield start, len(costs)
 
 
 def edited(elements: Sequence[Element], dice: random.Random) -> list[Element]:
@@ -61,7 +61,7 @@ def edited(elements: Sequence[Element], dice: random.Random) -> list[Element]:
     return changed
 
 
-def measure_edits(documents: list[list[Element]], edits: int, cut: Ranges) -> tuple[int, list[int]]:
+def measure_edits(documents: list[list[Element]], edits: int, cut_with: Cut) -> tuple[int, list[int]]:
     """Return the number of chunks of all documents, and how many chunks each edit added."""
     embedder = Embedder()
     counter = counter_for(AutoTokenizer.from_pretrained(embedder.location()), WINDOW, embedder.model_name)
@@ -72,7 +72,7 @@ def measure_edits(documents: list[list[Element]], edits: int, cut: Ranges) -> tu
         return Counter(chunk.text_hash for chunk in cut_document(document, Settings(), measure).chunks)
 
     dice = random.Random(7)
-    with mock.patch("tasks.documents.chunk.ranges", cut):
+    with mock.patch("tasks.documents.chunk.cut", cut_with):
         before = [chunks(document) for document in documents]
         changed = []
         for _ in range(edits):
@@ -99,8 +99,8 @@ def main() -> None:
     documents = read(folder)
     print(f"{folder}: {len(documents)} documents, {edits} edits of one paragraph each")
     print(f"{'':8}{'chunks':>8}{'mean changed':>14}{'over 3':>9}{'worst':>7}")
-    for name, cut in (("packed", packed), ("ranked", ranges)):
-        chunks, changed = measure_edits(documents, edits, cut)
+    for name, cut_with in (("packed", packed), ("ranked", cut)):
+        chunks, changed = measure_edits(documents, edits, cut_with)
         over = sum(1 for number in changed if number > 3) / len(changed)
         print(f"{name:8}{chunks:8}{sum(changed) / len(changed):14.2f}{over:9.2%}{max(changed):7}")
 

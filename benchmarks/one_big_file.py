@@ -76,20 +76,19 @@ def sync_here() -> None:
 
     session = open_session(environment.load(), saves=True)
     from flows.sync import sync
-    from tasks.documents import chunk
-    from tasks.embedding import batch as embed
-    from tasks.indexing import steps as parse
+    from tasks.embedding.model import EmbeddingModel
+    from tasks.indexing import read, steps
 
     def encode(self: Any, texts: Any, _prompt: str = "") -> Any:
         found = np.random.default_rng(len(texts)).normal(size=(len(texts), self.dimension)).astype(np.float32)
         return found / np.linalg.norm(found, axis=1, keepdims=True)
 
-    embed.EmbeddingModel.encode = encode  # type: ignore[method-assign]
+    EmbeddingModel.encode = encode  # type: ignore[method-assign]
     seconds: dict[str, float] = {}
-    parse.parse_fetched = timed(seconds, "parse", parse.parse_fetched)
-    chunk.cut_document = timed(seconds, "cut", chunk.cut_document)
+    read.parse_fetched = timed(seconds, "parse", read.parse_fetched)
+    steps.cut_document = timed(seconds, "cut", steps.cut_document)
     if WITHOUT_MILVUS in os.environ:
-        from tasks.store import Store
+        from tasks.milvus.store import Store
 
         Store.known_vectors = lambda *_: {}  # type: ignore[method-assign]
         Store.upsert = lambda _self, _collection, rows: sum(1 for _ in rows)  # type: ignore[method-assign]

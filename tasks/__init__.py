@@ -1,1 +1,1 @@
-"""What is done: one verb a file, pure functions first, a thin Prefect task around them last."""
+"""The work: pure functions first, and a thin Prefect task around them where one is retried. Imports `blocks` alone."""

@@ -1,1 +1,1 @@
-"""What a model wrote becomes claims whose quotes are checked. Pure: no network, no Prefect."""
+"""What a model wrote becomes claims whose quotes are checked. Pure: stands on text alone; no network, no Prefect."""

@@ -1,1 +1,1 @@
-"""Texts become vectors: the models, their tokenizers, and what is embedded together."""
+"""Texts become vectors: models, tokenizers, and what is embedded together. Knows no documents and no Prefect."""

@@ -1,1 +1,1 @@
-"""Which index is built, which is live, which are kept, and with which settings."""
+"""Which index is built, live and kept, and with which settings. Stands on resources; both wings stand on it."""

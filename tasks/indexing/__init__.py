@@ -1,1 +1,1 @@
-"""From the bucket to the index: what is to be done, the life of a batch, and the audit."""
+"""From the bucket to the index: the plan, the life of a batch, the audit. Knows nothing of retrieval and answers."""

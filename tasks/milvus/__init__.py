@@ -1,1 +1,1 @@
-"""The vector database: collections, rows, searches, and what the server can do."""
+"""The vector database: collections, rows, searches, what the server can do. Knows no ledger and no Prefect."""

@@ -1,1 +1,1 @@
-"""Words, sentences and Markdown."""
+"""Words, sentences and Markdown. Pure; everything else may import it."""

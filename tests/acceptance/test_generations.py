@@ -38,7 +38,7 @@ def test_a_rebuild_and_the_way_back(stack: Stack, bucket: Any) -> None:
     assert stack.json("sync")["collection"] == first
 
 
-@pytest.mark.long
+@pytest.mark.long  # the flow is shown by `tests/flows/test_evaluate.py`, what is printed by unit tests
 def test_golden_questions_are_measured(stack: Stack, bucket: Any, tmp_path: Path) -> None:
     bucket.put_object(Bucket="documents", Key="harbour.md", Body=TEXT.encode())
     stack.json("sync")
@@ -57,7 +57,6 @@ def test_golden_questions_are_measured(stack: Stack, bucket: Any, tmp_path: Path
     assert "'nowhere.md'" in stack.run("evaluate", "--golden", str(golden), code=2).stderr
 
 
-@pytest.mark.long
 def test_a_canary_is_seen_in_the_status(stack: Stack, bucket: Any) -> None:
     bucket.put_object(Bucket="documents", Key="harbour.md", Body=TEXT.encode())
     live = stack.json("sync")["collection"]

@@ -199,7 +199,6 @@ def test_the_numbers_stand_in_the_artifact_of_the_run(name: str, bucket: Bucket)
     assert "\\-\\-allow-deletions" in str(shown.data) or "--allow-deletions" in str(shown.data)
 
 
-@pytest.mark.long
 def test_generations_of_a_stopped_rebuild_are_gone_on_with(name: str, bucket: Bucket) -> None:
     rebuild(name, Settings(chunk_tokens=64), promote="manual")
     empty(bucket)

@@ -130,7 +130,6 @@ def test_an_alias_that_is_gone_is_set_back_over_a_whole_generation(name: str, bu
     assert store_of(name).live() == f"{name}_g0001"
 
 
-@pytest.mark.long
 def test_of_several_generations_the_alias_is_set_back_to_the_one_that_was_live(name: str) -> None:
     rebuild(name, OTHER)
     rollback(name)

@@ -90,7 +90,6 @@ def test_a_run_that_waited_writes_nothing_of_another_bucket_into_the_index_it_is
     assert count_objects(Database(before.ledger), f"{name}_g0001")["indexed"] == 3
 
 
-@pytest.mark.long
 def test_so_does_one_that_waited_for_the_writer_of_its_generation(
     make_pipeline: Callable[..., str], bucket: Bucket, s3_server: Server, milvus_lite: Server, tmp_path: Path
 ) -> None:
@@ -159,7 +158,6 @@ def test_what_was_set_while_a_generation_was_promoted_is_not_undone(
     assert (saved.embedder.batch_size, saved.embedder.device) == (7, "cpu")
 
 
-@pytest.mark.long
 def test_a_model_that_pipelines_share_stays_shared_when_only_settings_follow(
     make_pipeline: Callable[..., str], bucket: Bucket
 ) -> None:

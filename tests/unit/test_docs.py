@@ -54,11 +54,13 @@ def test_the_files_that_the_readme_names_exist() -> None:
 
 
 def names_in(path: Path) -> set[str]:
-    """What a module defines at its top."""
+    """What a module defines at its top, and the methods of its classes."""
     found: set[str] = set()
     for node in ast.parse(path.read_text()).body:
         if isinstance(node, ast.FunctionDef | ast.ClassDef):
             found.add(node.name)
+        if isinstance(node, ast.ClassDef):
+            found |= {f"{node.name}.{one.name}" for one in node.body if isinstance(one, ast.FunctionDef)}
         elif isinstance(node, ast.AnnAssign | ast.Assign):
             targets = node.targets if isinstance(node, ast.Assign) else [node.target]
             found |= {target.id for target in targets if isinstance(target, ast.Name)}
@@ -67,17 +69,22 @@ def names_in(path: Path) -> set[str]:
 
 def test_the_functions_that_the_architecture_names_exist() -> None:
     page = (ROOT / "docs" / "architecture.md").read_text()
-    named = re.findall(r"`([\w/]+\.py)(?::(\w+))?`", page)
+    named = re.findall(r"`([\w/]+\.py)(?::([\w.]+))?`", page)
     assert len(named) > 30
     for path, name in named:
         assert (ROOT / path).exists(), path
         assert not name or name in names_in(ROOT / path), f"{path}:{name}"
+    steps = re.findall(r"^\d+\. (?:.|\n   )*", page, re.MULTILINE)
+    assert len(steps) > 20
+    for step in steps:
+        assert re.search(r"`[\w/]+\.py:[\w.]+`", step), step
 
 
 def test_the_packages_that_the_architecture_draws_are_all_there_are() -> None:
     picture = (ROOT / "docs" / "architecture.md").read_text().split("```")[1]
     packages = {path.parent.name for path in (ROOT / "tasks").glob("*/__init__.py")}
-    assert packages <= set(re.findall(r"[a-z]+", picture))
+    drawn = re.findall(r"^  (\w+(?:  \w+)*) {3,}(?:[^│\n]*│  (\w+))?", picture, re.MULTILINE)
+    assert packages <= {name for names in drawn for column in names for name in column.split()}
 
 
 def test_the_pictures_that_the_guides_show_exist() -> None:
