@@ -63,12 +63,15 @@ _loaded: dict[str, EmbeddingModel] = {}
 
 
 def load_model(embedder: Embedder) -> EmbeddingModel:
-    """Return the embedder's model, loaded once a process.
+    """Return the embedder's model, loaded once a process, also for several pipelines that have the same.
 
     Raises ``PartError`` when it does not load: no such name, no network, not a sentence-transformers model.
     """
     dtype = resolve_dtype(embedder)
-    name = json.dumps([embedder.location(), dtype, embedder.model_dump(mode="json")])
+    fields = {
+        field: getattr(embedder, field) for field in type(embedder).model_fields
+    }  # not under which name it is saved
+    name = json.dumps([embedder.location(), dtype, fields], default=str)
     if found := _loaded.get(name):
         return found  # while another may be loading, or trying to
     with loading:
