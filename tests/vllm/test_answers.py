@@ -200,7 +200,8 @@ def test_a_prompt_longer_than_the_context_loses_the_lowest_ranked(
     found = plain(name, QUESTION)
     *refused, last = exchanges.about(QUESTION)
     assert bool(refused) is not counted
-    assert [one.status for one in refused] == [400] * len(refused)
+    for one in refused:  # or it fitted, and left the answer so little room that the server cut it
+        assert one.status == 400 or one.reply["choices"][0]["finish_reason"] == "length"
     assert last.status == 200
     assert 1 <= len(last.passages) < len(found.passages)
     for one in refused:
