@@ -13,6 +13,7 @@ from rich.console import Console
 
 from deployments.cli import output as show
 from deployments.cli.output_evaluation import evaluated_report
+from tasks.indexing.audit import Findings
 from tasks.listeners import Silent, listener
 from tasks.models import Answer, Citation, Claim, Hit, Swap, SyncReport
 from tasks.retrieval.scope import Scope
@@ -154,6 +155,14 @@ def test_hits_for_people(capsys: pytest.CaptureFixture[str]) -> None:
     assert second == "2. 0.500  b.md"
     assert shortened.endswith("…")
     assert len(shortened) < 320
+
+
+def test_an_audit_for_machines_names_what_was_left_out_only_where_something_was() -> None:
+    whole = show.audit_json(Findings("docs_g0001"))
+    assert not {"left_out", "left_out_named"} & whole.keys()
+    found = show.audit_json(Findings("docs_g0001", left_out=2, left_out_named=["a long key"]))
+    assert (found["left_out"], found["left_out_named"]) == (2, ["a long key"])
+    assert found.keys() - whole.keys() == {"left_out", "left_out_named"}
 
 
 def test_nothing_found_is_said(capsys: pytest.CaptureFixture[str]) -> None:
