@@ -2,14 +2,19 @@
 
 Its words are noise, on purpose: whatever holds for its answers holds by what checks them, not by a model that behaves.
 Some noise is likelier than other: citations, of passages that exist and of some that do not, since they are what is
-checked; what begins a list, so that an answer under a JSON schema has claims; and what closes a string or a list, so
-that it comes to its end.
+checked; what says that there is an answer and begins a list, so that an answer under a JSON schema has claims; and what
+closes a string or a list, so that it comes to its end.
+
+The guides train the tokenizer, and they change. A token's weights are drawn by its text, so that a reworded sentence
+gives the model a few new words, not a new mind.
 """
 
 from __future__ import annotations
 
 import json
 import sys
+import zlib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +22,7 @@ DOCS = Path(__file__).parents[2] / "docs"
 VOCABULARY, HIDDEN, LAYERS, HEADS, CONTEXT = 2000, 128, 2, 2, 4096
 SLOW_LAYERS = 30
 SEED = 20260
+"""For the weights that belong to no token."""
 CITATIONS = [f"[{n}]" for n in range(1, 21)]
 END, SYSTEM, USER, ASSISTANT = SPECIAL = ["<|end|>", "<|system|>", "<|user|>", "<|assistant|>"]
 TEMPLATE = (
@@ -28,6 +34,8 @@ RAISED = {OPENING: 6.5, '"': 8.5}
 """By how much two tokens are raised: one begins a list with its first object, one opens and closes strings."""
 CLOSING = {'"': 5.0, "}": 4.0, "]": 4.5}
 """The same for other tokens that begin so: they close strings and lists. As the start of a string they are no words."""
+YES = {"t": 4.0, "tr": 4.0, "true": 4.0}
+"""The same for what begins the "true" of a question that can be answered: noise says "false" often enough."""
 CONSTANT = 4.0
 """What every embedding has in dimension 0, so that the head's column for it is a bias: Llama has no other."""
 
@@ -58,11 +66,22 @@ def likelihood(token: str, text: str, lines: bool) -> float:
         return -40.0  # an answer goes on until its limit, and blanks between the parts of JSON do not
     if token in CITATIONS:
         return 3.0
-    return RAISED.get(token, CLOSING.get(text[0], 0.0))
+    return RAISED.get(token, CLOSING.get(text[0], YES.get(text.strip(), 0.0)))
+
+
+def rows(tokens: Sequence[str], of: str, std: float) -> Any:
+    """Return a row of noise for each token, ``float32 [tokens, HIDDEN]``: a token's own, whatever others there are."""
+    import torch
+
+    drawn = []
+    for token in tokens:
+        seeded = torch.Generator().manual_seed(zlib.crc32(f"{of} {token}".encode()))
+        drawn.append(torch.randn(HIDDEN, generator=seeded) * std)
+    return torch.stack(drawn)
 
 
 def weights(made: Any, slow: bool) -> Any:
-    """Return the model, its weights drawn with a fixed seed."""
+    """Return the model, its weights drawn with fixed seeds."""
     import torch
     from transformers import LlamaConfig, LlamaForCausalLM
 
@@ -79,8 +98,9 @@ def weights(made: Any, slow: bool) -> Any:
     tokens = [(made.id_to_token(one), made.decode([one], skip_special_tokens=False)) for one in ids]
     raised = [likelihood(token, text, lines=slow) for token, text in tokens]
     with torch.no_grad():
-        model.lm_head.weight.normal_(std=0.2)
-        model.model.embed_tokens.weight.normal_()
+        names = [token for token, _ in tokens]
+        model.lm_head.weight.copy_(rows(names, "head", 0.2))
+        model.model.embed_tokens.weight.copy_(rows(names, "embedding", 1.0))
         model.model.embed_tokens.weight[:, 0] = CONSTANT
         for layer in model.model.layers:
             # Attention to few tokens, not to the mean of all, so that each prompt has an answer of its own.
