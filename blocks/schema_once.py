@@ -1,4 +1,4 @@
-"""Make a block's schema once, not each time that Prefect asks for it."""
+"""Cache a block's JSON schema, which Prefect asks for dozens of times."""
 
 from __future__ import annotations
 

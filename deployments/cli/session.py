@@ -1,4 +1,4 @@
-"""What a command works with: the environment, the parts in force, and Prefect made ready."""
+"""Prepare a command: read the environment, resolve the addresses, and point this process at Prefect."""
 
 from __future__ import annotations
 
