@@ -169,13 +169,13 @@ def test_nothing_found_is_said(capsys: pytest.CaptureFixture[str]) -> None:
     show.hits_table("docs_g0001", [])
     printed = capsys.readouterr()
     assert printed.out == ""
-    assert "nothing at all was found in docs_g0001" in printed.err
+    assert "docs_g0001 has no chunks." in printed.err
     assert "lockstep sync" in printed.err
 
 
 def test_nothing_found_through_a_filter_is_the_filters_doing(capsys: pytest.CaptureFixture[str]) -> None:
     show.hits_table("docs_g0001", [], Scope("prefix=guides/", "acme"))
-    assert "nothing in docs_g0001 is of the tenant acme and the filter prefix=guides/" in capsys.readouterr().err
+    assert "docs_g0001 has no chunks for the tenant acme and the filter prefix=guides/" in capsys.readouterr().err
 
 
 def test_a_sync_for_people(capsys: pytest.CaptureFixture[str]) -> None:
