@@ -54,7 +54,7 @@ def ask(  # noqa: PLR0913, PLR0917 - they are the options of a command
     if stream and as_json:
         raise MisuseError("give either --stream or --json, one of the two: JSON is printed when it is whole.")
     from deployments import environment
-    from deployments.cli import output as show
+    from deployments.cli import output
     from deployments.cli.session import open_session
 
     session = open_session(environment.load(), pipeline, verbose)
@@ -69,11 +69,11 @@ def ask(  # noqa: PLR0913, PLR0917 - they are the options of a command
     with without_heartbeat(), printed(stream) as shown:
         answer = run(question, session.pipeline, settings, session_id, scope.filter, scope.tenant)
     if as_json:
-        show.as_json(show.answer_json(answer))
+        output.as_json(output.answer_json(answer))
         for note in answer.notes:
-            show.say(note)
+            output.say(note)
     else:
-        show.answer_text(answer, "".join(shown))
+        output.answer_text(answer, "".join(shown))
 
 
 def with_given(settings: Any, given: dict[str, Any]) -> Any:

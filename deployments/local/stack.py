@@ -22,12 +22,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
-from deployments import state as memory
 from deployments.endpoints import Endpoints, resolve
 from deployments.environment import Environment
 from deployments.local import health, processes
 from deployments.local.parts import PREFECT, SCHEDULE, STOPS, USED, WAVES, WORKER, WORKER_MARK, Check, Part, Used
-from deployments.state import Record, Report, State
+from deployments.state import Record, Report, State, exclusive, load, save
 from tasks.errors import LockstepError, MisuseError, PartError
 from tasks.sanitize import hidden
 
@@ -84,11 +83,11 @@ def up(env: Environment, report: Report) -> Stack:
             f"LOCKSTEP_HOME {env.home} cannot be used as a folder: {error.strerror}. Set it to another one."
         ) from error
     rows: list[PartStatus] = []
-    with memory.exclusive(env.home, report):
-        state = memory.load(env.home)
+    with exclusive(env.home, report):
+        state = load(env.home)
         if not state.prefect_auth:
             _stop_unguarded(env, state, report)
-        state = memory.save(env.home, state.keyed())
+        state = save(env.home, state.keyed())
         for wave in WAVES:
             state, found = _raise_wave(wave, env, state, report)
             rows += found
@@ -124,8 +123,8 @@ def down(env: Environment, report: Report) -> None:
     if not (env.home / "state.json").exists():
         report("nothing is running")
         return
-    with memory.exclusive(env.home, report):
-        state = memory.load(env.home)
+    with exclusive(env.home, report):
+        state = load(env.home)
         for wave in STOPS:
             victims = {part.name: processes.running(state.records.get(part.name)) for part in wave}
             strays = processes.marked(WORKER_MARK, resolve(env, state).worker_name) if WORKER in wave else []
@@ -134,12 +133,12 @@ def down(env: Environment, report: Report) -> None:
                 if record := state.records.get(name):
                     report(f"{name}: {'stopped' if process else 'was not running'}")
                     state = state.keeping(record.model_copy(update={"pid": None, "create_time": None}))
-            memory.save(env.home, state)
+            save(env.home, state)
 
 
 def status(env: Environment) -> list[PartStatus]:
     """Return a row for each part, looked at now; starts and changes nothing."""
-    state = memory.load(env.home)
+    state = load(env.home)
     here = resolve(env, state)
     with ThreadPoolExecutor(max_workers=8) as pool:
         own = [pool.submit(_look, part, env, state) for wave in WAVES for part in wave]
@@ -149,12 +148,12 @@ def status(env: Environment) -> list[PartStatus]:
 
 def canary(env: Environment) -> dict[str, Any] | None:
     """Return which generation is in canary, as :func:`deployments.local.health.canary` says it."""
-    return health.canary(resolve(env, memory.load(env.home)), env.collection_name)
+    return health.canary(resolve(env, load(env.home)), env.collection_name)
 
 
 def schedule(env: Environment) -> PartStatus:
     """Return the row of the schedule: when the next sync is due, or why none is."""
-    state = memory.load(env.home)
+    state = load(env.home)
     return _look_at_used(SCHEDULE, resolve(env, state), state)
 
 
@@ -163,7 +162,7 @@ def endpoints(env: Environment) -> Endpoints:
 
     Raises MisuseError when `up` was not called, PartError when a part that it started is gone.
     """
-    state = memory.load(env.home)
+    state = load(env.home)
     ours = [part.name for wave in WAVES for part in wave if part.variable and not part.configured(env)]
     missing = [name for name in ours if not processes.running(state.records.get(name))]
     if missing and missing == ours:
@@ -228,7 +227,7 @@ def _start_if_gone(part: Part, env: Environment, state: State, report: Report) -
         create_time=child.create_time(),
         started_at=datetime.now(UTC),
     )
-    return memory.save(env.home, state.keeping(record))
+    return save(env.home, state.keeping(record))
 
 
 def _make_folder(home: Path, folder: Path) -> None:

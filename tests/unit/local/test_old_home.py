@@ -12,7 +12,7 @@ import pytest
 
 from deployments.environment import Environment
 from deployments.local import stack
-from deployments.state import Record, State
+from deployments.state import Record, State, load
 
 OURS = (
     "state.json", "state.x1.tmp", "lock", "registered.json", "registered.lock", "ledger.db", "ledger.db-wal", "logs",
@@ -71,4 +71,4 @@ def test_up_asks_for_it_only_while_there_is_no_password(tmp_path: Path, monkeypa
     for _ in range(2):
         stack.up(Environment(home=tmp_path), pytest.fail)
     assert asked == [True]
-    assert stack.memory.load(tmp_path).prefect_auth
+    assert load(tmp_path).prefect_auth
