@@ -1,1 +1,1 @@
-"""How Lockstep is run: the command, the local stack, block registration and deployments."""
+"""Run Lockstep: the command, the local stack, block registration and deployments."""

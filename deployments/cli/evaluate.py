@@ -1,4 +1,4 @@
-"""The command that measures what is found for golden questions."""
+"""The command that measures retrieval on golden questions."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from blocks.settings import SearchMode
 
 Against = Annotated[
-    str, typer.Option("--against", help="What to compare with: a generation's number, or dense, hybrid or lexical.")
+    str, typer.Option("--against", help="Compare with a generation's number, or with dense, hybrid or lexical.")
 ]
 MODES = ("dense", "hybrid", "lexical")
 
@@ -23,14 +23,15 @@ def evaluate(  # noqa: PLR0917 - they are the options of a command
         str,
         typer.Option(
             "--golden",
-            help='A file, or s3://bucket/key, with one {"question", "relevant": [keys], "answer"?} a line.',
+            help='A file, or s3://bucket/key, with one {"question", "relevant": [keys], "answer"?} per line.',
         ),
     ] = "",
-    generation: Annotated[int | None, typer.Option("--generation", help="Its number; default: the live one.")] = None,
+    generation: Annotated[int | None, typer.Option("--generation", help="A number; default: the live one.")] = None,
     mode: Mode = None,
     against: Against = "",
     ignore_missing: Annotated[
-        bool, typer.Option("--ignore-missing", help="Leave out questions that name keys which are not indexed.")
+        bool,
+        typer.Option("--ignore-missing", help="Leave out keys that are not indexed, and questions without others."),
     ] = False,
     pipeline: PipelineName = None,
     as_json: Json = False,

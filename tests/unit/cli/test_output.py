@@ -132,7 +132,7 @@ def test_an_answer_that_was_streamed_is_not_printed_twice(capsys: pytest.Capture
     output.answer_text(ANSWER, streamed="Because")
     printed = capsys.readouterr()
     assert printed.out.splitlines()[0] == "Because [1]."
-    assert "not the whole answer" in printed.err
+    assert "not the complete answer" in printed.err
 
 
 def test_a_place_is_listed_once_and_a_quote_that_is_not_there_said_to_be(capsys: pytest.CaptureFixture[str]) -> None:
