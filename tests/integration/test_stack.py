@@ -197,7 +197,7 @@ def test_a_part_that_hangs_is_started_again(env: Environment, monkeypatch: pytes
     before, lines = pids(env), list[str]()
     os.kill(before["s3"] or 0, signal.SIGSTOP)
     stack.up(env, lines.append)
-    assert "s3: runs but does not answer; starting it again" in lines
+    assert "s3: runs but does not answer; restarting it" in lines
     assert not psutil.pid_exists(before["s3"] or 0)
 
 
@@ -227,7 +227,7 @@ def test_a_configured_part_that_is_not_well_is_named(other: Environment, monkeyp
     lost = other.model_copy(update={"milvus_uri": "http://127.0.0.1:9"})
     with pytest.raises(stack.StartError) as caught:
         stack.up(lost, silent)
-    assert "milvus at http://127.0.0.1:9 is not well" in str(caught.value)
+    assert "milvus at http://127.0.0.1:9 does not work" in str(caught.value)
     assert "unset MILVUS_URI" in str(caught.value)
 
 
@@ -262,7 +262,7 @@ def test_a_recycled_pid_is_left_alone(tmp_path: Path) -> None:
 def test_nothing_is_looked_for_before_the_first_up(tmp_path: Path) -> None:
     env = environment(tmp_path / "never")
     stack.down(env, silent)
-    with pytest.raises(MisuseError, match=r"nothing is running: run `lockstep up` first"):
+    with pytest.raises(MisuseError, match=r"the local stack is not running\. Run `lockstep up` first"):
         stack.endpoints(env)
     assert not env.home.exists()
 

@@ -54,7 +54,7 @@ def test_a_prefect_without_a_password_is_stopped_to_get_one(unguarded: State, tm
     said: list[str] = []
     stack._stop_unguarded(Environment(home=tmp_path), unguarded, said.append)
     assert alive(unguarded) == set()
-    assert said == ["prefect: it runs without a password; starting it again with one"]
+    assert said == ["prefect: it runs without a password; restarting it with one"]
 
 
 def test_a_prefect_that_is_configured_elsewhere_is_no_reason_to_stop_anything(unguarded: State, tmp_path: Path) -> None:
