@@ -162,8 +162,8 @@ class Environment(BaseSettings):
 def load() -> Environment:
     """Return the checked environment.
 
-    Raises MisuseError that names the variable, if it is unknown or misspelt, if its value is invalid, or if it needs
-    another variable that is not set. The value of a secret is never shown.
+    Raises MisuseError that names the variable: it is unknown or misspelt, its value is invalid, or it needs another
+    variable. The value of a secret is never shown.
     """
     given = _given()
     _refuse_unknown(given)

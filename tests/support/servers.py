@@ -181,7 +181,7 @@ HURRIED = {
     "INDEXCOORD_SCHEDULER_INTERVAL": "100", "DATACOORD_SEGMENT_ASSIGNMENTEXPIRATION": "500",
 }  # fmt: skip
 """Milvus' own settings, in ms, by their names in the environment. By default Milvus' parts poll once or twice a
-second: then a strong read takes 0.4 s instead of 0.1 s, and sealing a collection 6 s instead of 3 s."""
+second. Then a strong read takes 0.4 s instead of 0.1 s, and sealing a collection 6 s instead of 3 s."""
 
 
 def milvus_2_3_server(folder: Path) -> Server:
