@@ -1,4 +1,4 @@
-"""Route a question to the live generation, or to the one in canary."""
+"""Choose the generation that answers a question: the live one, or the one in canary."""
 
 from __future__ import annotations
 
@@ -21,25 +21,25 @@ if TYPE_CHECKING:
     from blocks.settings import Settings
 
 LedgerOrWhy = Database | LockstepError
-"""The ledger, or why it cannot be opened: questions are answered all the same."""
+"""The ledger, or the error if it cannot be opened. Questions are answered without it."""
 
 
 class Router:
-    """Routes questions between live and canary, and records how they fared.
+    """Route questions between the live generation and the canary, and record the outcome of each question.
 
-    While the ledger is down, the live generation answers, and nothing is noted.
+    While the ledger is down, the live generation answers, and nothing is recorded.
     """
 
     def __init__(self, alias: str, ledger: LedgerOrWhy) -> None:
         self.alias, self._ledger = alias, ledger
         self.canary: Canary | None = None
         self.sources: dict[str, dict[str, Any] | None] | None = None
-        """Which bucket each generation holds, as far as the ledger knows; None while it does not answer."""
+        """The bucket of each generation, as recorded in the ledger; None while the ledger is down."""
         self._search_params: dict[str, Any] | None = None
         self.look()
 
     def look(self) -> None:
-        """Read the canary from the ledger again."""
+        """Look up again in the ledger whether a canary is running."""
         self.canary = None
         if isinstance(self._ledger, LockstepError):
             return
@@ -52,15 +52,15 @@ class Router:
 
     def collection(self, live: str, asker: str) -> str:
         """Return the collection that answers this question or session: the live one, or the one in canary."""
-        # A canary beside another live generation is over: the alias was moved.
+        # If the alias was moved since the canary began, the canary is over.
         return self.canary.serves(asker) if self.canary and self.canary.live == live else live
 
     def search_params(self, collection: str) -> dict[str, Any] | None:
-        """Return what the collection in canary is searched with; None for any other, whose pipeline has them."""
+        """Return the search parameters of the collection in canary; None for any other, whose pipeline has them."""
         return self._search_params if self.canary and self.canary.collection == collection else None
 
     def note(self, collection: str, seconds: float, best: float | None, abstained: bool = False) -> None:
-        """Record how a question fared: ``best`` is the nearest chunk's cosine, None if it failed."""
+        """Record the outcome of a question for the canary: ``best`` is the nearest chunk's cosine, None on failure."""
         if self.canary and not isinstance(self._ledger, LockstepError):
             row = {"alias": self.alias, "collection": collection, "at": now(), "seconds": seconds, "best": best}
             with suppress(LockstepError):
@@ -68,10 +68,10 @@ class Router:
 
 
 class Index:
-    """Milvus and the ledger, opened once for a question or many; a context manager that closes them."""
+    """Connections to Milvus and the ledger, for one question or many. The context manager closes them."""
 
     def __init__(self, pipeline: Pipeline) -> None:
-        """Connect. Raises ``PartError`` or ``TransientError`` when Milvus cannot be used; the ledger may be down."""
+        """Connect. Raises ``PartError`` or ``TransientError`` when Milvus fails, but not when the ledger does."""
         self.pipeline = pipeline
         self.store = Store(pipeline.store, pipeline.alias)
         self.ledger: LedgerOrWhy
@@ -92,10 +92,10 @@ class Index:
             self.ledger.close()
 
     def attempts(self, asker: str) -> Iterator[Attempt]:
-        """Yield an attempt at a question, and a second one when its generation was dropped meanwhile.
+        """Yield an attempt at a question, and a second one if its generation was dropped meanwhile.
 
-        The alias is resolved once an attempt, so that an answer comes from one generation. ``asker``, the question or
-        its session, decides for a canary.
+        Each attempt resolves the alias once, so that an answer comes from one generation. ``asker``, the question or
+        its session, decides whether the canary answers.
         """
         collection = self.router.collection(self.store.resolve(), asker)
         attempt = Attempt(self, collection, self.router.search_params(collection))
@@ -105,20 +105,20 @@ class Index:
 
 
 class Attempt:
-    """One attempt at a question on one generation. Leaving its ``with`` decides whether another one is needed."""
+    """One attempt at a question on one generation. On exit, ``instead`` is set if a second attempt is needed."""
 
     def __init__(
         self, index: Index, collection: str, search_params: dict[str, Any] | None, *, last: bool = False
     ) -> None:
         self.collection = collection
         self.instead: str | None = None
-        """The collection that the alias points at since this one was dropped."""
+        """The collection that the alias points at now, if this attempt's collection was dropped."""
         self._index, self._search_params, self._last = index, search_params, last
 
     def pipeline(self, settings: Settings) -> Pipeline:
-        """Return the pipeline with ``settings`` as far as a question may choose them, the others as this was built.
+        """Return the pipeline with the question's ``settings``, and the generation's own where it fixes them.
 
-        Raises ``SourceError`` when the generation holds another bucket or another ledger's objects.
+        Raises ``SourceError`` when another ledger keeps the generation.
         """
         store, asked = self._index.store, self._index.pipeline.model_copy(update={"settings": settings})
         check_asked(asked, self.collection, source_kept(store, self.collection), self._index.router.sources)
@@ -131,11 +131,12 @@ class Attempt:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> bool:
-        """Hide that the generation is gone when the alias points at another; note any other failure of the index."""
+        """Suppress ``GoneError`` if the alias points at another generation now. Record other failures of the index."""
         if isinstance(error, GoneError):
             if not self._last and (live := self._index.store.resolve()) != self.collection:
                 self.instead = live
             return self.instead is not None
-        if isinstance(error, LockstepError) and not isinstance(error, MisuseError):  # that is the question's fault
+        # A MisuseError is the question's fault and says nothing of the index.
+        if isinstance(error, LockstepError) and not isinstance(error, MisuseError):
             self._index.router.note(self.collection, 0.0, None)
         return False

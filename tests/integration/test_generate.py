@@ -191,7 +191,7 @@ def test_without_numbers_half_of_it_is_left_out_until_one_is_left(asked: Callabl
 
 
 def test_an_answer_longer_than_the_context_names_its_setting(asked: Callable[..., Reply], chat: StubChat) -> None:
-    with pytest.raises(PartError, match="lower LOCKSTEP_MAX_ANSWER_TOKENS"):
+    with pytest.raises(PartError, match="Lower LOCKSTEP_MAX_ANSWER_TOKENS"):
         asked(limit(512, 300))
     assert len(chat.requests) == 1
 
