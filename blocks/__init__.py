@@ -1,1 +1,1 @@
-"""What Lockstep connects to: Prefect blocks that hold configuration and hand out clients, nothing more."""
+"""The parts that Lockstep connects to: Prefect blocks that hold configuration and return clients, nothing more."""

@@ -1,1 +1,1 @@
-"""The work: pure functions first, and a thin Prefect task around them where one is retried. Imports `blocks` alone."""
+"""The work: pure functions, and a thin Prefect task around each one that is retried. Imports only `blocks`."""
