@@ -1,1 +1,1 @@
-"""Files become elements, and elements chunks. Stands on text and limits. Knows no bucket, no index and no Prefect."""
+"""Parse files into elements, and cut elements into chunks. Knows no bucket, no index and no Prefect."""

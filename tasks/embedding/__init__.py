@@ -1,1 +1,1 @@
-"""Texts become vectors: models, tokenizers, and what is embedded together. Knows no documents and no Prefect."""
+"""Embed texts: models, tokenizers and batches. Knows no documents and no Prefect."""
