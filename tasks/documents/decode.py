@@ -57,7 +57,7 @@ def _detected(data: bytes, cause: UnicodeDecodeError) -> str:
 
     if _mostly_utf8(data):
         raise PermanentError(
-            f"the text is not UTF-8 at byte {cause.start}, though the rest of it is. It is damaged; save it again"
+            f"the text is not UTF-8 (byte {cause.start}), though the rest of it is. It is damaged; save it again"
         ) from cause
     # Whole lines around the first byte that is not ASCII: half a character at an end fits no encoding.
     start = data.rfind(b"\n", 0, max(0, cause.start - SAMPLE_BYTES // 2)) + 1
