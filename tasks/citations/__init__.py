@@ -1,1 +1,1 @@
-"""What a model wrote becomes claims whose quotes are checked. Pure: stands on text alone; no network, no Prefect."""
+"""Turn a model's text into claims with checked quotes. Pure functions on text: no network, no Prefect."""

@@ -1,1 +1,1 @@
-"""Which index is built, live and kept, and with which settings. Stands on resources; both wings stand on it."""
+"""The life of a generation: fingerprint, opening, promotion, rollback, retention. Built on `tasks/resources.py`."""
