@@ -25,21 +25,21 @@ _REFUSES = re.compile(r'\{\s*+"answerable"\s*+:\s*+false\b')
 
 
 class Quoted(BaseModel):
-    """A passage and words of it."""
+    """A passage's number and a quote of it."""
 
     passage: int
     quote: str = ""
 
 
 class Claimed(BaseModel):
-    """A statement and what it rests on."""
+    """A statement and its citations."""
 
     text: str = Field(min_length=1)
     citations: list[Quoted] = []
 
 
 class Assigned(BaseModel):
-    """What a sentence of an answer that is already written rests on."""
+    """The citations of a sentence of an answer that is already written."""
 
     sentence: int
     citations: list[Quoted] = []
@@ -53,7 +53,7 @@ class Structured(BaseModel):
 
 
 class Assignments(BaseModel):
-    """The whole second answer of two stages."""
+    """The whole second answer in two-stage mode."""
 
     sentences: list[Assigned]
 

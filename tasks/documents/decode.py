@@ -59,7 +59,7 @@ def _detected(data: bytes, cause: UnicodeDecodeError) -> str:
         raise PermanentError(
             f"the text is not UTF-8 (byte {cause.start}), though the rest of it is. It is damaged; save it again"
         ) from cause
-    # Whole lines around the first byte that is not ASCII: half a character at an end fits no encoding.
+    # Take whole lines around the first non-ASCII byte, because half a character at an end fits no encoding.
     start = data.rfind(b"\n", 0, max(0, cause.start - SAMPLE_BYTES // 2)) + 1
     stop = data.rfind(b"\n", start, start + SAMPLE_BYTES) + 1
     sample = data[start : stop if stop > cause.start else start + SAMPLE_BYTES]
