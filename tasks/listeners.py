@@ -1,4 +1,4 @@
-"""Progress of a run and pieces of an answer, for listeners in this process."""
+"""Report the progress of a run to the listeners in this process."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from typing import Protocol
 
 
 class Listener(Protocol):
-    """Somebody who shows progress, such as a progress bar."""
+    """An object that shows progress, such as a progress bar."""
 
     def listed(self, objects: int) -> None:
-        """The listing has come to this many objects."""
+        """Show how many objects the listing has reached."""
 
     def planned(self, objects: int) -> None:
-        """This many objects are to be written or deleted."""
+        """Show how many objects will be written or deleted."""
 
     def advanced(self, objects: int) -> None:
-        """So many more objects are done."""
+        """Show that this many more objects are done."""
 
 
 class Silent:
@@ -34,8 +34,8 @@ class Silent:
 
 
 listener: ContextVar[Listener] = ContextVar("listener", default=Silent())  # noqa: B039 - it has no state
-"""Who shows the progress of flows called from here; set by the command."""
+"""The listener that shows the progress of flows called from here. The command sets it."""
 
 
 reader: ContextVar[Callable[[str], None] | None] = ContextVar("reader", default=None)
-"""Is given each piece of an answer once it is checked; set by the command."""
+"""The function that receives each piece of an answer once it is checked. The command sets it."""

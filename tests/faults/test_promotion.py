@@ -218,7 +218,7 @@ def test_a_canary_that_fares_worse_takes_itself_back(name: str) -> None:
 
 def test_a_canary_that_nobody_asks_is_not_judged_good(name: str) -> None:
     rebuild(name, Settings(embed_heading=False), promote="manual")
-    with pytest.raises(GateError, match="only 0 questions came to it, fewer than 20"):
+    with pytest.raises(GateError, match="got only 0 questions, fewer than 20"):
         promote(name, canary=[50], hold_seconds=0.0)
 
 

@@ -81,7 +81,7 @@ def obey(pipeline: str, place: str = "", seconds: float = 0, notes: str = "", ru
 
 
 def note_what_is_embedded(notes: Path) -> None:
-    """Append a line to a file for each embedded batch: the hashes of its texts."""
+    """Append a line to a file for each batch that goes through the model: the hashes of its texts."""
     from tasks.embedding import batch
 
     encode = batch.encode_what_can
