@@ -1,4 +1,4 @@
-"""Cache the JSON schemas of blocks: Prefect asks for them again and again."""
+"""Cache a block's JSON schema, which Prefect asks for dozens of times."""
 
 from __future__ import annotations
 
@@ -10,20 +10,22 @@ from prefect.blocks.core import Block
 
 
 class SchemaOnce:
-    """A base class of blocks, before Prefect's own, that caches the JSON schema of its class.
+    """A base of blocks, before Prefect's own, that remembers the JSON schema of its class.
 
-    Prefect asks for the schema dozens of times when a block is saved, loaded or dumped. Each time it makes the schema
-    anew, with those of all nested blocks. That took most of the time of saving a pipeline.
+    Prefect asks for it dozens of times whenever a block is saved, loaded or dumped, and makes it anew each
+    time, with those of all nested blocks: most of the time that saving a pipeline took.
     """
 
     @classmethod
     def model_json_schema(cls, *args: Any, **kwargs: Any) -> dict[str, Any]:
-        """Return a copy of the schema that Prefect makes. Callers change it, so they need a copy."""
-        return copy.deepcopy(_schema(cls, args, tuple(kwargs.items())))  # type: ignore[arg-type]  # classes do hash
+        """Return the schema as Prefect makes it; a copy, since callers change it."""
+        text = _schema(cls, args, tuple(kwargs.items()))  # type: ignore[arg-type]  # classes do hash
+        schema: dict[str, Any] = json.loads(text)  # a third of the time of a deep copy
+        return schema
 
 
 def remember_schema(kind: type[Block]) -> None:
-    """Cache the schema of another package's block that ours nest: Prefect asks for it as often."""
+    """Do the same for a block of another package that ours nest: its schema is asked for as often."""
     kind.model_json_schema = classmethod(SchemaOnce.model_json_schema.__func__)  # type: ignore[attr-defined, method-assign, assignment]
 
 
