@@ -130,7 +130,7 @@ def test_a_listing_that_breaks_off_is_not_the_whole(body: bytes, said: str) -> N
 def test_an_entry_that_says_too_little_is_no_reason_to_delete_it(part: str) -> None:
     named = part[1 : part.index(">")]
     body = xml(["a1"], LAST).replace(part.encode(), b"")
-    with serving(lambda _query: (200, body)) as url, pytest.raises(TransientError, match=f"no {named} of 'a1'"):
+    with serving(lambda _query: (200, body)) as url, pytest.raises(TransientError, match=f"no {named} for 'a1'"):
         listed(url)
     folder = xml(["a/", "b"], LAST).replace(part.encode(), b"", 1)
     with serving(lambda _query: (200, folder)) as url:
