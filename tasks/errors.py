@@ -13,6 +13,7 @@
     ├── DeletionError             look first, or say yes: so much would be deleted that the listing is to be doubted
     ├── ChangedError              begin anew: the pipeline names another bucket, index or ledger by now
     ├── GateError                 a generation did not pass what it has to pass to be promoted
+    ├── StoppedError              nothing: whoever asked has gone
     ├── RejectedError             a person said no to a promotion, or nobody said yes in time
     ├── InconsistentError         an audit found that the index is not what the bucket says
     └── MisuseError               tell the person: an unset, misspelt or contradictory setting
@@ -65,6 +66,10 @@ class WithheldError(PermanentError):
 
 class ChangedError(LockstepError):
     """The pipeline was changed while a run waited: what the run is connected to is not the pipeline's any more."""
+
+
+class StoppedError(LockstepError):
+    """Nobody waits for this answer any more, so it was not made."""
 
 
 class OutageError(LockstepError):

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Protocol
+
+from tasks.models import Checked
 
 
 class Listener(Protocol):
@@ -37,5 +41,43 @@ listener: ContextVar[Listener] = ContextVar("listener", default=Silent())  # noq
 """Who shows the progress of flows called from here; set by the command."""
 
 
-reader: ContextVar[Callable[[str], None] | None] = ContextVar("reader", default=None)
-"""Is given each piece of an answer once it is checked; set by the command."""
+reader: ContextVar[Callable[[Checked], None] | None] = ContextVar("reader", default=None)
+"""Is given each piece of an answer once it is checked; set by the command and the service."""
+
+
+class Stop:
+    """Says that nobody waits for an answer any more, and ends what is being waited for. Safe to use from any thread."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._set = False
+        self._ends: list[Callable[[], None]] = []
+
+    def __bool__(self) -> bool:
+        """Return whether it was said."""
+        return self._set
+
+    def set(self) -> None:
+        """Say it; from any thread, and as often as you like."""
+        with self._lock:
+            self._set, ends = True, tuple(self._ends)
+        for end in ends:
+            end()
+
+    @contextmanager
+    def ending(self, end: Callable[[], None]) -> Iterator[None]:
+        """Have ``end`` called when it is said inside, or was said before."""
+        with self._lock:
+            self._ends.append(end)
+            said = self._set
+        if said:
+            end()
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._ends.remove(end)
+
+
+stop: ContextVar[Stop | None] = ContextVar("stop", default=None)
+"""Whether anybody still waits for the answer that is being made here; set by the service."""

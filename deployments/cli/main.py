@@ -4,6 +4,7 @@
     lockstep env                      its addresses and secrets, for a shell
     lockstep sync                     bring the index in step with the bucket
     lockstep search Q | ask Q         find chunks | get a cited answer
+    lockstep serve                    answer questions over HTTP (`up` does it in the background)
     lockstep audit [--repair]         prove that the index is what the bucket says
     lockstep quarantine list | retry  objects that cannot be indexed
     lockstep rebuild                  build the next generation beside the live one, and promote it
@@ -22,7 +23,7 @@ import sys
 import traceback
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -41,8 +42,13 @@ from deployments.cli.options import (
     Verbose,
     scope_of,
 )
+from deployments.cli.serve import serve
+from deployments.server.shapes import hit_of, hits_json
 from tasks.errors import InconsistentError, LockstepError, MisuseError, PartError
 from tasks.sanitize import hidden, visible
+
+if TYPE_CHECKING:
+    from tasks.retrieval.scope import Scope
 
 app = typer.Typer(
     name="lockstep",
@@ -180,11 +186,19 @@ def search(  # noqa: PLR0917 - its options
     from deployments import environment
     from deployments.cli import output as show
     from deployments.cli.questions_file import read_questions
+    from deployments.cli.remote import SLOW, call, service_url
     from deployments.cli.session import open_session
     from tasks.retrieval.question import Question, checked
+    from tasks.retrieval.scope import Scope
 
     env = environment.load()
     questions = read_questions(queries_file) if queries_file else [Question("", checked(question or ""))]
+    if url := service_url(env):
+        for asked in questions:
+            body = {"question": asked.question, "pipeline": pipeline, "top_k": top_k, "mode": mode}
+            told = call(url, "/search", {**body, "filter": only, "tenant": tenant})
+            _show_found(asked.id, told, Scope(only, tenant), as_json, bool(queries_file))
+        return
     scope = scope_of(only, tenant)
     session = open_session(env, pipeline)
     from tasks.pipelines import load_pipeline
@@ -192,13 +206,21 @@ def search(  # noqa: PLR0917 - its options
 
     block = load_pipeline(session.pipeline)
     for found in search_all(block, questions, _settings(block.settings, top_k, mode), scope):
-        for note in found.notes:
-            show.say(note)
-        if as_json or queries_file:
-            line = show.hits_json(found.collection, found.hits, found.seconds)
-            show.as_json({"id": found.id, **line} if queries_file else line)
-        else:
-            show.hits_table(found.collection, found.hits, scope)
+        told = {**hits_json(found.collection, found.hits, found.seconds), "notes": list(found.notes)}
+        _show_found(found.id, told, scope, as_json, bool(queries_file))
+    show.say(SLOW)
+
+
+def _show_found(named: str, told: dict[str, Any], scope: Scope, as_json: bool, many: bool) -> None:
+    """Print what one question found, as the service tells it."""
+    from deployments.cli import output as show
+
+    for note in told.pop("notes"):
+        show.say(note)
+    if as_json or many:
+        show.as_json({"id": named, **told} if many else told)
+    else:
+        show.hits_table(told["collection"], [hit_of(one) for one in told["hits"]], scope)
 
 
 @app.command()
@@ -281,7 +303,7 @@ def quarantine_retry(
         show.say(f"{len(released)} taken out of quarantine; the next sync tries them (`lockstep sync` does it now)")
 
 
-for command in (ask, rebuild, promote, rollback, generations, collect_garbage, evaluate):
+for command in (ask, serve, rebuild, promote, rollback, generations, collect_garbage, evaluate):
     app.command(command.__name__.replace("_", "-"))(command)
 
 

@@ -6,7 +6,6 @@ import json
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
@@ -49,8 +48,6 @@ SYNC_KEYS = (
     "collection", "new", "changed", "deleted", "unchanged", "quarantined", "chunks_embedded", "chunks_reused",
     "chunks_deleted", "seconds", "flow_run_id",
 )  # fmt: skip
-CITATION_KEYS = ("n", "key", "heading", "page", "quote", "verified", "version", "span", "chunk_id")
-HIT_KEYS = ("key", "chunk_id", "score", "text", "heading", "page")
 LOAD_SHOWN = 0.05
 """Seconds of loading that are worth a word."""
 
@@ -80,25 +77,6 @@ def sync_json(report: SyncReport) -> dict[str, Any]:
     """Return a sync's report as `lockstep sync --json` prints it; what was left out only where something was."""
     keys = (*SYNC_KEYS, *(("left_out", "left_out_named") if report.left_out else ()))
     return {key: getattr(report, key) for key in keys}
-
-
-def hits_json(collection: str, hits: Sequence[Hit], seconds: dict[str, float]) -> dict[str, Any]:
-    """Return what was found as `lockstep search --json` prints it."""
-    found = [{key: getattr(hit, key) for key in HIT_KEYS} | _mark(hit.outdated) for hit in hits]
-    return {"collection": collection, "hits": found, "seconds": seconds}
-
-
-def answer_json(answer: Answer) -> dict[str, Any]:
-    """Return an answer as `lockstep ask --json` prints it."""
-    whole = asdict(answer)
-    citations = [{key: one[key] for key in CITATION_KEYS} | _mark(one["outdated"]) for one in whole["citations"]]
-    kept = ("answer", "mode", "collection", "flow_run_id", "seconds", "tokens", "claims", "cached")
-    return {**{key: whole[key] for key in kept}, "citations": citations, "notes": list(answer.notes)}
-
-
-def _mark(outdated: bool) -> dict[str, bool]:
-    """Return what marks a chunk of an older version; nothing else has the mark."""
-    return {"outdated": True} if outdated else {}
 
 
 def sync_report(report: SyncReport) -> None:

@@ -5,6 +5,7 @@
     milvus    milvus-lite server HOME/milvus     MILVUS_URI is set
     prefect   a Prefect server behind a gate, data HOME/prefect  PREFECT_API_URL is set
     worker    prefect worker, pool lockstep      (always started; it needs prefect)
+    service   deployments.server.run, questions over HTTP  (always started; it needs the others)
 
 The ledger (a database) and vLLM are only ever used: see ``USED``.
 """
@@ -162,6 +163,22 @@ def _worker(env: Environment, state: State, _port: int) -> Command:
     )
 
 
+def _service(env: Environment, state: State, port: int) -> Command:
+    return Command(
+        argv=(sys.executable, "-m", "deployments.server.run", str(port), resolve(env, state).pipeline),
+        url=f"http://127.0.0.1:{port}",
+        variables={
+            **prefect_environment(env, state),
+            # The home folder, where it runs, is no place for Python to look for modules.
+            "PYTHONSAFEPATH": "1",
+            "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+            "TRANSFORMERS_VERBOSITY": "error",
+            "PREFECT_LOGGING_TO_API_ENABLED": "false",
+        },
+        folders=(env.home / "prefect",),
+    )
+
+
 S3 = Part("s3", health.check_s3, _s3, "AWS_ENDPOINT_URL", lambda env: env.aws_endpoint_url)
 MILVUS = Part("milvus", health.check_milvus, _milvus, "MILVUS_URI", lambda env: env.milvus_uri)
 PREFECT = Part(
@@ -174,11 +191,12 @@ PREFECT = Part(
     start_seconds=120.0,
 )
 WORKER = Part("worker", health.check_worker, _worker, listens=False)
+SERVICE = Part("service", health.check_service, _service)
 
-# What is started together; the worker registers with Prefect.
-WAVES = ((S3, MILVUS, PREFECT), (WORKER,))
+# What is started together; the worker registers with Prefect, and the service asks it for the pipelines.
+WAVES = ((S3, MILVUS, PREFECT), (WORKER, SERVICE))
 # What is stopped together: runs in progress report their end to Prefect, so it goes last.
-STOPS = ((WORKER,), (S3, MILVUS), (PREFECT,))
+STOPS = ((WORKER, SERVICE), (S3, MILVUS), (PREFECT,))
 
 USED = (
     Used("ledger", health.check_ledger, lambda endpoints: endpoints.ledger_url.get_secret_value()),

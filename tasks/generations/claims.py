@@ -37,7 +37,12 @@ YES = (
 
 def source_kept(store: Store, collection: str) -> Source | None:
     """Return which bucket a collection says it holds, if the server kept it."""
-    value = store.properties(collection).get(SOURCE)
+    return source_in(store.properties(collection))
+
+
+def source_in(properties: Mapping[str, str]) -> Source | None:
+    """Return which bucket the properties of a collection name, if they do."""
+    value = properties.get(SOURCE)
     return from_row(json.loads(value)) if value else None
 
 

@@ -51,7 +51,12 @@ def fingerprint_of(store: Store, collection: str) -> str | None:
 
 def built_with(store: Store, collection: str) -> dict[str, Any] | None:
     """Return what a generation was built with, if the server kept it."""
-    value = store.properties(collection).get(INGREDIENTS)
+    return built_in(store.properties(collection))
+
+
+def built_in(properties: Mapping[str, str]) -> dict[str, Any] | None:
+    """Return what the properties of a collection say that it was built with, if they do."""
+    value = properties.get(INGREDIENTS)
     return dict(json.loads(value)) if value else None
 
 
