@@ -23,16 +23,16 @@ def own_stack(folder: Path) -> Iterator[tuple[Any, Path]]:
     with tempfile.TemporaryDirectory(prefix="lockstep-bench-") as home:
         os.environ |= {"LOCKSTEP_HOME": home, "BUCKET": "bench", "COLLECTION_NAME": "bench"}
         from deployments import environment
-        from deployments.cli import output as show
+        from deployments.cli import output
         from deployments.local import stack
 
         env = environment.load()
-        stack.up(env, show.say)
+        stack.up(env, output.say)
         try:
             shutil.copytree(folder, Path(home) / "s3" / "bench", dirs_exist_ok=True)
             yield env, Path(home)
         finally:
-            stack.down(env, show.say)
+            stack.down(env, output.say)
 
 
 def lockstep(*arguments: str) -> dict[str, Any]:

@@ -1,1 +1,1 @@
-"""What Lockstep connects to: Prefect blocks that hold configuration and hand out clients, nothing more."""
+"""The parts that Lockstep connects to, as Prefect blocks: each holds configuration and makes a client, nothing more."""

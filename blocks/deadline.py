@@ -1,4 +1,4 @@
-"""Let a request's read timeout hold for the whole answer: each byte that trickles in starts it anew otherwise."""
+"""Make a request's read timeout hold for the whole response. httpx restarts it with every byte that arrives."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Connections to PostgreSQL on which no call waits for ever, whatever becomes of the server or of this machine."""
+"""Connections to PostgreSQL with a time limit on every call, even if the server falls silent or this machine dies."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Import pymilvus, the way every module here does it."""
+"""Import pymilvus without letting it reset this process' logging. Every module imports it through here."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How one pipeline behaves: one frozen model, recorded with every flow run that used it."""
+"""The settings of one pipeline: a frozen model, recorded with every flow run that used it."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""How Lockstep is run: the command, the local stack, block registration and deployments."""
+"""Everything that runs Lockstep: the command, the local stack, block registration and deployments."""

@@ -1,4 +1,4 @@
-"""Deploy prefect.yaml, and register the blocks it needs, when either has changed."""
+"""Deploy prefect.yaml and register its blocks, each only if it changed."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ def _same_place(one: Pipeline, other: Pipeline) -> bool:
 
 
 def _live_holds(pipeline: Pipeline) -> bool:
-    """Tell whether the ledger says that the generation which is live holds the bucket of this pipeline."""
+    """Return whether the ledger says that the generation which is live holds the bucket of this pipeline."""
     with suppress(LockstepError), Database(pipeline.ledger) as ledger:
         live = next((one for one in generations(ledger, pipeline.alias) if one.settled), None)
         holds = from_row(recorded_source(ledger, live.collection)) if live else None

@@ -1,4 +1,4 @@
-"""The environment, read here and nowhere else: what is configured, checked, and what child processes get.
+"""Read and check the environment, here and nowhere else, and make the environment of child processes.
 
     load()                           the variables that Lockstep knows, from the environment and ``.env``
     prefect_environment(env, state)  the variables under which Prefect's commands and our flows run
@@ -333,5 +333,5 @@ def enter(variables: Mapping[str, str]) -> None:
 
 
 def _counts(name: str, value: str) -> bool:
-    """Tell whether a variable is to be there: Prefect takes empty credentials for credentials."""
+    """Return whether a variable is to be there: Prefect takes empty credentials for credentials."""
     return bool(value) or name not in ("PREFECT_API_KEY", "PREFECT_API_AUTH_STRING")

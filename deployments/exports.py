@@ -1,4 +1,4 @@
-"""The parts in force as variables, for the tools of others: what `lockstep env` prints."""
+"""The addresses and secrets in force as variables for other tools: the output of `lockstep env`."""
 
 from __future__ import annotations
 

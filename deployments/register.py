@@ -37,7 +37,7 @@ TYPES: tuple[type[Block], ...] = (
 
 
 def settings_of(env: Environment) -> Settings:
-    """Return the settings with what the environment overrides (LOCKSTEP_CHUNK_TOKENS and the like).
+    """Return the settings with the overrides of the environment (LOCKSTEP_CHUNK_TOKENS and the like).
 
     On a wholly local stack, where a question is asked to try things out, a chat model that fails is stood in for.
     """
@@ -91,7 +91,7 @@ def describe(env: Environment, here: Endpoints) -> Pipeline:
 
 
 def _embedded(env: Environment, here: Endpoints) -> dict[str, str]:
-    """Return what tells this home's S3 server from another's."""
+    """Return the id of this home's S3 server."""
     return {"server": embedded_server(here.s3_access_key or ""), "folder": str(env.home / "s3" / here.bucket)}
 
 
@@ -113,7 +113,7 @@ def save(pipeline: Pipeline, name: str, no_longer_named: Collection[str] = ()) -
 
 
 def merged(pipeline: Pipeline, name: str, no_longer_named: Collection[str] = ()) -> Pipeline:
-    """Return what saving a pipeline under a name comes to.
+    """Return the pipeline that saving under this name would result in.
 
     A field that the environment does not speak of (globs, limits, timeouts, prompts) keeps what somebody
     set in the Prefect UI; a setting that a generation is built with keeps what a rebuild or a rollback gave it. What
@@ -145,7 +145,7 @@ def merged(pipeline: Pipeline, name: str, no_longer_named: Collection[str] = ())
 
 
 def _with_kept(block: Any, name: str) -> Any:
-    """Return a block with what the one saved under that name has in fields that are not given here."""
+    """Return a block whose unset fields are filled from the saved block of that name."""
     before = _existing(type(block), name)
     if before is None:
         return block
@@ -182,7 +182,7 @@ SECRETS = {
 
 
 def deviations(now: Pipeline, before: Pipeline) -> list[str]:
-    """Return in which settings a pipeline differs from the one saved: the variable, saved and here; no secrets."""
+    """Return where a pipeline's settings differ from the saved ones: variable, saved value, value here; no secrets."""
     found = []
     for part in ("source", "store", "embedder", "ledger", "chat_model"):
         one, other = getattr(now, part), getattr(before, part)

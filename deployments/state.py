@@ -1,4 +1,4 @@
-"""What `lockstep up` remembers between two commands: its processes, their ports, the secrets of the embedded parts.
+"""The state that `lockstep up` keeps between commands: processes, ports, and secrets of the embedded parts.
 
 One file, ``state.json`` in the home folder, readable by its owner alone and replaced whole (a reader sees
 the old one or the new one, never half of one). A process is known by its pid *and* the second it was
@@ -37,7 +37,7 @@ class Record(BaseModel):
 
 
 class State(BaseModel):
-    """All that is remembered: ``access_key`` and ``secret_key`` are those of the embedded S3, ``prefect_auth`` is the
+    """Everything that is kept: ``access_key`` and ``secret_key`` are those of the embedded S3, ``prefect_auth`` is the
     user:password of the embedded Prefect."""
 
     model_config = ConfigDict(frozen=True)
@@ -72,7 +72,7 @@ class State(BaseModel):
 
 
 def load(home: Path) -> State:
-    """Return what is remembered in ``home``, an empty state when there is nothing.
+    """Return the state kept in ``home``; an empty one if there is none.
 
     Raises MisuseError when the file cannot be read or is not one of ours.
     """
@@ -95,7 +95,7 @@ def save(home: Path, state: State) -> State:
 
 
 def replace(path: Path, text: str) -> None:
-    """Put ``text`` in the place of a file, with mode 0600 and in one step: readers see the old one or the new one."""
+    """Replace a file atomically, with mode 0600: readers see the old content or the new."""
     # mkstemp makes the file 0600, so secrets are never readable by others, not even for a moment.
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f"{path.stem}.", suffix=".tmp")
     with os.fdopen(handle, "w") as file:
@@ -112,7 +112,7 @@ def private(path: str, flags: int) -> int:
 
 @contextmanager
 def exclusive(home: Path, report: Report, lock: str = "lock") -> Iterator[None]:
-    """Hold ``home`` against other `up` and `down` commands; waits for them and says so.
+    """Lock ``home`` against other `up` and `down` commands; waits for them and reports that.
 
     The lock belongs to the open file, so the system lets go of it however the command ends.
     """

@@ -1,1 +1,1 @@
-"""What runs: one flow a file."""
+"""The Prefect flows, one file each."""

@@ -32,7 +32,7 @@ NAME_LENGTH = 80
 
 
 def run_name() -> str:
-    """Return the name of a run: which pipeline was asked what."""
+    """Return the name of a run: the pipeline and the question."""
     given = flow_run.parameters
     shortened = " ".join(one_line(str(given["question"])).split())
     return f"ask {given['pipeline']}: {shortened[:NAME_LENGTH]}{'…' if len(shortened) > NAME_LENGTH else ''}"

@@ -1,4 +1,4 @@
-"""Prove that the index is what the bucket says, or say where it is not, and mend it.
+"""Prove that the index equals the bucket, or list the differences and repair them.
 
     look ──consistent──▶ report
       └─ look again while nobody writes ──▶ record ──▶ sync ──▶ look again ──▶ report
@@ -85,7 +85,7 @@ def advice(found: Findings, repaired: bool, settings: Settings) -> str:
 
 
 def examine(block: Pipeline, repair: bool, consent: Consent) -> tuple[Findings, int]:
-    """Look, and if something seems wrong look again while nobody writes.
+    """Audit; if something seems wrong, audit again while nobody writes.
 
     Returns what was found and, with ``repair``, how many objects were recorded for the next sync to mend.
     """

@@ -1,4 +1,4 @@
-"""Let more and more questions come to a generation that is to be promoted, as long as they fare as well there.
+"""Send a growing share of the questions to a new generation, as long as they fare as well there as on the live one.
 
 share 10 % ──hold──▶ compare ──as good──▶ share 50 % ──hold──▶ compare ──▶ …
                         └─ worse ──▶ share 0, Failed, with the figures
@@ -44,7 +44,7 @@ class Step:
 def planned(
     resources: Resources, collection: str, live: str | None, steps: Sequence[int], hold_seconds: float
 ) -> Canary | None:
-    """Return the canary to hold: the one asked for, or one under way that a run left; None when there is neither."""
+    """Return the canary to hold: the requested one, or one that an earlier run left; None if there is neither."""
     if steps and live:
         checked = checked_steps(steps)
         return Canary(resources.store.alias, collection, live, checked, 0, hold_seconds, 0)
@@ -54,7 +54,7 @@ def planned(
 
 @flow(name="canary", flow_run_name="canary")
 def canary(resources: Resources, chosen: Canary) -> None:
-    """Hold a canary step by step, from where it is. The last share stays, for the alias to follow.
+    """Run a canary step by step, from its current step. The last share stays until the alias moves.
 
     Raises ``GateError`` with the figures when its questions fare worse, ``RejectedError`` when somebody ended it;
     then the live generation alone answers.

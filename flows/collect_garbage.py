@@ -1,4 +1,4 @@
-"""Drop generations that nobody needs for the way back."""
+"""Drop generations that no rollback needs any more."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tasks.resources import connect
 
 @flow(name="collect-garbage", flow_run_name="collect garbage of {pipeline}")
 def collect_garbage(pipeline: str = "docs") -> list[str]:
-    """Drop the generations that are neither live, nor newer, nor kept for the way back; returns their names."""
+    """Drop the generations that are neither live, nor newer, nor kept for a rollback; returns their names."""
     logger = get_run_logger()
     block = load_pipeline(pipeline)
     with connect(block, flow_run.id or "") as resources:

@@ -1,4 +1,4 @@
-"""Measure what a generation finds for golden questions; or two generations, or two modes, side by side.
+"""Measure retrieval on golden questions, for one generation, or for two generations or modes side by side.
 
 golden questions ──look keys up──▶ ask one ──▶ ask the other ──▶ measures, differences with intervals ──▶ report
 """

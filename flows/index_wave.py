@@ -1,4 +1,4 @@
-"""Index one wave of batches: the bounded piece of work that a sync is made of.
+"""Index one wave of batches. A sync is a series of waves, each of bounded size.
 
     parse ──▶ chunk ──▶ embed ──▶ upsert ──▶ prune ──▶ record        mapped over the batches of the wave
                                                                      delete for what is gone
@@ -43,7 +43,7 @@ class Wave:
 
 
 def write_in_turn(cut: Iterable[Any], work: Wave, numbers: range) -> tuple[list[Any], list[Any]]:
-    """Embed each batch when the one before is written: a run that dies loses the vectors of one piece at the most."""
+    """Embed each batch after the previous one is written: a run that dies loses the vectors of one piece at most."""
     embedded: list[Any] = []
     upserted: list[Any] = []
     for batch, number in zip(cut, numbers, strict=True):

@@ -1,4 +1,4 @@
-"""Keep the line before a generation: one run of the deployment waits for the writer, those behind it leave.
+"""Queue syncs of a generation: one run of the deployment waits for the writer, further runs end at once.
 
 A limit of Prefect's would keep it too, but not outlive what it has to: a deployment's is a lease in the server's
 memory, whose loss kills the run that holds it; a work queue counts the runs that are marked Running, so that one that
@@ -25,12 +25,12 @@ if TYPE_CHECKING:
 
 
 def unattended() -> bool:
-    """Tell whether this run was started for a deployment, by its schedule or an event, and is part of no other run."""
+    """Return whether a schedule or an event of a deployment started this run, and no other run did."""
     return bool(deployment.id) and not flow_run.parent_flow_run_id
 
 
 def stand_in_line(line: ExitStack, ledger: Database, alias: str, described: str) -> bool:
-    """Take the one place in the line, until ``line`` is closed; returns False when another run stands there."""
+    """Take the one place in the queue until ``line`` is closed; returns False if another run has it."""
     try:
         line.enter_context(writing(ledger, line_of(alias), described, 0, get_run_logger().info))
     except BusyError:
@@ -39,6 +39,6 @@ def stand_in_line(line: ExitStack, ledger: Database, alias: str, described: str)
 
 
 def left(alias: str) -> State[None]:
-    """Return the end of a run that another in the line makes needless: that one has yet to list the bucket."""
+    """Return the final state of a run that is not needed: another one in the queue has yet to list the bucket."""
     rename_run(f"sync {alias}: left to the run that waits")
     return Completed(name="Skipped", message="Another sync is waiting, and will list the bucket later than this came.")

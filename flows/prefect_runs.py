@@ -1,4 +1,4 @@
-"""What a flow asks of Prefect for its own run: a name that says what was done, and no heartbeat where it is short."""
+"""Run names that say what a run did, and runs without Prefect's heartbeat where they are short."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def rename_run(name: str) -> None:
 
 @contextmanager
 def without_heartbeat() -> Iterator[None]:
-    """Switch heartbeats off for the flows called inside: the end of their thread costs up to a second.
+    """Switch heartbeats off for the flows called inside: stopping the heartbeat thread takes up to a second.
 
     Meant for flows of seconds, and for sub-flows whose parent has a heartbeat: a run that dies without
     one stays 'Running' in the UI until somebody cancels it.

@@ -1,4 +1,4 @@
-"""Let queries come to a generation that is ready, if it passes the gates.
+"""Send queries to a generation that is ready, if it passes the gates.
 
     newest ready ──sync──▶ index, load, measure ──▶ gates ──all passed──▶ approval? ──▶ canary? ──▶ alias ──▶ sync
                                                       └─ one failed ────▶ nothing is changed; the report says which
@@ -118,12 +118,12 @@ def refuse(report: GateReport, force: str) -> None:
 
 
 def forced(report: GateReport, force: str, by: str) -> dict[str, str] | None:
-    """Return who promotes it though a gate failed, and why; None when none did."""
+    """Return who forces the promotion despite a failed gate, and why; None if no gate failed."""
     return {"who": by or "somebody", "why": force} if report.failed else None
 
 
 def take_back(resources: Resources, collection: str, kind: type[BaseException] | None, *_: object) -> None:
-    """Let the live generation answer all questions again when a promotion was refused, should this be in canary."""
+    """End the canary of a refused promotion, so that the live generation answers all questions again."""
     if kind and issubclass(kind, (GateError, RejectedError, MisuseError, ChangedError)):
         under_way = patiently(canary_of)(resources.ledger, resources.store.alias)
         if under_way and under_way.collection == collection:
@@ -143,7 +143,7 @@ def still_beside(resources: Resources, collection: str, live: str | None, canary
 
 
 def work_as(resources: Resources, chosen: Generation, settings: Settings | None) -> None:
-    """Work as the generation was built, searching as it is to be searched: as asked now, else as it was built for."""
+    """Use the settings that the generation was built with, and the requested search parameters if there are any."""
     if settings:
         resources.work_with(settings)
     work_as_built(resources, chosen.ingredients, settings.search_params if settings else chosen.search_params)

@@ -1,4 +1,4 @@
-"""Build the next generation beside the live one, and let queries come to it when it passes the gates.
+"""Build the next generation beside the live one, and promote it if it passes the gates.
 
     next generation ──sync──▶ sync ──nothing differs──▶ ready ──▶ promote
 

@@ -1,4 +1,4 @@
-"""Go back to an earlier generation: the alias in one call, then a sync of what it missed."""
+"""Roll back to an earlier generation: move the alias in one call, then sync what the generation missed."""
 
 from __future__ import annotations
 

@@ -137,7 +137,7 @@ def begin(work: ExitStack, resources: Resources, into: str | None, as_saved: boo
 
 
 def planned(pipeline: str, resources: Resources, collection: str) -> Plan:
-    """Record what is to be done; when that is refused, leave the numbers as an artifact for whoever looks why."""
+    """Record the plan. If it is refused, leave its numbers as an artifact that explains why."""
     try:
         return plan(resources, collection)
     except DeletionError as error:
@@ -150,7 +150,7 @@ def planned(pipeline: str, resources: Resources, collection: str) -> Plan:
 
 
 def catch_up(resources: Resources, collection: str, done: Tally, described: str, *, alone: bool) -> None:
-    """Do what is recorded. What is gone goes before the rest is written, also when what was renamed cannot be read.
+    """Carry out the plan. Deletions come before the remaining writes, even if a renamed object cannot be read.
 
     From the generation in canary too, unless this one is written ``alone``.
     """
@@ -189,7 +189,7 @@ def delete_in_canary(resources: Resources, live: str, described: str) -> None:
 def delete_all_the_same(
     resources: Resources, collection: str, lease: Callable[..., Any], line: ExitStack, *, alone: bool
 ) -> None:
-    """Delete what is gone from a generation that is refused to this sync otherwise: a deletion needs no settings."""
+    """Delete what is gone even from a generation that refuses this sync's settings: a deletion needs none."""
     if not collection:
         return
     with lease(collection):
@@ -213,7 +213,7 @@ def delete_gone(resources: Resources, collection: str) -> int:
 
 
 def work_off(resources: Resources, collection: str, stage: Stage, done: Tally) -> None:
-    """Do the work that the ledger has recorded for a stage, wave by wave, and add it to the tally.
+    """Carry out the work that the ledger has recorded for a stage, wave by wave, and add it to the tally.
 
     Raises ``DeletionError`` before it deletes many objects whose bytes are not yet indexed where they were moved to.
     """
@@ -227,7 +227,7 @@ def work_off(resources: Resources, collection: str, stage: Stage, done: Tally) -
 
 
 def summary(collection: str, todo: Plan, done: Tally, held: Totals, seconds: float) -> SyncReport:
-    """Put the numbers of a sync together."""
+    """Return the totals of a sync."""
     return SyncReport(
         collection=collection,
         new=todo.new,
@@ -247,7 +247,7 @@ def summary(collection: str, todo: Plan, done: Tally, held: Totals, seconds: flo
 
 
 def show_failures(pipeline: str, resources: Resources, collection: str) -> None:
-    """Leave an artifact of what could not be indexed, for the person who looks why the run stopped."""
+    """Leave an artifact that lists the failed objects and explains why the run stopped."""
     create_markdown_artifact(
         failures_markdown(collection, failed(resources.ledger, collection, resources.flow_run_id, FAILURES_SHOWN)),
         key=f"sync-{pipeline}",

@@ -1,1 +1,1 @@
-"""The work: pure functions first, and a thin Prefect task around them where one is retried. Imports `blocks` alone."""
+"""The work itself: pure functions, with a thin Prefect task around those that are retried. Imports `blocks` alone."""

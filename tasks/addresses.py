@@ -1,4 +1,4 @@
-"""Look at an address before a library does, whose words about a broken one hold a part of its password."""
+"""Check an address before a library does: the library's error message would show part of its password."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from tasks.errors import PartError
 
 
 def check_address(url: str | None, part: str, variable: str) -> None:
-    """Raise ``PartError`` when an address cannot be taken apart."""
+    """Raise ``PartError`` if an address cannot be parsed."""
     try:
         _ = urlsplit(url or "").port
     except ValueError:

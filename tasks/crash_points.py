@@ -1,4 +1,4 @@
-"""The places between two effects, where a run may die and leave one without the other.
+"""Crash points: the places between two side effects where a run may die and leave one without the other.
 
 Each is named here, once, and marked in the code where it lies. A test kills a real process at each of
 them, runs the sync again and audits; a new effect needs a new name here.
@@ -53,6 +53,6 @@ listeners: list[Callable[[CrashPoint], None]] = []
 
 
 def crash_point(place: CrashPoint) -> None:
-    """Mark a place between two effects."""
+    """Mark a place between two side effects."""
     for listen in listeners:
         listen(place)

@@ -1,4 +1,4 @@
-"""What can go wrong, by what is to be done about it.
+"""The errors of Lockstep, grouped by what to do about them.
 
     LockstepError                 every error with a message meant for people
     ├── TransientError            try again: throttled, timed out, restarting
@@ -57,11 +57,11 @@ class PermanentError(LockstepError):
 
 
 class UnsuitableError(PermanentError):
-    """An object that says nothing about the health of the parts: empty, too large, of a type that is not read."""
+    """An object that was not meant to be indexed: empty, too large, or of a type that is not read."""
 
 
 class WithheldError(PermanentError):
-    """An object that the bucket does not hand out: nothing of its own is wrong, so it is tried again by itself."""
+    """An object that the bucket does not hand out. The object itself is fine, so it is retried automatically."""
 
 
 class ChangedError(LockstepError):
@@ -77,7 +77,7 @@ class OutageError(LockstepError):
 
 
 class DeletionError(LockstepError):
-    """More would be deleted than goes unasked; ``loss`` holds the :class:`tasks.generations.deletion_limit.Loss`."""
+    """A sync would delete more than the limit; ``loss`` holds the :class:`tasks.generations.deletion_limit.Loss`."""
 
     def __init__(self, message: str, loss: Any) -> None:
         super().__init__(message, loss)
@@ -101,7 +101,7 @@ class InconsistentError(LockstepError):
 
 
 class PartError(LockstepError):
-    """A part answered that it will not do this, and will not until somebody changes something."""
+    """A part refused the call, and will refuse it until somebody changes something."""
 
 
 class ContentError(PartError):
@@ -152,10 +152,10 @@ class SourceError(MisuseError):
 
 
 def is_transient(_task: Any, _run: Any, state: Any) -> bool:
-    """Tell Prefect whether a failed task run is worth another try (a ``retry_condition_fn``)."""
+    """Return whether Prefect should retry a failed task run (a ``retry_condition_fn``)."""
     return isinstance(state.result(raise_on_failure=False), TransientError)
 
 
 def why(error: Exception) -> str:
-    """Return why a file cannot be read, without its path, which the message around it names."""
+    """Return the reason of an error without the file's path, which the surrounding message names."""
     return error.strerror if isinstance(error, OSError) and error.strerror else str(error)

@@ -1,4 +1,4 @@
-"""What Milvus and the ledger can hold of one object, decided here, before anything is sent to them."""
+"""Limits of what Milvus and the ledger hold of one object, checked before anything is sent to them."""
 
 from __future__ import annotations
 

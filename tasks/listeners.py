@@ -1,4 +1,4 @@
-"""Say how far a run is: to whoever listens in this process, and to the Prefect UI."""
+"""Progress of a run and pieces of an answer, for listeners in this process."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Keep passwords, and what a terminal obeys, out of every line that this process logs."""
+"""Keep passwords and terminal control characters out of this process' log."""
 
 from __future__ import annotations
 

@@ -40,7 +40,7 @@ def reloaded(pipeline: Pipeline) -> Pipeline:
 
 
 def moved(before: Pipeline, now: Pipeline) -> list[str]:
-    """Return what says of two pipelines that they are not of the same bucket, index and ledger; none if they are."""
+    """Return the fields in which two pipelines name another bucket, index or ledger; none if they are the same."""
     fields = [f"{part}.{name}" for part, names in PLACE.items() for name in names]
     found = [one for one in fields if attrgetter(one)(before) != attrgetter(one)(now)]
     return found if before.alias == now.alias else ["alias", *found]

@@ -1,4 +1,4 @@
-"""What the tasks of one sync work with, opened once and passed down."""
+"""The open connections and models of one sync, passed down to its tasks."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Consent:
-    """What a person said yes to, for this run alone: many deletions, and another bucket than the generation holds."""
+    """The consent of a person, for this run alone: to many deletions, or to another bucket."""
 
     allow_deletions: bool = False
     accept_source: bool = False

@@ -1,4 +1,4 @@
-"""Patience for calls that are too small to be tasks."""
+"""Retries for calls that are too small to be Prefect tasks."""
 
 from __future__ import annotations
 

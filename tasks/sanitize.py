@@ -1,4 +1,4 @@
-"""Make a text fit to be shown: no passwords of addresses, nothing that a terminal obeys, nothing that becomes a link.
+"""Make a text safe to show: no passwords in addresses, no terminal control characters, no links.
 
     hidden("http://root:geheim@milvus")   "http://root:***@milvus"
     visible("a\\x1b[2J")                   "a[2J"
@@ -54,7 +54,7 @@ _ADDRESS = re.compile(r"(?i)(?<=:)(?=//)|(?<=www)(?=\.)|(?=@[\\\w-]+\.)")
 
 
 def keep_secrets(of: object) -> None:
-    """From now on hide the secrets of a block wherever they stand: a server may repeat the key that it refuses.
+    """Register the secrets of a block to be hidden everywhere: a server may repeat the key that it refuses.
 
     Those of its blocks as well. What is shorter than 8 characters, or letters alone, may be a word of a message, and an
     address is shown without its password: these are hidden by what stands around them.
@@ -69,7 +69,7 @@ def keep_secrets(of: object) -> None:
 
 
 def hidden(text: str) -> str:
-    """Return a text without secrets that are known, and without passwords in its addresses, settings and headers.
+    """Remove known secrets from a text, and passwords in its addresses, settings and headers.
 
     Twice is as once.
     """
@@ -81,25 +81,25 @@ def hidden(text: str) -> str:
 
 
 def visible(text: str) -> str:
-    """Return a text without what a terminal obeys; line ends of all kinds are one kind."""
+    """Remove terminal control characters from a text; all line ends become newlines."""
     return _OBEYED.sub("", _LINE_ENDS.sub("\n", text))
 
 
 def one_line(text: str) -> str:
-    """Return a text without what a terminal obeys, in one line: a name cannot look like a line of ours."""
+    """Return a text on one line without control characters, so that a name cannot imitate a line of ours."""
     return visible(text).replace("\n", " ").replace("\t", " ")
 
 
 def unlinked(text: str) -> str:
-    """Return a text whose addresses nothing takes for links, though it looks the same."""
+    """Return a text that looks the same but contains no links."""
     return _ADDRESS.sub(_BREAK, text)
 
 
 def inert(text: str) -> str:
-    """Return what others say as it is logged: in one line, and no log view makes a link of it."""
+    """Return foreign text for the log: on one line, without links."""
     return unlinked(one_line(text))
 
 
 def escaped_json(text: str) -> str:
-    """Return JSON that says the same without a character that a terminal obeys."""
+    """Escape terminal control characters in JSON."""
     return _UNSAFE_IN_JSON.sub(lambda match: f"\\u{ord(match[0]):04x}", text)

@@ -1,4 +1,4 @@
-"""How Prefect runs our tasks: how patiently one is tried again, and where it logs."""
+"""Prefect's options for our tasks: retries and loggers."""
 
 from __future__ import annotations
 

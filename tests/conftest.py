@@ -143,7 +143,12 @@ def prefect_api(prefect_database: Path, tmp_path_factory: pytest.TempPathFactory
     The services that plan, watch, clean up and record task runs are off: nothing here needs them, and they cost as
     much as the rest.
     """
-    from prefect.settings import PREFECT_API_SSL_CERT_FILE, PREFECT_LOGGING_TO_API_ENABLED, temporary_settings
+    from prefect.settings import (
+        PREFECT_API_SSL_CERT_FILE,
+        PREFECT_CLIENT_CSRF_SUPPORT_ENABLED,
+        PREFECT_LOGGING_TO_API_ENABLED,
+        temporary_settings,
+    )
     from prefect.testing.utilities import prefect_test_harness
 
     from flows.prefect_runs import without_heartbeat
@@ -161,9 +166,32 @@ def prefect_api(prefect_database: Path, tmp_path_factory: pytest.TempPathFactory
         with (
             prefect_test_harness(server_startup_timeout=120),
             without_heartbeat(),
-            temporary_settings({PREFECT_LOGGING_TO_API_ENABLED: False, PREFECT_API_SSL_CERT_FILE: certificate}),
+            temporary_settings(
+                {
+                    PREFECT_LOGGING_TO_API_ENABLED: False,
+                    PREFECT_API_SSL_CERT_FILE: certificate,
+                    PREFECT_CLIENT_CSRF_SUPPORT_ENABLED: False,  # a request more for each client
+                }
+            ),
         ):
+            register_blocks_once(environment)
             yield
+
+
+def register_blocks_once(patch: pytest.MonkeyPatch) -> None:
+    """Register a block's type and schema with the first save of its kind: Prefect does so with each, in 30 requests."""
+    from prefect.blocks.core import Block
+
+    registered: set[type[Block]] = set()
+    register: Any = Block.register_type_and_schema
+
+    def once(kind: type[Block], *args: Any, **options: Any) -> Any:
+        if kind in registered and options.get("_sync"):
+            return None
+        registered.add(kind)
+        return register.__func__(kind, *args, **options)
+
+    patch.setattr(Block, "register_type_and_schema", classmethod(once))
 
 
 @pytest.fixture

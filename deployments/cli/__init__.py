@@ -1,1 +1,1 @@
-"""The command line: what a person types, and what is printed. Imports everything below; only the demo imports it."""
+"""The command line: options, output and exit codes. It may import everything below; only the demo imports it."""

@@ -59,7 +59,7 @@ def ask(  # noqa: PLR0913, PLR0917 - they are the options of a command
     if stream and as_json:
         raise MisuseError("give either --stream or --json, one of the two: JSON is printed when it is whole.")
     from deployments import environment
-    from deployments.cli import output as show
+    from deployments.cli import output
     from deployments.cli.remote import SLOW, service_url
 
     env = environment.load()
@@ -73,13 +73,13 @@ def ask(  # noqa: PLR0913, PLR0917 - they are the options of a command
             given |= {"cache_seconds": 0.0} if no_cache else {}
             answer = in_process(env, question, given, session_id, scope_of(only, tenant), pipeline, verbose)
     if as_json:
-        show.as_json(answer_json(answer))
+        output.as_json(answer_json(answer))
         for note in answer.notes:
-            show.say(note)
+            output.say(note)
     else:
-        show.answer_text(answer, "".join(shown))
+        output.answer_text(answer, "".join(shown))
     if not url:
-        show.say(SLOW)
+        output.say(SLOW)
 
 
 def from_service(url: str, question: str, body: dict[str, Any]) -> Answer:

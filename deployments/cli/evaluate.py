@@ -1,4 +1,4 @@
-"""The command that measures what is found for golden questions."""
+"""The command that measures retrieval on golden questions."""
 
 from __future__ import annotations
 

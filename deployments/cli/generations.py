@@ -33,7 +33,7 @@ def rebuild(  # noqa: PLR0913, PLR0917 - they are the options of a command
 ) -> None:
     """Build the next generation beside the live one; settings you do not give stay as the pipeline has them."""
     from deployments import environment
-    from deployments.cli import output as show
+    from deployments.cli import output
     from deployments.cli.session import open_session
 
     given = {
@@ -49,12 +49,12 @@ def rebuild(  # noqa: PLR0913, PLR0917 - they are the options of a command
     from tasks.pipelines import load_pipeline
 
     if promote == "approve":
-        show.say(f"when it is ready, approve or reject it in the Prefect UI: {session.here.prefect_ui_url}")
-    putting_back = put_back_unless_taken(session.env, session.before, show.say)
-    with putting_back, show.progress_bar(shown=not as_json and not verbose):
+        output.say(f"when it is ready, approve or reject it in the Prefect UI: {session.here.prefect_ui_url}")
+    putting_back = put_back_unless_taken(session.env, session.before, output.say)
+    with putting_back, output.progress_bar(shown=not as_json and not verbose):
         settings = changed_settings(load_pipeline(session.pipeline).settings, given)
         done = run(session.pipeline, settings, embed_model, promote, allow_deletions, accept_source)
-    show.as_json(show.rebuild_json(done)) if as_json else show.swap_report(done)
+    output.as_json(output.rebuild_json(done)) if as_json else output.swap_report(done)
 
 
 def promote(  # noqa: PLR0913, PLR0917 - they are the options of a command
@@ -74,14 +74,14 @@ def promote(  # noqa: PLR0913, PLR0917 - they are the options of a command
     """Send queries to a generation that is ready, if it passes the gates."""
     steps, hold_seconds = shares(canary), seconds(hold)
     from deployments import environment
-    from deployments.cli import output as show
+    from deployments.cli import output
     from deployments.cli.session import open_session
 
     session = open_session(environment.load(), pipeline, verbose)
     from flows.promote import promote as run
 
     if approve:
-        show.say(f"when it is ready, approve or reject it in the Prefect UI: {session.here.prefect_ui_url}")
+        output.say(f"when it is ready, approve or reject it in the Prefect UI: {session.here.prefect_ui_url}")
     done = run(
         session.pipeline,
         generation,
@@ -94,7 +94,7 @@ def promote(  # noqa: PLR0913, PLR0917 - they are the options of a command
         allow_deletions=allow_deletions,
         accept_source=accept_source,
     )
-    show.as_json(show.swap_json(done)) if as_json else show.swap_report(done)
+    output.as_json(output.swap_json(done)) if as_json else output.swap_report(done)
 
 
 def shares(given: str) -> list[int]:
@@ -146,37 +146,37 @@ def rollback(
 ) -> None:
     """Roll back to an earlier generation, and sync what it missed."""
     from deployments import environment
-    from deployments.cli import output as show
+    from deployments.cli import output
     from deployments.cli.session import open_session
 
     session = open_session(environment.load(), pipeline, verbose)
     from flows.rollback import rollback as run
 
     done = run(session.pipeline, to, allow_deletions, accept_source, force)
-    show.as_json(show.swap_json(done)) if as_json else show.swap_report(done)
+    output.as_json(output.swap_json(done)) if as_json else output.swap_report(done)
 
 
 def generations(pipeline: PipelineName = None, as_json: Json = False) -> None:
     """List the generations: which is live, how they differ, what they hold."""
     from deployments import environment
-    from deployments.cli import output as show
+    from deployments.cli import output
     from deployments.cli.session import open_session
 
     session = open_session(environment.load(), pipeline)
     from tasks.generations.overview import overview
 
     rows = overview(session.pipeline)
-    show.as_json({"generations": rows}) if as_json else show.generations_table(rows)
+    output.as_json({"generations": rows}) if as_json else output.generations_table(rows)
 
 
 def collect_garbage(pipeline: PipelineName = None, as_json: Json = False, verbose: Verbose = False) -> None:
     """Drop the generations that are no longer needed for a rollback."""
     from deployments import environment
-    from deployments.cli import output as show
+    from deployments.cli import output
     from deployments.cli.session import open_session
 
     session = open_session(environment.load(), pipeline, verbose)
     from flows.collect_garbage import collect_garbage as run
 
     dropped = run(session.pipeline)
-    show.as_json({"dropped": dropped}) if as_json else show.say(f"dropped {', '.join(dropped) or 'nothing'}")
+    output.as_json({"dropped": dropped}) if as_json else output.say(f"dropped {', '.join(dropped) or 'nothing'}")

@@ -67,24 +67,24 @@ def up(as_json: Json = False) -> None:
     Exits with 1 when a part that is used does not answer, or no sync is planned.
     """
     from deployments import environment
-    from deployments.cli import output as show
+    from deployments.cli import output
     from deployments.cli.session import enter, prefect_answers
     from deployments.local import stack
 
     env = environment.load()
-    started = stack.up(env, show.say)
+    started = stack.up(env, output.say)
     enter(env)
     with prefect_answers(started.endpoints.prefect_api_url):
         from deployments.deploy import ensure_deployed, ensure_registered
 
-        ensure_deployed(env, ensure_registered(env, started.endpoints), show.say)
+        ensure_deployed(env, ensure_registered(env, started.endpoints), output.say)
     schedule = stack.schedule(env)
-    show.say(f"{schedule.name}: {schedule.detail}")
+    output.say(f"{schedule.name}: {schedule.detail}")
     parts = (*started.parts, schedule)
     if as_json:
-        show.as_json({"parts": [_part(part) for part in parts], "ui": started.endpoints.prefect_ui_url})
+        output.as_json({"parts": [_part(part) for part in parts], "ui": started.endpoints.prefect_ui_url})
     else:
-        show.ui_link(started.endpoints.prefect_open_url)
+        output.ui_link(started.endpoints.prefect_open_url)
     if missing := [f"{part.name}: {part.detail}" for part in parts if part.state == "down"]:
         raise PartError(f"the local parts are up, but {'; '.join(missing)}")
 
@@ -93,17 +93,17 @@ def up(as_json: Json = False) -> None:
 def down() -> None:
     """Stop the processes that `up` started, and no others."""
     from deployments import environment
-    from deployments.cli import output as show
+    from deployments.cli import output
     from deployments.local import stack
 
-    stack.down(environment.load(), show.say)
+    stack.down(environment.load(), output.say)
 
 
 @app.command()
 def status(as_json: Json = False) -> None:
     """Print which parts are up and where, and what is in canary. Exits with 1 when a part is down."""
     from deployments import environment
-    from deployments.cli import output as show
+    from deployments.cli import output
     from deployments.endpoints import resolve
     from deployments.local import stack
     from deployments.state import load
@@ -111,12 +111,12 @@ def status(as_json: Json = False) -> None:
     env = environment.load()
     parts, canary = stack.status(env), stack.canary(env)
     if as_json:
-        show.as_json({"parts": [_part(part) for part in parts], "canary": canary})
+        output.as_json({"parts": [_part(part) for part in parts], "canary": canary})
     else:
-        show.parts_table(parts)
-        show.canary_line(canary)
+        output.parts_table(parts)
+        output.canary_line(canary)
         if any(part.name == "prefect" and part.state == "up" for part in parts):
-            show.ui_link(resolve(env, load(env.home)).prefect_open_url)
+            output.ui_link(resolve(env, load(env.home)).prefect_open_url)
     if any(part.state == "down" for part in parts):
         raise typer.Exit(1)
 
@@ -128,13 +128,13 @@ def env_command(as_json: Json = False) -> None:
     Then `prefect`, `aws` and scripts reach the local stack. Exits with an error when it does not run.
     """
     from deployments import environment
-    from deployments.cli import output as show
+    from deployments.cli import output
     from deployments.exports import exports, lines
     from deployments.local import stack
 
     env = environment.load()
     found = exports(env, stack.endpoints(env))
-    show.as_json(found) if as_json else show.write(lines(found))
+    output.as_json(found) if as_json else output.write(lines(found))
 
 
 def _part(part: Any) -> dict[str, Any]:
@@ -153,17 +153,17 @@ def sync(
 ) -> None:
     """Bring the index in step with the bucket, once."""
     from deployments import environment
-    from deployments.cli import output as show
+    from deployments.cli import output
     from deployments.cli.session import open_session
 
     session = open_session(environment.load(), pipeline, verbose, saves=True, accept_source=accept_source)
     from deployments.deploy import put_back_unless_taken
     from flows.sync import sync as run
 
-    putting_back = put_back_unless_taken(session.env, session.before, show.say)
-    with putting_back, show.progress_bar(shown=not as_json and not verbose):
+    putting_back = put_back_unless_taken(session.env, session.before, output.say)
+    with putting_back, output.progress_bar(shown=not as_json and not verbose):
         report = run(session.pipeline, allow_deletions=allow_deletions, accept_source=accept_source)
-    show.as_json(show.sync_json(report)) if as_json else show.sync_report(report)
+    output.as_json(output.sync_json(report)) if as_json else output.sync_report(report)
 
 
 @app.command()
@@ -184,7 +184,7 @@ def search(  # noqa: PLR0917 - its options
     if (question is None) == (queries_file is None):
         raise MisuseError("give either a question or --queries-file, one of the two")
     from deployments import environment
-    from deployments.cli import output as show
+    from deployments.cli import output
     from deployments.cli.questions_file import read_questions
     from deployments.cli.remote import SLOW, call, service_url
     from deployments.cli.session import open_session
@@ -208,19 +208,19 @@ def search(  # noqa: PLR0917 - its options
     for found in search_all(block, questions, _settings(block.settings, top_k, mode), scope):
         told = {**hits_json(found.collection, found.hits, found.seconds), "notes": list(found.notes)}
         _show_found(found.id, told, scope, as_json, bool(queries_file))
-    show.say(SLOW)
+    output.say(SLOW)
 
 
 def _show_found(named: str, told: dict[str, Any], scope: Scope, as_json: bool, many: bool) -> None:
     """Print what one question found, as the service tells it."""
-    from deployments.cli import output as show
+    from deployments.cli import output
 
     for note in told.pop("notes"):
-        show.say(note)
+        output.say(note)
     if as_json or many:
-        show.as_json({"id": named, **told} if many else told)
+        output.as_json({"id": named, **told} if many else told)
     else:
-        show.hits_table(told["collection"], [hit_of(one) for one in told["hits"]], scope)
+        output.hits_table(told["collection"], [hit_of(one) for one in told["hits"]], scope)
 
 
 @app.command()
@@ -234,7 +234,7 @@ def audit(
 ) -> None:
     """Compare bucket, ledger and index chunk by chunk. Exits with 1 when they do not agree."""
     from deployments import environment
-    from deployments.cli import output as show
+    from deployments.cli import output
     from deployments.cli.session import open_session
 
     session = open_session(environment.load(), pipeline, verbose)
@@ -245,11 +245,11 @@ def audit(
     except InconsistentError as error:
         found = error.found
         if as_json:
-            show.as_json(show.audit_json(found))
+            output.as_json(output.audit_json(found))
         else:
-            show.audit_report(found)
+            output.audit_report(found)
         raise
-    show.as_json(show.audit_json(found)) if as_json else show.audit_report(found)
+    output.as_json(output.audit_json(found)) if as_json else output.audit_report(found)
 
 
 quarantine = typer.Typer(help="List the objects that cannot be indexed, or retry them.", no_args_is_help=False)
@@ -269,14 +269,14 @@ def quarantine_default(context: typer.Context, pipeline: PipelineName = None, as
 def quarantine_list(pipeline: PipelineName = None, as_json: Json = False) -> None:
     """List what is in quarantine: key, reason, since when, attempts, and whether an older version answers."""
     from deployments import environment
-    from deployments.cli import output as show
+    from deployments.cli import output
     from deployments.cli.session import open_session
 
     session = open_session(environment.load(), pipeline)
     from tasks.indexing.quarantine import contents
 
     rows = contents(session.pipeline)
-    show.as_json({"quarantined": rows}) if as_json else show.quarantine_table(rows)
+    output.as_json({"quarantined": rows}) if as_json else output.quarantine_table(rows)
 
 
 @quarantine.command("retry")
@@ -290,7 +290,7 @@ def quarantine_retry(
     if bool(keys) == every:
         raise MisuseError("give either keys or --all, one of the two")
     from deployments import environment
-    from deployments.cli import output as show
+    from deployments.cli import output
     from deployments.cli.session import open_session
 
     session = open_session(environment.load(), pipeline)
@@ -298,9 +298,9 @@ def quarantine_retry(
 
     released = release(session.pipeline, keys or None)
     if as_json:
-        show.as_json({"retried": released})
+        output.as_json({"retried": released})
     else:
-        show.say(f"{len(released)} taken out of quarantine; the next sync tries them (`lockstep sync` does it now)")
+        output.say(f"{len(released)} taken out of quarantine; the next sync tries them (`lockstep sync` does it now)")
 
 
 for command in (ask, serve, rebuild, promote, rollback, generations, collect_garbage, evaluate):

@@ -1,4 +1,4 @@
-"""Print what commands report: JSON for machines on stdout, tables for eyes, everything else on stderr."""
+"""Print the commands' reports: JSON and tables on stdout, everything else on stderr."""
 
 from __future__ import annotations
 

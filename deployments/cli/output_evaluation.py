@@ -1,4 +1,4 @@
-"""Print what an evaluation found."""
+"""Print the report of an evaluation."""
 
 from __future__ import annotations
 

@@ -16,14 +16,14 @@ def serve(
 ) -> None:
     """Answer questions over HTTP until stopped; `lockstep up` does the same in the background."""
     from deployments import environment
-    from deployments.cli import output as show
+    from deployments.cli import output
     from deployments.cli.session import enter
     from deployments.local import stack
 
     env = environment.load()
     here = stack.endpoints(env)
     enter(env)
-    show.say(f"service: listening on http://{host}:{port} (stop it with Ctrl-C)")
+    output.say(f"service: listening on http://{host}:{port} (stop it with Ctrl-C)")
     from deployments.server.run import serve as run
 
     run(pipeline or here.pipeline, host, port)

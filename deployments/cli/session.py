@@ -1,4 +1,4 @@
-"""What a command works with: the environment, the parts in force, and Prefect made ready."""
+"""Prepare a command: read the environment, resolve the addresses, and point this process at Prefect."""
 
 from __future__ import annotations
 
@@ -65,13 +65,13 @@ def open_session(
     here = stack.endpoints(env)
     enter(env, verbose)
     with prefect_answers(here.prefect_api_url):
-        from deployments.cli import output as show
+        from deployments.cli import output
         from deployments.deploy import as_it_was, as_saved, ensure_registered
 
         if saves:
             before = as_it_was(env, here.pipeline) if accept_source and not pipeline else None
             return Session(env, here, pipeline or ensure_registered(env, here, accept_source), before)
-        return Session(env, here, pipeline or as_saved(env, here, show.say))
+        return Session(env, here, pipeline or as_saved(env, here, output.say))
 
 
 @contextmanager

@@ -6,7 +6,7 @@ python -m deployments.demo        what `make demo` runs after installing
 from __future__ import annotations
 
 from deployments import environment
-from deployments.cli import output as show
+from deployments.cli import output
 from deployments.cli.ask import ask
 from deployments.cli.main import main_with, sync, up
 from deployments.cli.session import open_session
@@ -20,21 +20,21 @@ QUESTIONS = (
 
 def run() -> None:
     """Start the stack, upload the sample corpus, sync it, ask the two questions."""
-    show.say("Lockstep demo 1/4: starting the local stack")
+    output.say("Lockstep demo 1/4: starting the local stack")
     up()
     env = environment.load()
-    show.say("Lockstep demo 2/4: uploading the sample corpus")
+    output.say("Lockstep demo 2/4: uploading the sample corpus")
     upload(env)
-    show.say("Lockstep demo 3/4: bringing the index in step with the bucket")
+    output.say("Lockstep demo 3/4: bringing the index in step with the bucket")
     sync()
-    show.say("Lockstep demo 4/4: asking")
+    output.say("Lockstep demo 4/4: asking")
     for question in QUESTIONS:
-        show.out.print(f"\n[bold]{question}[/]")
+        output.out.print(f"\n[bold]{question}[/]")
         ask(question)
     here = open_session(env).here
-    show.out.print("\nEvery run is recorded.")
-    show.ui_link(here.prefect_open_url)
-    show.out.print("Ask more with `.venv/bin/lockstep ask '…'`; stop everything with `.venv/bin/lockstep down`.")
+    output.out.print("\nEvery run is recorded.")
+    output.ui_link(here.prefect_open_url)
+    output.out.print("Ask more with `.venv/bin/lockstep ask '…'`; stop everything with `.venv/bin/lockstep down`.")
 
 
 def upload(env: environment.Environment) -> None:
@@ -46,7 +46,7 @@ def upload(env: environment.Environment) -> None:
     samples.build(samples.DOCS, folder)
     source = describe(env, here).source
     uploaded, unchanged = samples.upload(source.get_client(), here.bucket, here.prefix, folder)
-    show.say(f"{uploaded} files uploaded, {unchanged} were there already")
+    output.say(f"{uploaded} files uploaded, {unchanged} were there already")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Is a part well? Each check asks it for something that only a working one can answer.
+"""Health checks: each asks a part for something that only a working one can answer.
 
 A check takes the endpoints (and, for the worker, the state with its process), returns a detail worth showing
 ("" when there is none) and raises PartError with the reason when the part is not well. Each gives up after

@@ -1,4 +1,4 @@
-"""The parts of a local stack, as data: what starts each, what replaces it, how its health is told.
+"""The parts of a local stack, as data: the command that starts each, the setting that replaces it, its health check.
 
     part      started as                         not started when
     s3        rclone serve s3 HOME/s3            AWS_ENDPOINT_URL is set

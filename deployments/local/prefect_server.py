@@ -1,4 +1,4 @@
-"""The embedded Prefect server behind a gate: who does not come from its own address is refused.
+"""The embedded Prefect server behind a gate that refuses every request from another origin or host name.
 
     python -m deployments.local.prefect_server PORT      on 127.0.0.1, set up by PREFECT_* as `prefect server start` is
 

@@ -1,4 +1,4 @@
-"""Processes and ports: start in the background, recognise, stop.
+"""Start background processes, recognise them later, and stop them; find free ports.
 
 A process is known by its pid *and* the second it was created in, so that a pid which the system has given
 to somebody else is neither counted nor signalled.
@@ -57,7 +57,7 @@ def running(record: Record | None) -> psutil.Process | None:
 
 
 def serving(record: Record | None) -> bool:
-    """Tell whether the process of ``record`` is what listens on its port: else whoever else does hears a password."""
+    """Return whether the process of ``record`` is what listens on its port: else whoever else does hears a password."""
     process = running(record)
     if process is None or record is None:
         return False

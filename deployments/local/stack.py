@@ -99,7 +99,7 @@ def up(env: Environment, report: Report) -> Stack:
 
 
 def _make_private(home: Path) -> None:
-    """Take from others what an older Lockstep let them read in a home that they may enter."""
+    """Restrict the files that an older Lockstep left readable for other users of this machine."""
     if home.stat().st_mode & 0o077:
         for entry in home.iterdir():
             if (entry.name in MADE or entry.name.startswith(MADE_FILES)) and not entry.is_symlink():
@@ -178,7 +178,7 @@ def endpoints(env: Environment) -> Endpoints:
 def _raise_wave(
     wave: tuple[Part, ...], env: Environment, state: State, report: Report
 ) -> tuple[State, list[PartStatus]]:
-    """Return the new state and a row for each part of ``wave``, all of them up."""
+    """Start the parts of ``wave``; return the new state and a row for each, all of them up."""
     before = state
     for part in wave:
         state = _start_if_gone(part, env, state, report)
@@ -195,14 +195,14 @@ def _raise_wave(
 
 
 def _is_old(part: Part, env: Environment, before: State, state: State) -> bool:
-    """Tell whether a part is ours and runs since before this `up`."""
+    """Return whether a part is ours and was running before this `up`."""
     record = state.records.get(part.name)
     same = record is not None and record == before.records.get(part.name)
     return same and not part.configured(env) and processes.running(record) is not None
 
 
 def _start_if_gone(part: Part, env: Environment, state: State, report: Report) -> State:
-    """Return the state with ``part`` in it: as it is when it runs where it should or is configured."""
+    """Start ``part`` unless it is configured or runs where it should; return the state with it."""
     if part.configured(env):
         return state
     old = state.records.get(part.name)
@@ -232,7 +232,7 @@ def _start_if_gone(part: Part, env: Environment, state: State, report: Report) -
 
 
 def _make_folder(home: Path, folder: Path) -> None:
-    """Make a folder and those above it; the modes of ``parents=True`` are whatever the umask says."""
+    """Make a folder and its parents with mode 0700; ``parents=True`` would take the modes of the umask."""
     for step in reversed([folder, *folder.parents]):
         if step.is_relative_to(home):
             step.mkdir(mode=0o700, exist_ok=True)
@@ -278,7 +278,7 @@ def _await(part: Part, env: Environment, state: State, seconds: float) -> PartSt
 
 
 def _look(part: Part, env: Environment, state: State) -> PartStatus:
-    """Return the row of ``part``, asked once."""
+    """Check ``part`` once and return its row."""
     here = resolve(env, state)
     configured = part.configured(env)
     record = state.records.get(part.name)
@@ -309,7 +309,7 @@ def _checked(row: PartStatus, check: Check, here: Endpoints, state: State) -> Pa
 
 
 def _failure(part: Part, row: PartStatus) -> str:
-    """Return the message for a part that is not up: whose it is decides what to do about it."""
+    """Return the error message for a part that is not up; the remedy depends on whether it is ours."""
     if row.log is None:
         return (
             f"{part.name} at {row.url} is not well: {row.detail}. {part.variable} says to use that one, so "

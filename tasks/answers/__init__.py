@@ -1,1 +1,1 @@
-"""From a question to a cited answer. Stands on retrieval and the common ground; knows nothing of indexing."""
+"""From a question to a cited answer. Uses retrieval and the common ground; knows nothing of indexing."""

@@ -53,7 +53,7 @@ R = TypeVar("R")
 
 
 class Run(Protocol):
-    """Says how a step of an answer runs: as a Prefect task, or as the function that it is made of."""
+    """Chooses how a step of an answer runs: as a Prefect task, or as its plain function."""
 
     def __call__(self, step: Task[P, R]) -> Callable[P, R]:
         """Return what to call in place of a task."""
@@ -86,7 +86,7 @@ class Stopwatch:
             self.seconds[name] = round(self.seconds.get(name, 0.0) + time.monotonic() - started, 4)
 
     def total(self) -> dict[str, float]:
-        """Return the stages and ``total``, which holds what lies between them as well."""
+        """Return the stages and ``total``, which includes the time between them."""
         return {**self.seconds, "total": round(time.monotonic() - self._started, 4)}
 
 
@@ -171,12 +171,12 @@ def answer(
 
 
 def relevant(found: Retrieved, settings: Settings) -> bool:
-    """Tell whether anything was found that is near enough to the question to answer from."""
+    """Return whether anything was found that is near enough to the question to answer from."""
     return bool(found.hits) and found.best >= settings.min_score
 
 
 def write(asked: Asked) -> tuple[CachedAnswer, bool]:
-    """Return the answer to what was asked, and whether it was kept from an earlier question."""
+    """Return the answer, and whether it came from the cache."""
     found, chat = asked.found, asked.pipeline.chat_model
     if not relevant(found, asked.settings):
         notes = () if found.hits else (nothing_found(found.collection, asked.scope),)
@@ -209,7 +209,7 @@ def extracted(asked: Asked, note: str) -> CachedAnswer:
 
 
 def generated(asked: Asked, chat: ChatModel) -> CachedAnswer:
-    """Return what the chat model says, checked."""
+    """Return the chat model's answer, checked."""
     strict, run = asked.settings.strict, asked.run
     with asked.watch.stage("generate"):
         reply = run(generate)(chat, asked.question, asked.found.hits, asked.settings, telling(strict))
@@ -229,7 +229,7 @@ def generated(asked: Asked, chat: ChatModel) -> CachedAnswer:
 
 
 def telling(strict: bool) -> Tell | None:
-    """Return what gives each piece of an answer, checked, to whoever listens; None when nobody does."""
+    """Return a callback that passes each checked piece of an answer to the listener; None if there is no listener."""
     read = reader.get()
     if read is None:
         return None

@@ -1,4 +1,4 @@
-"""Keep what a chat model wrote, so that the same question to the same index needs no second call.
+"""The answer cache: the same question to the same index needs no second call of the chat model.
 
 The key is made of everything that the answer follows from: question, settings, chat model, generation, the passages
 found and the state of the ledger. So any change of the index, and any other setting, leads to another key; nobody has
@@ -47,7 +47,7 @@ _storages: dict[tuple[str, str, str], tuple[WritableFileSystem, float]] = {}
 
 @dataclass(frozen=True, slots=True)
 class CachedAnswer:
-    """What the chat model wrote, checked; ``whole`` when a later question may get it too."""
+    """A chat model's checked answer; ``whole`` if it may be cached for later questions."""
 
     text: str
     mode: Mode
@@ -62,7 +62,7 @@ _FORM: TypeAdapter[CachedAnswer] = TypeAdapter(CachedAnswer)
 
 
 def key_of(question: str, settings: Settings, chat: ChatModel, found: Retrieved, state: str) -> str:
-    """Return the name under which an answer is kept; ``state`` is the ledger's."""
+    """Return the cache key of an answer; ``state`` is the ledger's change mark."""
     parts: Sequence[Any] = (
         VERSION,
         FORMATS,
@@ -77,13 +77,13 @@ def key_of(question: str, settings: Settings, chat: ChatModel, found: Retrieved,
 
 
 class AnswerCache:
-    """The answer kept for one question, if there is one. Its storage failing never costs an answer."""
+    """The cached answer of one question. A failure of its storage never costs an answer."""
 
     def __init__(self, key: str, seconds: float) -> None:
         self._key, self._seconds = f"{FOLDER}/{key}", seconds
 
     def read(self) -> CachedAnswer | None:
-        """Return what was written before, unless its time is over."""
+        """Return the cached answer, unless it has expired."""
         with suppress(Exception):  # a missing file, an unreachable storage, another version's record: no answer kept
             storage: Any = _storage()
             record = json.loads(storage.read_path(self._key, _sync=True))
@@ -92,7 +92,7 @@ class AnswerCache:
         return None
 
     def write(self, written: CachedAnswer) -> None:
-        """Keep what was written for as long as the settings say; forget what nobody can ask for any more."""
+        """Cache an answer for as long as the settings say; delete expired ones."""
         with suppress(Exception):  # an answer that cannot be kept is an answer all the same
             storage: Any = _storage()
             until = datetime.now(UTC) + timedelta(seconds=self._seconds)
@@ -114,7 +114,7 @@ def sweep(base: str | None, seconds: float) -> None:
 def kept(
     pipeline: Pipeline, question: str, settings: Settings, found: Retrieved, ledger: LedgerOrWhy
 ) -> AnswerCache | None:
-    """Return where the answer to a question is kept; None where none is to be, or the ledger cannot say its state."""
+    """Return the cache entry of a question; None if caching is off or the ledger does not answer."""
     if pipeline.chat_model is None or not settings.cache_seconds or isinstance(ledger, LockstepError):
         return None
     try:

@@ -1,4 +1,4 @@
-"""Make a prompt fit the chat model: by what its server counts, and by what it refuses."""
+"""Fit a prompt into the chat model's context window, by the server's token count and by its refusals."""
 
 from __future__ import annotations
 
@@ -108,7 +108,7 @@ Count = Callable[[str], int | None]
 
 
 def shown(hit: Hit) -> str:
-    """Return what a passage adds to a prompt."""
+    """Return the text that a passage adds to a prompt."""
     return fenced(1, hit, A_FENCE)
 
 

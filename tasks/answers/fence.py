@@ -1,4 +1,4 @@
-"""Fence passages off as data: whatever stands in one, it cannot end it, number it, or speak as somebody else."""
+"""Fence passages as data: no text in a passage can end the fence, fake a passage number or pose as a message."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _CONTROL = re.compile(
 
 
 def neutral(text: str, marks: bool = False) -> str:
-    """Return a text with nothing in it that a chat template or our fence gives a meaning, and no hidden characters.
+    """Neutralize a text: no chat-template tokens, no fence marks, no hidden characters.
 
     With ``marks`` numbers in brackets lose their meaning as well: they would be copied as citations. Other text
     stays as it is, character by character.
@@ -39,14 +39,14 @@ def neutral(text: str, marks: bool = False) -> str:
 
 
 def fence_of(question: str, hits: Sequence[Hit]) -> str:
-    """Return the name of a prompt's fence: no text in it can know it, and the same prompt has the same one."""
+    """Return the name of a prompt's fence: unknown to the texts in it, and the same for the same prompt."""
     parts = [question, *(part for hit in hits for part in (hit.key, hit.heading, hit.text))]
     whole = "".join(f"{len(part)}:{part}" for part in parts)
     return f"passage-{hashlib.sha256(whole.encode('utf-8', 'surrogatepass')).hexdigest()[:12]}"
 
 
 def fenced(n: int, hit: Hit, fence: str, marks: bool = False) -> str:
-    """Return a passage between marks that nothing in it can close: its place in one line, then its text."""
+    """Return a passage inside its fence, which nothing in it can close: its place in one line, then its text."""
     place = " › ".join(part for part in (hit.key, hit.heading) if part)
     body = neutral(f"{' '.join(place.split())}\n{hit.text}", marks)
     return f'<{fence} n="{n}">\n{body}\n</{fence}>'

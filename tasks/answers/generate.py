@@ -60,7 +60,7 @@ class Telling:
         self._tell, self._style, self._told = tell, style, 0
 
     def hearing(self, prompt: Prompt) -> Heard:
-        """Return what is to be told the text so far."""
+        """Return a callback that takes the text so far."""
         return lambda text: self.up_to(so_far(text, self._style), prompt)
 
     def up_to(self, found: Sequence[Draft], prompt: Prompt) -> None:
@@ -94,17 +94,17 @@ def ask_model(
 
 
 def server_of(chat: Chat) -> tuple[str, str]:
-    """Return by what it is remembered what a server can: its address, and the model asked for."""
+    """Return the key under which a server's abilities are remembered: its address and the requested model."""
     return (chat.block.base_url, chat.block.model or "")
 
 
 def may_give_json(chat: Chat) -> bool:
-    """Say whether a server was not written off; one that has given JSON since, to a question asked before, was not."""
+    """Return whether a server may be asked for JSON: it was not written off, or has returned JSON since."""
     return server_of(chat) not in without_schema or server_of(chat) in with_schema
 
 
 def write_off(chat: Chat) -> None:
-    """Ask a server for JSON no more, unless it has given some: then it was this answer, not the server."""
+    """Stop asking a server for JSON, unless it returned some before: then this answer is to blame, not the server."""
     if server_of(chat) not in with_schema:
         without_schema.add(server_of(chat))
 
@@ -130,12 +130,12 @@ def _in_one_stage(chat: Chat, question: str, hits: Sequence[Hit], style: Style, 
 
 
 def in_json(text: str) -> bool:
-    """Say whether an answer is JSON, whole or not."""
+    """Return whether an answer is JSON, whole or not."""
     return bare(text).startswith("{")
 
 
 def so_far(text: str, style: Style) -> tuple[Draft, ...]:
-    """Return what is complete of an answer that is still being written."""
+    """Return the complete part of an answer that is still streaming."""
     if style == "structured" and in_json(text):
         return () if refuses(text) else drafts(complete(Claimed, "claims", text))
     return () if style == "structured" or abstains(text) else from_marks(pieces(text.lstrip())[:-1])

@@ -1,4 +1,4 @@
-"""Make readable passages of the chunks that were found: near-copies left out, neighbours of a section joined.
+"""Join found chunks with their neighbours of the same section into readable passages.
 
 Chunks end where the embedding model's window ends, in the middle of a thought; sections end where their author ended
 them. So a passage is made of neighbouring chunks under the same headings.
@@ -27,7 +27,7 @@ BYTES_PER_TOKEN = 3
 
 
 def estimated(text: str) -> int:
-    """Return how many tokens a text is at the most, nearly always."""
+    """Estimate the tokens of a text, nearly always from above."""
     return math.ceil(len(text.encode("utf-8", "replace")) / BYTES_PER_TOKEN)
 
 
@@ -68,13 +68,13 @@ def place(hit: Hit) -> Place:
 
 
 def side_by_side(places: Iterable[Place]) -> Iterator[list[Place]]:
-    """Yield the places that follow each other in one section of one object, together."""
+    """Group the places that follow each other in one section of one object."""
     for _, run in itertools.groupby(enumerate(sorted(places)), key=lambda pair: (pair[1][:3], pair[1][3] - pair[0])):
         yield [at for _, at in run]
 
 
 def as_one(best: Hit, chunks: Sequence[Hit]) -> Hit:
-    """Return chunks that follow each other as one passage."""
+    """Join consecutive chunks into one passage."""
     if len(chunks) == 1:
         return best
     parts: list[Part] = []
@@ -92,7 +92,7 @@ def around(store: Store, collection: str, hits: Sequence[Hit], reach: int, where
 
 @task(name="join passages", **ONCE)
 def join(store: Store, collection: str, hits: Sequence[Hit], settings: Settings, where: str = "") -> tuple[Hit, ...]:
-    """Return the passages that an answer is written from; the hits alone when Milvus does not answer any more."""
+    """Return the passages to answer from; the hits alone if Milvus stops answering."""
     try:
         near = around(store, collection, hits, settings.neighbours, where)
     except LockstepError:

@@ -106,5 +106,5 @@ def _prompt(system: str, user: str, passages: Sequence[Hit]) -> Prompt:
 
 
 def abstains(answer: str) -> bool:
-    """Say whether the model answered that the passages do not hold the answer."""
+    """Return whether the model answered that the passages do not hold the answer."""
     return not answer or answer.strip().strip('"').lower().startswith(ABSTAIN.rstrip(".").lower())

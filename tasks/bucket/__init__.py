@@ -1,1 +1,1 @@
-"""The bucket: what it lists, and the bytes of the version that was listed. Knows no index, no ledger and no Prefect."""
+"""The bucket: its listing, and the bytes of a listed version. Knows no index, no ledger and no Prefect."""

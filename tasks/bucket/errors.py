@@ -1,4 +1,4 @@
-"""Translate what boto3 raises, in one place, with the cause kept."""
+"""Translate boto3's errors to ours, in one place, with the cause kept."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def explain(error: boto.ClientError, source: S3Source, one_object: bool = False)
 
 
 def too_many_headers(error: BaseException | None) -> str:
-    """Return what Python's HTTP client says of an answer with more headers than it reads, if that is the cause."""
+    """Return the message of Python's HTTP client about too many headers, if that is the cause."""
     seen: set[int] = set()
     while error is not None and id(error) not in seen:
         seen.add(id(error))

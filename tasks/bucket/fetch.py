@@ -1,4 +1,4 @@
-"""Bring an object's bytes here: the version that was listed, or none."""
+"""Download an object: exactly the version that was listed, or nothing."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which bucket a pipeline reads: what tells one server, bucket and prefix from another."""
+"""The identity of a pipeline's bucket: server, bucket and prefix."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class Source:
 
 
 def server(endpoint: str | None) -> str:
-    """Return what tells one S3 server from another: host and port, as they are written by whomever; AWS is one."""
+    """Return the identity of an S3 server: its normalized host and port. All of AWS is one server."""
     if not endpoint:
         return "AWS"
     parts = urlsplit(endpoint)
@@ -60,12 +60,12 @@ def source_of(block: S3Source, ledger: str = "") -> Source:
 
 
 def embedded_server(access_key: str) -> str:
-    """Return what the S3 server of a home is called: its port may change, its keys were made up once."""
+    """Return the id of a home's S3 server, from its access key: its port may change."""
     return f"{EMBEDDED} {hashlib.sha256(access_key.encode()).hexdigest()[:12]}"
 
 
 def still_named(block: S3Source) -> bool:
-    """Tell whether name and folder of a server are those of the address: somebody may have set another one since."""
+    """Return whether the name and folder of a server still belong to the address, which may have changed since."""
     if not block.server.startswith(EMBEDDED):
         return True
     key = getattr(block.credentials, "aws_access_key_id", None) or ""

@@ -27,7 +27,7 @@ WHOLE = "Nothing is taken for deleted that such a listing leaves out; the next s
 
 
 def selected(key: str, include: list[str], exclude: list[str]) -> bool:
-    """Say whether a key counts: not a folder marker, matches an include glob (if any) and no exclude glob."""
+    """Return whether a key is selected: no folder marker, matches an include glob (if any) and no exclude glob."""
     if key.endswith("/"):
         return False
     if include and not any(fnmatchcase(key, glob) for glob in include):
@@ -42,7 +42,7 @@ def etag_of(said: str) -> str:
 
 
 def version_of(said: Mapping[str, Any]) -> str:
-    """Return what tells an object's version, of an entry of a listing or of an answer: its ETag without quotes.
+    """Return an object's version, from a listing entry or a response: its ETag without quotes.
 
     A server without ETags (rclone over a store that has no checksums) tells versions by when they were written, which
     an answer says in seconds.
@@ -98,7 +98,7 @@ def _pages(client: S3Client, source: S3Source, strange: str) -> Iterator[list[Ob
 
 
 def wrong_page(page: Mapping[str, Any], before: Mapping[str, Any] | None, prefix: str) -> str:
-    """Return in words why a page is not the next part of the listing that was asked for; nothing when it is."""
+    """Return why a page is not the requested next part of the listing; an empty text if it is."""
     keys = [entry["Key"] for entry in page.get("Contents", [])]
     if page.get("KeyCount", 0) > len(keys) + len(page.get("CommonPrefixes", [])):
         return f"a page announces {page['KeyCount']:,} keys and has {len(keys):,}"
@@ -117,7 +117,7 @@ def wrong_page(page: Mapping[str, Any], before: Mapping[str, Any] | None, prefix
 
 
 def not_the_last(page: Mapping[str, Any]) -> str:
-    """Return in words why there must be a page after this one, the last that came; nothing when there need not be."""
+    """Return why another page must follow the last one received; an empty text if none must."""
     if page.get("IsTruncated"):
         return "the server says that there is more, but not where to go on (it may know only the old listing, V1)"
     if "IsTruncated" in page:
@@ -145,7 +145,7 @@ def readable(source: S3Source) -> None:
 
 
 def without_golden(source: S3Source, golden: str) -> S3Source:
-    """Return the source without the golden questions, should they lie in it: indexed, they would answer themselves."""
+    """Return the source without the golden questions: if they were indexed, they would answer themselves."""
     key = golden.removeprefix(f"s3://{source.bucket}/")
     if key == golden:
         return source

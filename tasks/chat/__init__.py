@@ -1,1 +1,1 @@
-"""The chat server: one call, its errors in our words, and what its answer says. Knows no passages and no Prefect."""
+"""The chat server: the call, its errors and its response. Knows no passages and no Prefect."""

@@ -1,4 +1,4 @@
-"""Talk to the chat server: one call, its errors in our words, tried again where that may help."""
+"""Call the chat server: one request, errors translated, retried where that may help."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ class Chat:
         return spoken
 
     def count(self, text: str) -> int | None:
-        """Return how many tokens the model takes a text for; None when the server does not say (vLLM does)."""
+        """Return a text's number of tokens by the server's tokenizer; None without /tokenize (vLLM has it)."""
         import openai
 
         server = (self.block.base_url, self.block.model or "")
@@ -224,7 +224,7 @@ def _passes(error: BaseException) -> bool:
 
 
 def _pause(state: RetryCallState) -> float:
-    """Return the seconds to wait: those that the server asks for, else growing ones."""
+    """Return the seconds to wait: as the server asks, else with exponential backoff."""
     error = state.outcome.exception() if state.outcome else None
     headers = getattr(getattr(error and error.__cause__, "response", None), "headers", {})
     asked = _SECONDS.fullmatch(headers.get("retry-after", "").strip())

@@ -1,4 +1,4 @@
-"""What goes wrong with a chat server, in our words."""
+"""Translate the errors of a chat server to ours."""
 
 from __future__ import annotations
 

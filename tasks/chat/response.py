@@ -1,4 +1,4 @@
-"""What a chat server sent, told from what is there: the client hands on whatever JSON it is sent."""
+"""Read a chat server's response without trusting its shape: the client passes on whatever JSON it receives."""
 
 from __future__ import annotations
 
@@ -58,14 +58,14 @@ def content_of(of: Any) -> str:
 
 
 def tokens_of(answer: Any) -> dict[str, int]:
-    """Return the tokens that the server counted, as far as it says."""
+    """Return the token usage that the server reported, if it did."""
     usage = getattr(answer, "usage", None)
     counts = {"prompt": getattr(usage, "prompt_tokens", None), "completion": getattr(usage, "completion_tokens", None)}
     return {name: count for name, count in counts.items() if isinstance(count, int)}
 
 
 def said_aloud(text: str) -> str:
-    """Return what a model says without the thoughts that it thinks first, and without halves of characters.
+    """Strip a model's reasoning and lone surrogates from its answer.
 
     Of thoughts that have no end yet nothing is said.
     """

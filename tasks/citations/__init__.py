@@ -1,1 +1,1 @@
-"""What a model wrote becomes claims whose quotes are checked. Pure: stands on text alone; no network, no Prefect."""
+"""Turn a model's output into claims with checked quotes. Pure: it imports text alone; no network, no Prefect."""

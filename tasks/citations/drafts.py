@@ -1,4 +1,4 @@
-"""What a chat model said, before anything of it is believed."""
+"""A chat model's statements before they are checked."""
 
 from __future__ import annotations
 

@@ -87,7 +87,7 @@ def assignment_schema(sentences: int, passages: int) -> dict[str, Any]:
 
 
 def bare(text: str) -> str:
-    """Return an answer without the block of Markdown that some models put around it."""
+    """Strip the Markdown code fence that some models put around JSON."""
     text = text.strip()
     if not text.startswith("```"):
         return text
@@ -95,7 +95,7 @@ def bare(text: str) -> str:
 
 
 def parse(kind: type[Whole], text: str) -> Whole | None:
-    """Return an answer as what it must be, or None when it is not that: plain text, other or broken JSON."""
+    """Parse an answer as ``kind``; None for plain text, other JSON or broken JSON."""
     try:
         return kind.model_validate(_readable(json.loads(bare(text))))
     except (ValueError, RecursionError):
@@ -103,7 +103,7 @@ def parse(kind: type[Whole], text: str) -> Whole | None:
 
 
 def _readable(value: Any) -> Any:
-    """Return JSON without halves of characters, which a model can escape and nothing can print."""
+    """Drop lone surrogates from JSON: a model can escape them, and nothing can print them."""
     return json.loads(json.dumps(value, ensure_ascii=False).encode("utf-8", "replace"))
 
 
@@ -123,7 +123,7 @@ def complete(kind: type[Item], name: str, text: str) -> list[Item]:
 
 
 def refuses(text: str) -> bool:
-    """Say whether JSON that may not be whole says that the passages do not hold the answer."""
+    """Return whether JSON that may not be whole says that the passages do not hold the answer."""
     return bool(_REFUSES.match(bare(text)))
 
 

@@ -31,7 +31,7 @@ def without_unknown(answer: str, known: int) -> str:
 
 
 def without_marks(text: str) -> str:
-    """Return a text that cites nothing: marks are taken out; where one is glued to a word, as in code, it stays
+    """Remove the [n] marks from a text. A mark that is glued to a word, as in code, stays
     readable but is none."""
 
     def drop(match: re.Match[str]) -> str:
@@ -59,7 +59,7 @@ def pieces(text: str) -> list[tuple[str, str]]:
 
 
 def says_nothing(piece: str) -> bool:
-    """Say whether a piece of an answer has no words: a rule, marks alone. A bare number may be the whole answer."""
+    """Return whether a piece of an answer has no words: a rule, marks alone. A bare number may be the whole answer."""
     return not _SAYS.search(MARK.sub("", piece))
 
 
@@ -70,6 +70,6 @@ def unnumbered(piece: str) -> str:
 
 
 def states(piece: str) -> bool:
-    """Say whether a piece of an answer claims something: headings and 'as follows:' do not."""
+    """Return whether a piece of an answer claims something: headings and 'as follows:' do not."""
     words = MARK.sub("", piece).strip()
     return not says_nothing(piece) and not words.endswith(":") and not words.startswith("#")

@@ -1,4 +1,4 @@
-"""Find where a quote stands in its passage, however white space, case and Unicode forms differ.
+"""Locate a quote in its passage, even if white space, case or Unicode forms differ.
 
 A quote proves something when it stands there in whole words and says enough: three words, or twelve letters and digits.
 """
@@ -22,7 +22,7 @@ UNSPACED = re.compile(
 
 
 def fold(text: str) -> tuple[str, list[int]]:
-    """Return a text as it is compared, and for each of its characters the position it comes from.
+    """Fold a text for comparison; return it with the original position of each character.
 
     Compatible forms (NFKD, so that composed and decomposed are one) in lower case, runs of white space as one
     space, invisible characters left out.
@@ -48,7 +48,7 @@ def fold(text: str) -> tuple[str, list[int]]:
 
 
 def locate(quote: str, passage: str, whole_words: bool = False) -> tuple[int, int] | None:
-    """Return from where to where, in characters of the passage, a quote stands in it; None when it does not.
+    """Return the start and end of a quote in its passage, in characters; None if it does not stand there.
 
     Quotation marks and dots of omission around it are forgiven. A quote without a letter or digit stands nowhere;
     with ``whole_words``, nor does one that begins or ends within a word.
@@ -74,7 +74,7 @@ def _folded(passage: str) -> tuple[str, list[int]]:
 
 
 def says_enough(quote: str) -> bool:
-    """Say whether a quote is long enough to prove something: a letter or a number stands in any passage."""
+    """Return whether a quote is long enough to prove something: a letter or a number stands in any passage."""
     folded, _ = fold(quote)
     words = "".join(one if _in_word(one) else " " for one in folded).split()
     characters = sum(1 + bool(UNSPACED.match(one)) for one in folded if one.isalnum())
@@ -82,7 +82,7 @@ def says_enough(quote: str) -> bool:
 
 
 def _is_border(folded: str, at: int) -> bool:
-    """Say whether a word may begin or end at a position of a folded text."""
+    """Return whether a word may begin or end at a position of a folded text."""
     if not 0 < at < len(folded):
         return True
     before, after = folded[at - 1], folded[at]

@@ -1,4 +1,4 @@
-"""Check what a model's answer cites: only passages that it was shown, only words that stand there.
+"""Check the citations of a model's answer: only passages it was shown, only words that stand there.
 
 number outside the context ──▶ dropped
 quote not in its passage ────▶ kept, not verified; nor is one that is too short to prove anything
@@ -49,7 +49,7 @@ def _stems(text: str) -> frozenset[str]:
 
 
 def supports(quote: str, claim: str) -> bool:
-    """Say whether a quote that we chose has enough of the claim's words: stems, without those that say nothing."""
+    """Return whether a quote that we chose has enough of the claim's words: stems, without those that say nothing."""
     said = _stems(MARK.sub("", claim))
     return len(said & _stems(quote)) >= LEAST_IN_COMMON * max(len(said), 1)
 

@@ -1,1 +1,1 @@
-"""Files become elements, and elements chunks. Stands on text and limits. Knows no bucket, no index and no Prefect."""
+"""Turn files into elements, and elements into chunks. Imports text and limits; knows no bucket, index or Prefect."""

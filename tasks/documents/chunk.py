@@ -34,7 +34,7 @@ UNMEASURED = -1
 
 @dataclass(frozen=True, slots=True)
 class Measure:
-    """What a chunk may cost, and what a text costs: tokens, or characters where tokens say too little."""
+    """The capacity of a chunk and the cost of a text, in tokens, or in characters where tokens say too little."""
 
     counter: TokenCounter
     capacity: int
@@ -86,7 +86,7 @@ def _pieces(elements: Iterable[Element], settings: Settings, measure: Measure) -
 
 
 def heading_prefix(headings: tuple[str, ...], measure: Measure) -> str:
-    """Return what stands before the text when it is embedded: the heading path, the outermost left out
+    """Return the prefix of an embedded text: the heading path, without the outermost heading
     first when it is too long, then a line end."""
     for first in range(len(headings)):
         prefix = SEPARATOR.join(headings[first:]) + "\n"

@@ -1,4 +1,4 @@
-"""Decide where a text is cut, so that an edit moves no cut but those beside it.
+"""Choose where to cut a text, so that an edit moves only the cuts beside it.
 
 Packing units greedily from the start would be shorter, but one added sentence then shifts every later
 cut of the section, and all those chunks are embedded again. Here each possible cut has a rank that

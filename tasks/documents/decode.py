@@ -1,4 +1,4 @@
-"""Turn bytes into text: UTF-8 first, then detection, else a reason."""
+"""Decode bytes: as UTF-8, else by detection, else with a reason why not."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def _decoded(data: bytes) -> str:
 
 
 def _mostly_utf8(data: bytes) -> bool:
-    """Whether most of what is not ASCII is UTF-8: read as another encoding, all of that would be garbled."""
+    """Return whether most non-ASCII bytes are UTF-8: any other encoding would garble them all."""
     text = data.decode("utf-8", "replace")
     whole = sum(1 for c in text if c > "\x7f" and c != "\ufffd")
     return whole > text.count("\ufffd")

@@ -1,4 +1,4 @@
-"""Tell what kind of file an object is, from its bytes first and its name second."""
+"""Detect the format of an object, from its bytes first and its name second."""
 
 from __future__ import annotations
 

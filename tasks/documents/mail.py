@@ -1,4 +1,4 @@
-"""Take a message apart: its own text, and the messages that it contains. Attachments are left alone."""
+"""Read a mail message: its own text and the messages it contains. Attachments are ignored."""
 
 from __future__ import annotations
 

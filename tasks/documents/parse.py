@@ -1,4 +1,4 @@
-"""Read one file into elements. Runs in a process of its own; knows no network and no Prefect."""
+"""Parse one file into elements. Runs in a process of its own; knows no network and no Prefect."""
 
 from __future__ import annotations
 
@@ -139,7 +139,7 @@ def _partition_text(text: str, found: Format) -> Iterable[Any]:
 
 
 def opened(html: str) -> str:
-    """Return HTML with the blocks that unstructured leaves out, such as <details>, as blocks that it reads."""
+    """Replace blocks that unstructured skips, such as <details>, by blocks that it reads."""
     return CAPTION.sub(r"<p>\2</p>\1", CLOSED_BLOCK.sub(r"<\1div", without_comments(html)))
 
 
@@ -229,7 +229,7 @@ def _text_of(item: Any) -> str:
 
 @functools.cache
 def use_plain_tokenizer() -> None:
-    """Let unstructured work without a network and the same everywhere.
+    """Make unstructured work offline, with the same result everywhere.
 
     It asks spaCy for sentences and verbs, with a model that it downloads on first use. Sentence ends by
     rule and every token a verb give its heuristics what they need: paragraphs of one sentence stay text

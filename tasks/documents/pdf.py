@@ -1,4 +1,4 @@
-"""Read the text of a PDF by pages, through PDFium."""
+"""Extract the text of a PDF, page by page, with PDFium."""
 
 from __future__ import annotations
 
@@ -91,6 +91,6 @@ def _joined(text: str, line: str) -> str:
 
 
 def _unbroken(text: str) -> str:
-    """Drop the hyphens that only broke a line; one before a capital or a digit is part of the word."""
+    """Remove hyphens at line breaks; one before a capital or a digit is part of the word."""
     marked = BREAK.sub(lambda match: match[1] if match[1].islower() else f"-{match[1]}", text)
     return marked.translate({ord(mark): None for mark in HYPHENS})

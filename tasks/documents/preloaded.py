@@ -1,4 +1,4 @@
-"""Loaded once, by the server that parsing processes are forked from: each of them then parses at once.
+"""Modules that the fork server loads once, so that each forked parsing process is ready at once.
 
 Making the tokenizer takes 0.4 s, and most syncs parse a file or two.
 """

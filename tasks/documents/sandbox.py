@@ -1,4 +1,4 @@
-"""Run a parser where it can be stopped: in a process with a time limit and a memory limit."""
+"""Run a parser in a process with a time limit and a memory limit."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ class Isolated:
 
 
 def within_memory(function: Callable[..., Any], *args: Any) -> Any:
-    """Call a function; a process that runs out of memory ends, for what is left of it would fail the next file."""
+    """Call a function, and end the process if it runs out of memory: it would fail the next file."""
     try:
         return function(*args)
     except MemoryError:
@@ -101,7 +101,7 @@ def within_memory(function: Callable[..., Any], *args: Any) -> Any:
 
 
 def context() -> Any:
-    """Return how processes are made: forked from a small server that has loaded the parsers and has no threads.
+    """Return the multiprocessing context: processes fork from a small server with the parsers loaded and no threads.
 
     Forking this process would copy locks that its threads hold (torch, gRPC, Prefect); starting afresh
     would load the parsers, seconds of work, for each process that replaces one that was stopped.

@@ -1,4 +1,4 @@
-"""Put values aside that may be many: in memory while they are few, in a file without a name beyond that."""
+"""Buffer values that may be many: in memory while they are few, beyond that in an unnamed file."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class Spool:
         self._end = 0
 
     def keep(self, values: Iterable[T]) -> Spooled[T]:
-        """Put values aside, reading them as they come."""
+        """Buffer values as they come."""
         with self._lock:
             begin = self._seek_end()
             count = write(values, self._file)
@@ -47,7 +47,7 @@ class Spool:
         return Spooled(self, begin, count)
 
     def take(self, file: IO[bytes], count: int) -> Spooled[T]:
-        """Put aside what :func:`write` wrote to a file, unread."""
+        """Take over a file that :func:`write` wrote, without reading it."""
         with self._lock:
             begin = self._seek_end()
             shutil.copyfileobj(file, self._file, 1 << 20)

@@ -1,4 +1,4 @@
-"""Write the rows of a table so that each is understood without the others."""
+"""Turn each row of a table into a sentence that can be understood without the other rows."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""Texts become vectors: models, tokenizers, and what is embedded together. Knows no documents and no Prefect."""
+"""Turn texts into vectors: models, tokenizers and batches. Knows no documents and no Prefect."""

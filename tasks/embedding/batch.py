@@ -1,4 +1,4 @@
-"""Give every chunk of a batch its vector: known ones from Milvus, the others from the model."""
+"""Get the vector of every chunk of a batch: from Milvus if it is known, else from the model."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 def unknown(chunks: Sequence[Chunk], known: Mapping[str, object]) -> dict[str, str]:
-    """Return what has to be embedded, as text by hash, each text once."""
+    """Return the texts to embed, by hash, each once."""
     return {chunk.text_hash: chunk.embedded for chunk in chunks if chunk.text_hash not in known}
 
 
@@ -78,7 +78,7 @@ def write_new(
 
 
 def several(cut: ChunkedBatch) -> bool:
-    """Tell whether a batch is more than one piece."""
+    """Return whether a batch is more than one piece."""
     return sum(len(document.chunks) for document in cut.documents) > PIECE
 
 
@@ -128,7 +128,7 @@ def vectors_of(rows: list[NDArray[np.float32]], model: EmbeddingModel) -> Vector
 def encode_what_can(
     model: EmbeddingModel, texts: Mapping[str, str]
 ) -> tuple[dict[str, NDArray[np.float32]], dict[str, str]]:
-    """Return the vectors of texts given by hash, and why others have none.
+    """Return the vectors of texts given by hash, and the reasons why others failed.
 
     A batch that fails is halved until the culprit is alone. Raises ``PartError`` when none can be embedded, nor
     a plain sentence: then it is the model.

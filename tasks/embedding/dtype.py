@@ -1,4 +1,4 @@
-"""Choose the number format that the embedding model runs in."""
+"""Choose the dtype of the embedding model."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def _computes_in_bfloat16(device: str | None) -> bool:
 
 
 def _has_accelerator(device: str | None) -> bool:
-    """Whether the library would choose something other than the processor, told without loading torch."""
+    """Return whether the library would choose an accelerator, without loading torch."""
     return device is None and (sys.platform == "darwin" or Path("/dev/nvidiactl").exists())
 
 

@@ -1,4 +1,4 @@
-"""Put what was found in the order of a cross-encoder, which reads question and chunk together."""
+"""Rerank hits with a cross-encoder, which reads question and chunk together."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def _load(name: str) -> CrossEncoder:
 
 
 def reranked(question: str, hits: Sequence[Hit], score: Score, depth: int) -> list[Hit]:
-    """Return the hits, the first ``depth`` of them in the order of their scores, which replace the old ones.
+    """Rerank the first ``depth`` hits by the cross-encoder's scores, which replace the old ones.
 
     Those behind keep their order; their score is 0.
     """

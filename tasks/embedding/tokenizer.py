@@ -22,7 +22,7 @@ OVERHEAD = 16
 
 @dataclass(frozen=True, slots=True)
 class TokenCounter:
-    """A model's own tokenizer, and how many tokens of a text the model reads (special tokens not counted)."""
+    """A model's tokenizer, and how many tokens the model reads (special tokens not counted)."""
 
     tokenizer: Tokenizer
     window: int
@@ -50,7 +50,7 @@ class TokenCounter:
 
 
 def in_pieces(values: Iterable[T], most: int, text: Callable[[T], str] = str) -> Iterator[list[T]]:
-    """Yield values, some at a time: no more than ``most`` characters of text, or one, and some overhead for each."""
+    """Yield values in groups of at most ``most`` characters (one value at least), counting some overhead for each."""
     some: list[T] = []
     size = 0
     for value in values:

@@ -1,4 +1,4 @@
-"""Compare two evaluations of the same questions: how much they differ, and how sure that is."""
+"""Compare two evaluations of the same questions: the differences, and their confidence intervals."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ MOST = 10
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """How much better a measure is than it was, with the bounds of its 95% interval."""
+    """The gain of a metric, with the bounds of its 95% interval."""
 
     difference: float
     low: float
@@ -26,7 +26,7 @@ class Difference:
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """A question, and the place of its first relevant object before and now, from 1; None when not among ten."""
+    """A question, and the rank of its first relevant object before and now, from 1; None if not among the first ten."""
 
     question: str
     before: int | None
@@ -34,12 +34,12 @@ class Change:
 
     @property
     def gained(self) -> int:
-        """How many places it won; what is not among ten counts as the place after."""
+        """The ranks it gained; a miss counts as rank 11."""
         return (self.before or DEPTH + 1) - (self.now or DEPTH + 1)
 
 
 def differences(new: Evaluation, old: Evaluation) -> dict[str, Difference]:
-    """Return by measure how much better ``new`` is than ``old``: the mean, and its interval by paired bootstrap.
+    """Return the gain of ``new`` over ``old`` for each metric: the mean, and its interval by paired bootstrap.
 
     The questions are drawn anew 5,000 times, each with both its results (`scipy.stats.bootstrap`, percentiles).
     """
@@ -48,7 +48,7 @@ def differences(new: Evaluation, old: Evaluation) -> dict[str, Difference]:
 
 
 def interval(values: Sequence[float]) -> Difference:
-    """Return the mean of some values with its 95% interval: they are drawn anew 5,000 times."""
+    """Return the mean of some values with its 95% interval, by a bootstrap of 5,000 samples."""
     import numpy as np
     from scipy.stats import bootstrap
 
@@ -60,7 +60,7 @@ def interval(values: Sequence[float]) -> Difference:
 
 
 def changes(new: Evaluation, old: Evaluation) -> list[Change]:
-    """Return what became of each question that some object answers, in order."""
+    """Return the change of rank of each answerable question, in order."""
     return [Change(n.question, o.rank, n.rank) for n, o in _paired(new, old)]
 
 

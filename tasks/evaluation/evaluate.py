@@ -1,4 +1,4 @@
-"""Ask golden questions of a generation and measure what it finds, and how fast."""
+"""Measure a generation on golden questions: what it finds, and how fast."""
 
 from __future__ import annotations
 
@@ -60,17 +60,17 @@ class Evaluation:
 
     @property
     def answerable(self) -> list[Outcome]:
-        """The questions that some object answers: those that are measured."""
+        """The answerable questions, which are those that are measured."""
         return [one for one in self.outcomes if one.relevant]
 
     @property
     def measures(self) -> dict[str, float]:
-        """The mean of each measure."""
+        """The mean of each metric."""
         return {name: round(value, 4) for name, value in mean([one.measures for one in self.answerable]).items()}
 
     @property
     def latency(self) -> dict[str, float]:
-        """Milliseconds of embedding and searching, of all questions."""
+        """The latency of embedding and searching, in milliseconds, over all questions."""
         seconds = [one.seconds for one in self.outcomes]
         return {f"p{percent}_ms": round(1000 * percentile(seconds, percent), 2) for percent in (50, 95)}
 
@@ -91,7 +91,7 @@ def _share(outcomes: Sequence[Outcome]) -> float:
 
 
 def distinct(keys: Iterator[str] | Sequence[str]) -> tuple[str, ...]:
-    """Return the keys, each once, in order; no more than are measured."""
+    """Return the distinct keys in order, no more than are measured."""
     return tuple(dict.fromkeys(keys))[:DEPTH]
 
 
@@ -129,7 +129,7 @@ def ranked(search: Callable[..., Retrieved], settings: Settings, where: str) -> 
 
 
 def listed(resources: Resources, collection: str, keys: Sequence[str], indexed: bool = False) -> set[str]:
-    """Return those keys that the ledger has for a generation; with ``indexed`` those of which it holds a version."""
+    """Return the keys that the ledger has for a generation; with ``indexed`` only those with an indexed version."""
     found: set[str] = set()
     for start in range(0, len(keys), KEYS_AT_ONCE):
         some = confirmed_versions(resources.ledger, collection, keys[start : start + KEYS_AT_ONCE])
@@ -140,7 +140,7 @@ def listed(resources: Resources, collection: str, keys: Sequence[str], indexed: 
 def evaluated(
     resources: Resources, collection: str, mode: SearchMode | None, questions: Sequence[Golden]
 ) -> Evaluation:
-    """Ask each question of a generation as it was built, in its pipeline's mode or another."""
+    """Ask a generation each question, with the settings it was built with, in its pipeline's mode or another."""
     built = as_generation(resources, collection)
     settings = built.settings.model_copy(update={"mode": mode} if mode else {})
     can = resources.store.capabilities
@@ -178,7 +178,7 @@ def evaluate(resources: Resources, collection: str, mode: SearchMode | None, que
 
 
 def as_rows(evaluation: Evaluation) -> list[dict[str, Any]]:
-    """Return a row a question, as `lockstep evaluate --json` and the table artifact show it."""
+    """Return one row per question, as `lockstep evaluate --json` and the table artifact show it."""
     return [
         {
             "question": one.question,

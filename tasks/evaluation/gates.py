@@ -1,4 +1,4 @@
-"""What a generation has to pass before queries come to it."""
+"""The gates that a generation has to pass before queries go to it."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ LONGEST_SECONDS = 120
 
 @dataclass(frozen=True, slots=True)
 class Gate:
-    """One thing that was measured, and the bound that it had to keep."""
+    """One measured value, and the bound that it has to keep."""
 
     name: str
     value: float
@@ -50,13 +50,13 @@ class Gate:
     detail: str = ""
 
     def as_row(self) -> dict[str, Any]:
-        """Return it as the reports and the ledger have it: name, value, bound, passed, detail."""
+        """Return the gate as a row of the report and the ledger: name, value, bound, passed, detail."""
         return asdict(self)
 
 
 @dataclass(frozen=True, slots=True)
 class GateReport:
-    """How a generation did, beside the live one if there is any.
+    """The gate results of a generation, beside the live one if there is any.
 
     ``evaluations`` are what the golden questions found in it and, second, in the live one; none without questions.
     """
@@ -68,27 +68,27 @@ class GateReport:
 
     @property
     def failed(self) -> tuple[Gate, ...]:
-        """The gates that it did not pass."""
+        """The failed gates."""
         return tuple(gate for gate in self.gates if not gate.passed)
 
     def __str__(self) -> str:
-        """Return what failed, against which bound; or that nothing did."""
+        """Return the failed gates with their bounds, or that none failed."""
         failed = (f"{gate.name} is {gate.value:g}, must be {gate.bound}" for gate in self.failed)
         return "; ".join(failed) or "all gates passed"
 
 
 def at_most(name: str, value: float, bound: float, detail: str = "") -> Gate:
-    """Return a gate that a value passes up to the bound."""
+    """Return a gate that passes if the value is at most the bound."""
     return Gate(name, round(value, 4), f"≤ {bound:g}", value <= bound, detail)
 
 
 def at_least(name: str, value: float, bound: float, detail: str = "") -> Gate:
-    """Return a gate that a value passes from the bound on."""
+    """Return a gate that passes if the value is at least the bound."""
     return Gate(name, round(value, 4), f"≥ {bound:g}", value >= bound, detail)
 
 
 def measure(resources: Resources, collection: str, live: str | None, questions: Sequence[Golden]) -> GateReport:
-    """Have a generation indexed and loaded and measure it, beside the live one if there is any; changes nothing."""
+    """Wait until a generation is indexed and loaded, then measure it beside the live one; changes nothing."""
     canary = canary_of(resources.ledger, resources.store.alias)
     answers = canary is not None and canary.collection == collection
     resources.store.seal(collection, resources.settings.wait_for_writer_seconds, reload=not answers)
@@ -130,7 +130,7 @@ def agree(resources: Resources, collection: str) -> Gate:
 
 
 def agree_in_detail(resources: Resources, collection: str, keys: Sequence[str]) -> Gate:
-    """Compare the ids of some objects' chunks with the digest that the ledger has of them."""
+    """Compare the chunk ids of sampled objects with the digests in the ledger."""
     held: dict[str, list[str]] = {}
     for row in resources.store.rows_of(collection, keys, ["key", "id"]):
         held.setdefault(row["key"], []).append(row["id"])
@@ -140,7 +140,7 @@ def agree_in_detail(resources: Resources, collection: str, keys: Sequence[str]) 
 
 
 def agree_in_vectors(resources: Resources, collection: str, ids: Sequence[str]) -> Gate:
-    """Embed some chunks' texts again and compare the vectors with those that Milvus has."""
+    """Embed the texts of sampled chunks again and compare the vectors with those in Milvus."""
     import numpy as np
 
     rows = resources.store.with_ids(collection, ids, ["text", "heading", "text_hash", "embedding"])
@@ -157,21 +157,21 @@ def agree_in_vectors(resources: Resources, collection: str, ids: Sequence[str]) 
 
 
 def of_fingerprint(resources: Resources, collection: str) -> Gate:
-    """Compare what the collection says it was built with with what the ledger says."""
+    """Compare the fingerprints that the collection and the ledger have."""
     said = fingerprint(ingredients_of(resources.ledger, collection) or {})
     kept = fingerprint_of(resources.store, collection)
     return at_most("fingerprint differs", int(kept not in (None, said)), 0, f"Milvus {kept}, ledger {said}")
 
 
 def recall(resources: Resources, collection: str, vectors: Sequence[Any]) -> Gate:
-    """Measure how much of what exact search finds the index finds, with the search parameters of queries."""
+    """Measure the recall of the index against exact search, with the search parameters of queries."""
     found = recall_at_10(resources.store, collection, vectors, resources.settings) if len(vectors) else 1.0
     what = f"{resources.settings.index_type}, {len(vectors)} searches against exact search"
     return at_least("recall@10 of the index", found, resources.settings.gate_recall, what)
 
 
 def latency(resources: Resources, live: Side, new: Side) -> Gate:
-    """Compare the p95 search latency with the live one's, searching in turns.
+    """Compare the p95 search latency with that of the live generation, searching both in turns.
 
     What looks too slow is measured for longer before it is believed: other work on the machine may be to blame, but not
     for half of the searches being too slow. Less than 5 ms more is not too slow, whatever the multiple, unless the
@@ -198,7 +198,7 @@ def latency(resources: Resources, live: Side, new: Side) -> Gate:
 
 
 def fast_enough(seconds: float, live: float, bound: float) -> bool:
-    """Tell whether searches that take so long are fast enough beside the live one's."""
+    """Return whether a latency is fast enough beside that of the live generation."""
     return seconds <= bound * live or (bound >= 1 and seconds - live < NOTHING_SECONDS)
 
 
@@ -209,7 +209,7 @@ def quarantine(resources: Resources, collection: str, live: str) -> Gate:
 
 
 def size(resources: Resources, collection: str, live: str) -> Gate:
-    """Compare how many objects it answers from with the live one: no fewer than a sync would leave there unasked."""
+    """Compare its number of answering objects with the live one's: at most the deletion limit may be missing."""
     new, old = count_answering(resources.ledger, collection), count_answering(resources.ledger, live)
     fewest = old - unasked(old, resources.settings)
     enough, said = new >= fewest, f"{new:,} objects, live {old:,}"
@@ -234,7 +234,7 @@ def golden(
 
 
 def lost(resources: Resources, new: Evaluation, live: Evaluation, left_out: int) -> list[Gate]:
-    """Compare what the golden questions find with what they find in the live generation."""
+    """Compare the metrics on the golden questions with those of the live generation."""
     found = []
     for name in ("recall@10", "ndcg@10"):
         now, before = new.measures[name], live.measures[name]
@@ -248,7 +248,7 @@ def lost(resources: Resources, new: Evaluation, live: Evaluation, left_out: int)
 
 @task(name="gates", task_run_name="gates of {collection}", **RETRIED)
 def gates(resources: Resources, collection: str, live: str | None, questions: Sequence[Golden]) -> GateReport:
-    """Measure a generation and keep the figures in the ledger; transient errors of any part start it anew."""
+    """Measure a generation and record the figures in the ledger; retried on transient errors of any part."""
     report = measure(resources, collection, live, questions)
     quality = report.evaluations[0].measures if report.evaluations else {}
     record_gates(resources.ledger, collection, [gate.as_row() for gate in report.gates], quality)

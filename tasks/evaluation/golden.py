@@ -1,4 +1,4 @@
-"""Read golden questions: questions of which it is known where their answers stand."""
+"""Read golden questions: questions with the keys of the objects that answer them."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ EXPECTED = 'is not a JSON object with "question" and "relevant", a list of keys'
 
 @dataclass(frozen=True, slots=True)
 class Golden:
-    """A question, and the keys of the objects that answer it: none, when no object does.
+    """A question, and the keys of the objects that answer it; none if no object does.
 
     ``tenant`` says who asks, where objects have tenants.
     """
@@ -40,7 +40,7 @@ def read_golden(where: str, source: S3Source) -> list[Golden]:
 
 
 def parse_golden(text: str, where: str) -> list[Golden]:
-    """Return the golden questions of a text, a line each.
+    """Parse golden questions, one JSON object per line.
 
     A line is ``{"question", "relevant": [keys], "answer"?, "tenant"?}``.
     """
@@ -96,7 +96,7 @@ def check_known(questions: Sequence[Golden], known: set[str], where: str, collec
 
 
 def only_known(questions: Sequence[Golden], known: set[str]) -> list[Golden]:
-    """Return the questions without the keys that are not known, and without those that are left with none."""
+    """Drop unknown keys from the questions, and questions that are left without any."""
     kept = [replace(one, relevant=tuple(key for key in one.relevant if key in known)) for one in questions]
     return [new for new, old in zip(kept, questions, strict=True) if new.relevant or not old.relevant]
 

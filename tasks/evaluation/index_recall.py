@@ -1,4 +1,4 @@
-"""Measure an index: what it finds of what exact search finds, and how fast."""
+"""Measure an index: its recall against exact search, and its latency."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def _vectors(store: Store, collection: str) -> Iterator[NDArray[np.float32]]:
 
 
 def unit(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Return vectors of length one: what a model computes in bfloat16 is off by some thousandths."""
+    """Normalize vectors: those computed in bfloat16 are off by some thousandths."""
     import numpy as np
 
     lengths = np.linalg.norm(vectors, axis=-1, keepdims=True)

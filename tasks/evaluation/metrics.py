@@ -1,4 +1,4 @@
-"""How good a ranking is, as information retrieval measures it (by the library ir-measures)."""
+"""Ranking metrics of information retrieval, computed by the library ir-measures."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ NAMES = {"recall@1": "R@1", "recall@5": "R@5", "recall@10": "R@10", "mrr": "RR",
 
 
 def measures(ranked: Sequence[Sequence[str]], relevant: Sequence[Sequence[str]]) -> list[dict[str, float]]:
-    """Return the measures of each ranking of keys, best first, given the keys that are relevant: at least one."""
+    """Return the metrics of each ranking of keys (best first), given the relevant keys, at least one each."""
     import ir_measures
 
     wanted = {ir_measures.parse_measure(theirs): ours for ours, theirs in NAMES.items()}
@@ -29,10 +29,10 @@ def measures(ranked: Sequence[Sequence[str]], relevant: Sequence[Sequence[str]])
 
 
 def mean(each: Sequence[Mapping[str, float]]) -> dict[str, float]:
-    """Return the mean of each measure over all questions; 0 without any."""
+    """Return the mean of each metric over all questions; 0 without any."""
     return {name: sum(one[name] for one in each) / max(len(each), 1) for name in NAMES}
 
 
 def rank(ranked: Sequence[str], relevant: Sequence[str]) -> int | None:
-    """Return the place of the first relevant key, from 1, or None when none was found."""
+    """Return the rank of the first relevant key, from 1; None if none was found."""
     return next((place for place, key in enumerate(ranked, start=1) if key in relevant), None)

@@ -1,4 +1,4 @@
-"""Write how good a generation is: an evaluation's report, and a promotion's."""
+"""Write the reports of an evaluation and of a promotion."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ MEGABYTE = 1_000_000
 def evaluation_markdown(
     evaluation: Evaluation, baseline: Evaluation | None, found: dict[str, Difference], where: str
 ) -> str:
-    """Return an evaluation's report: the measures, beside another's if there is one, and the questions it failed."""
+    """Return the report of an evaluation: the metrics, a baseline's if there is one, and the failed questions."""
     parts = [
         f"# {inline(evaluation.label)}: {len(evaluation.outcomes):,} golden questions",
         f"From {inline(where)}.",
@@ -87,7 +87,7 @@ def _places(some: Sequence[Change]) -> list[list[object]]:
 
 
 def promotion_markdown(report: GateReport, rows: Sequence[dict[str, Any]], force: str = "", by: str = "") -> str:
-    """Return how a generation did at the gates, beside the live one; ``rows`` as the overview has them."""
+    """Return the report of a promotion: the gates and the generations; ``rows`` are those of the overview."""
     verdict = "not all gates passed" if report.failed else "all gates passed"
     parts = [f"# {inline(report.collection)}: {verdict}"]
     if force and report.failed:

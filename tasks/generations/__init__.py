@@ -1,1 +1,1 @@
-"""Which index is built, live and kept, and with which settings. Stands on resources; both wings stand on it."""
+"""Generations: which index is built, live and kept, and with which settings. Both wings import it."""

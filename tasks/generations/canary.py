@@ -1,4 +1,4 @@
-"""Let a share of the questions come to a generation that is not live yet, and watch how they fare.
+"""Send a share of the questions to a generation that is not live yet, and compare how they fare.
 
 Which share, since when and what is next stands in the ledger, so that every process that answers questions knows
 it, and a promotion that died is gone on with. Which questions: those whose hash falls into the share, so that the
@@ -49,7 +49,7 @@ def checked_steps(steps: Sequence[int]) -> tuple[int, ...]:
 
 
 def breaches(new: QuestionStats, live: QuestionStats, settings: Settings) -> list[str]:
-    """Return in which ways the new generation does worse than it may, beside the live one; none when it may go on."""
+    """Return the limits that the canary exceeds beside the live generation; none if it may go on."""
     if new.questions < settings.canary_questions:
         return [f"only {new.questions} questions came to it, fewer than {settings.canary_questions} (canary_questions)"]
     if not live.questions and settings.canary_questions:

@@ -1,4 +1,4 @@
-"""Which bucket a generation holds, and which ledger keeps it: written with the collection and in the ledger.
+"""Claims: which bucket a generation holds and which ledger keeps it, stored with the collection and in the ledger.
 
 Both are asked before anything is read from a generation or written to it, so that a pipeline with another bucket, or
 another home with a ledger of its own, neither empties it nor answers from it. An empty ledger, as after a loss, takes
@@ -48,13 +48,13 @@ def source_in(properties: Mapping[str, str]) -> Source | None:
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """What ledger and collection are to say of a generation; ``before`` are records of its collection that are over."""
+    """The claim to a generation, for ledger and collection; ``before`` are the collection's earlier records."""
 
     source: Source
     before: tuple[Source, ...]
 
     def as_row(self) -> dict[str, Any]:
-        """Return it as the ledger keeps it."""
+        """Return the claim as the ledger stores it."""
         return {**asdict(self.source), "before": [asdict(one) for one in self.before]}
 
 
@@ -85,7 +85,7 @@ def claim_of(
 
 
 def check_source(resources: Resources, collection: str) -> Claim:
-    """Return what is to be said of a generation. Raises ``SourceError`` when it is not this pipeline's.
+    """Return this pipeline's claim to a generation. Raises ``SourceError`` if it belongs to another.
 
     One that this ledger began and that holds nothing yet is anybody's: the first bucket may have been mistyped.
     """
@@ -99,7 +99,7 @@ def check_source(resources: Resources, collection: str) -> Claim:
 
 
 def may_go_on(resources: Resources, collection: str) -> bool:
-    """Tell whether a generation that was begun is of this pipeline's bucket, or is meant to become it."""
+    """Return whether this pipeline may go on building a generation: it holds the same bucket, or a person consents."""
     try:
         check_source(resources, collection)
     except SourceError:
@@ -108,7 +108,7 @@ def may_go_on(resources: Resources, collection: str) -> bool:
 
 
 def check_keeper(resources: Resources, collection: str) -> None:
-    """Raise ``SourceError`` when another ledger keeps a generation that is there, whichever bucket it holds."""
+    """Raise ``SourceError`` if another ledger keeps an existing generation, whichever bucket it holds."""
     kept = source_kept(resources.store, collection) if resources.store.exists(collection) else None
     recorded = from_row(recorded_source(resources.ledger, collection))
     if kept and recorded and kept.ledger != recorded.ledger:
@@ -119,7 +119,7 @@ def check_keeper(resources: Resources, collection: str) -> None:
 
 
 def keep_source(resources: Resources, collection: str) -> None:
-    """Write down whose a generation is, where that is not yet said, once its plan was agreed to.
+    """Store the claim to a generation, once its plan has passed the deletion limit.
 
     In the ledger first, which then knows what it replaces in the collection. Raises ``SourceError`` when it is not this
     pipeline's.

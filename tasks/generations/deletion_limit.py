@@ -1,4 +1,4 @@
-"""Stop a sync before it deletes more than goes unasked: a wrong listing looks like a bucket that was emptied.
+"""Stop a sync before it deletes suspiciously much: a wrong listing looks like an emptied bucket.
 
 What counts are objects that answer and whose bytes the bucket shows under no other key: a folder that was renamed
 costs nothing. Deletions that an earlier run recorded are done; they were let through then.
@@ -24,7 +24,7 @@ FEWEST = 3
 
 
 def unasked(held: int, settings: Settings) -> int:
-    """Return how many of so many objects may be deleted without a word from a person."""
+    """Return how many of so many objects may be deleted without a person's consent."""
     share = settings.max_deleted_share
     if not share:
         return 0
@@ -32,7 +32,7 @@ def unasked(held: int, settings: Settings) -> int:
 
 
 def stop(collection: str, loss: Loss, source: S3Source, settings: Settings, *, accepted: bool = False) -> None:
-    """Raise ``DeletionError`` when more would be deleted than goes unasked.
+    """Raise ``DeletionError`` if a sync would delete more than the limit.
 
     ``accepted`` says that a person said yes to another bucket, which has to be said again with the other yes.
     """
@@ -42,10 +42,10 @@ def stop(collection: str, loss: Loss, source: S3Source, settings: Settings, *, a
     options = ["--accept-source", "--allow-deletions"] if accepted else ["--allow-deletions"]
     globs = " What include, exclude and golden leave out counts as gone." if source.include or source.exclude else ""
     raise DeletionError(
-        f"{loss.lost:,} of the {loss.held:,} objects that {collection} holds are gone from {where(source)}{prefix}, of "
-        f"which {loss.listed:,} objects are listed: too many to delete them unasked (max_deleted_share "
-        f"{settings.max_deleted_share:g}). Nothing was deleted, and they go on answering.{globs} "
-        "If bucket or prefix are not the right ones, or not whole, mend that. If the objects are meant to go, say so "
+        f"{loss.lost:,} of the {loss.held:,} objects that {collection} holds are gone from {where(source)}{prefix}. "
+        f"It lists {loss.listed:,} objects. That is too many to delete unasked (max_deleted_share "
+        f"{settings.max_deleted_share:g}), so nothing was deleted and all of them still answer.{globs} "
+        "If the bucket or the prefix is wrong or incomplete, correct it. If the objects are meant to go, confirm it "
         f"once: `lockstep sync {' '.join(options)}`, or the flow's parameters of the same names.",
         loss,
     )

@@ -1,4 +1,4 @@
-"""Everything that decides what a chunk and its vector look like, as one hash."""
+"""The fingerprint: one hash of everything that decides what a chunk and its vector look like."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def ingredients(pipeline: Pipeline) -> dict[str, Any]:
 
 
 def same_vectors(built: dict[str, Any], asked: dict[str, Any]) -> bool:
-    """Tell whether a text has the same vector in a generation built with these ingredients and in one with those."""
+    """Return whether a text has the same vector in a generation built with these ingredients and in one with those."""
     return all(built.get(name) == asked.get(name) for name in VECTOR)
 
 

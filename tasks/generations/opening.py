@@ -68,12 +68,12 @@ def open_generation(resources: Resources) -> str:
 
 
 def work_as_built(resources: Resources, built: dict[str, Any], search_params: dict[str, Any] | None = None) -> None:
-    """Work from now on with the settings and the model that a generation was built with."""
+    """Use the settings and the model that a generation was built with from now on."""
     resources.work_as(with_settings_of(resources.pipeline, built, search_params))
 
 
 def set_back(resources: Resources) -> str | None:
-    """Point an alias that is gone at the generation that was live, if that is whole; returns the collection, or None.
+    """Restore a missing alias to the generation that was live, if that is complete; returns the collection, or None.
 
     Half a generation, as of an older copy of Milvus, must not answer, nor one with other settings than are asked for:
     then the next one is built, with the vectors that this one has.
@@ -94,7 +94,7 @@ def set_back(resources: Resources) -> str | None:
 
 
 def open_next(resources: Resources) -> str:
-    """Return the collection of the next generation, created: one that an earlier run began to build is gone on with.
+    """Create the next generation, or continue one that an earlier run began; return its collection.
 
     Raises ``MisuseError`` when the server has no such index, before anything is made.
     """
@@ -149,7 +149,7 @@ def open_named(resources: Resources, collection: str) -> str:
 
 
 def donor(resources: Resources, collection: str, built: dict[str, Any]) -> str | None:
-    """Return a generation, loaded, that has the vectors of the same texts: live, or while none is, the newest kept."""
+    """Return a loaded generation to copy vectors from: the live one, or the newest kept one if none is live."""
     store, live = resources.store, resources.store.live()
     for one in generations(resources.ledger, store.alias):
         may_be = one.collection == live if live else one.promoted_at is not None
@@ -176,7 +176,7 @@ def as_generation(resources: Resources, collection: str) -> Pipeline:
 
 
 def finish_swap(resources: Resources, live: str) -> None:
-    """Let saved pipeline and ledger follow the alias: the pipeline gets the settings that ``live`` was built with."""
+    """Update ledger and saved pipeline after the alias moved: the pipeline gets the settings of ``live``."""
     known = generation_of(resources.ledger, resources.store.alias, live)
     built, search_params = (known.ingredients, known.search_params) if known else ({}, None)
     work_as_built(resources, built, search_params)
@@ -212,7 +212,7 @@ def _adopt(resources: Resources, collection: str, parts: dict[str, object]) -> N
 
 @task(name="open generation", task_run_name="open generation of {alias}", **RETRIED)
 def generation(resources: Resources, alias: str, collection: str | None, as_saved: bool) -> str:
-    """Return the collection to write to: the named one, else the live one; two first syncs at once create one.
+    """Return the collection to write to: the named one, else the live one. Two first syncs at once create one.
 
     With ``as_saved`` the pipeline is taken as it is saved now: it may have followed a swap that was waited for.
     Raises ``ChangedError`` when it is of another bucket, index or ledger by now.

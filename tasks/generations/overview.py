@@ -1,4 +1,4 @@
-"""Look at a pipeline's generations side by side."""
+"""List a pipeline's generations side by side."""
 
 from __future__ import annotations
 

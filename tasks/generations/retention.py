@@ -1,4 +1,4 @@
-"""Drop generations that nobody needs for the way back."""
+"""Drop generations that no rollback needs any more."""
 
 from __future__ import annotations
 

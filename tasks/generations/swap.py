@@ -1,4 +1,4 @@
-"""Point the alias at another generation, and let ledger and pipeline follow."""
+"""Point the alias at another generation, then update the ledger and the pipeline."""
 
 from __future__ import annotations
 
@@ -101,7 +101,7 @@ def numbered(resources: Resources, number: int) -> Generation:
 
 @patiently
 def nothing_answers(resources: Resources) -> bool:
-    """Tell whether the alias points nowhere yet."""
+    """Return whether the alias points nowhere yet."""
     return resources.store.live() is None
 
 
@@ -113,7 +113,7 @@ def swap(resources: Resources, collection: str) -> None:
 
 @task(name="swap", task_run_name="point the alias at {collection}, the first", **RETRIED)
 def publish(resources: Resources, collection: str) -> None:
-    """Let queries come to the first generation, now that it holds what the bucket holds.
+    """Point the alias at the first generation, now that it equals the bucket.
 
     Raises ``FingerprintError`` when another first sync, with other settings, was done before, ``DeletionError`` when it
     holds so much less than the generation that answered before the alias was gone as is not deleted unasked.

@@ -1,4 +1,4 @@
-"""Cut the recorded work into batches, and batches into waves, of bounded size."""
+"""Split the recorded work into batches, and the batches into waves, of bounded size."""
 
 from __future__ import annotations
 

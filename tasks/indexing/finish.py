@@ -1,4 +1,4 @@
-"""Send to quarantine what a run could not index, once it is clear that the files are to blame."""
+"""Quarantine the objects that a run could not index, once it is clear that the files are to blame."""
 
 from __future__ import annotations
 
@@ -33,9 +33,9 @@ def quarantine_failures(resources: Resources, collection: str) -> int:
 
 
 def prune_failed(resources: Resources, collection: str, keys: Sequence[str]) -> int:
-    """Leave of objects that cannot be indexed just the last version that was confirmed, if it is whole.
+    """Delete every chunk of failed objects except those of their last confirmed version; return how many.
 
-    A run that died may have written a part of a version that nobody can read again; returns the chunks deleted.
+    A run that died may have written a part of a version that nobody can read again.
     """
     deleted = 0
     for start in range(0, len(keys), KEYS_AT_ONCE):

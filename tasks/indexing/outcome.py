@@ -1,4 +1,4 @@
-"""Add up what the batches of a sync came to, in bounded memory, and stop it when too much fails."""
+"""Add up the outcomes of a sync's batches in bounded memory, and stop the sync if too many objects fail."""
 
 from __future__ import annotations
 
@@ -66,8 +66,8 @@ class Tally:
         if self.failed >= settings.max_failed_least and self.failed > settings.max_failed_share * self.wanted:
             raise OutageError(
                 f"{self.failed} of {self.wanted} objects could not be indexed, more than the allowed share of "
-                f"{settings.max_failed_share:.0%}: something is down rather than so many files bad. The first was "
-                f"{self.reason}. None was put into quarantine, the next syncs try them again; what fails in a third "
-                f"one is, and what the bucket does not hand out for {settings.withheld_hours:g} hours. If it is the "
-                "files, LOCKSTEP_MAX_FAILED_SHARE=1 puts them there now."
+                f"{settings.max_failed_share:.0%}. That looks like an outage, not like bad files. The first was "
+                f"{self.reason}. None was put into quarantine: the next syncs retry them. Objects that fail in a third "
+                f"sync are quarantined, and those that the bucket withholds for {settings.withheld_hours:g} hours. If "
+                "the files are the cause, LOCKSTEP_MAX_FAILED_SHARE=1 quarantines them now."
             )

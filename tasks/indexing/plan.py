@@ -124,10 +124,10 @@ def check_moved(resources: Resources, collection: str) -> None:
     loss = Loss(held, len(leaving), held, tuple(leaving[:KEYS_NAMED]))
     if loss.lost > unasked(held, resources.settings):
         raise DeletionError(
-            f"{loss.lost:,} of the {held:,} objects that {collection} holds were moved to other keys, says the listing "
-            f"of {where(resources.source)}, but cannot be read there: too many to delete them unasked "
-            f"(max_deleted_share {resources.settings.max_deleted_share:g}). Nothing was deleted, they go on answering. "
-            "Mend what keeps the new keys from being read; or say once that they are meant to go: "
+            f"The listing of {where(resources.source)} says that {loss.lost:,} of the {held:,} objects that "
+            f"{collection} holds were moved, but their new keys cannot be read. That is too many to delete unasked "
+            f"(max_deleted_share {resources.settings.max_deleted_share:g}), so nothing was deleted and all of them "
+            "still answer. Make the new keys readable. If the objects are meant to go, confirm it once: "
             "`lockstep sync --allow-deletions`, or the flow's parameter allow_deletions.",
             loss,
         )

@@ -1,4 +1,4 @@
-"""Look at a pipeline's quarantine, and let objects out of it."""
+"""List a pipeline's quarantine, and release objects from it."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def contents(pipeline: str) -> list[dict[str, Any]]:
 
 
 def release(pipeline: str, keys: Sequence[str] | None = None) -> list[str]:
-    """Take objects out of quarantine, all or some keys; returns the keys.
+    """Release objects from quarantine, all or some keys; returns the keys.
 
     Raises ``MisuseError`` naming a key that is not in quarantine; then none is taken out.
     """

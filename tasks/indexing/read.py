@@ -69,7 +69,7 @@ def parse_batch(
 
 
 def others_answer(client: S3Client, source: S3Source, keys: Sequence[str]) -> bool:
-    """Tell whether the bucket hands out another object than these, or lists no other and answers at all."""
+    """Return whether the bucket hands out another object than these, or lists no other and answers at all."""
     try:
         with s3_errors(source):
             listed = client.list_objects_v2(Bucket=source.bucket, Prefix=source.prefix, MaxKeys=len(keys) + 1)

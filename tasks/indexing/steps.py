@@ -71,7 +71,7 @@ def known_vectors(resources: Resources, collection: str, hashes: Sequence[str]) 
 
 @task(task_run_name="embed batch {number}", **RETRIED)
 def embed(cut: ChunkedBatch, resources: Resources, collection: str, number: int) -> EmbeddedBatch:  # noqa: ARG001 - names the run
-    """Give a batch its vectors; only texts that Milvus has not are embedded.
+    """Get the vectors of a batch; only texts that Milvus does not have are embedded.
 
     Of a large batch all but the last piece is written as it goes.
     """

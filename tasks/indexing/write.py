@@ -1,4 +1,4 @@
-"""Write chunks to Milvus; a document with one that Milvus refuses for what it holds fails alone."""
+"""Write chunks to Milvus. If Milvus refuses a chunk for its content, only that chunk's document fails."""
 
 from __future__ import annotations
 

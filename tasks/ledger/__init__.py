@@ -1,1 +1,1 @@
-"""The database of what is wanted, what is confirmed, and who may write. Knows no bucket, no Milvus and no Prefect."""
+"""The ledger: the database of wanted and confirmed versions and of leases. Knows no bucket, Milvus or Prefect."""

@@ -1,4 +1,4 @@
-"""Which canary is under way, and how the questions that it was asked fared."""
+"""The canary that is under way, and how its questions fared."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def next_step(ledger: Database, alias: str, step: int) -> None:
 
 @patiently
 def end_canary(ledger: Database, alias: str) -> None:
-    """Take the share back to 0: from now on the alias alone says what answers."""
+    """End the canary: from now on the alias alone decides which generation answers."""
     with ledger.transaction() as connection:
         connection.execute(sa.delete(CANARIES).where(CANARIES.c.alias == alias))
 

@@ -1,4 +1,4 @@
-"""The ledger's database: connections, transactions, its errors in our words."""
+"""The ledger's database: connections, transactions and error translation."""
 
 from __future__ import annotations
 

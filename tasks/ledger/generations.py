@@ -1,4 +1,4 @@
-"""What the ledger knows of each generation: when it was ready, promoted and retired, and what it cost.
+"""The ledger's record of each generation: when it was ready, promoted and retired, and what it cost.
 
 Which one is live only the alias says; :func:`follow_alias_in_ledger` makes the ledger say the same.
 """
@@ -95,17 +95,17 @@ def mark_ready(ledger: Database, collection: str) -> None:
 
 
 def record_gates(ledger: Database, collection: str, gates: list[dict[str, Any]], quality: dict[str, float]) -> None:
-    """Keep how a generation did at its gates, and its measures on the golden questions, where there are any."""
+    """Record the gate results of a generation, and its metrics on the golden questions if there are any."""
     _update(ledger, GENERATIONS.c.collection == collection, gates=gates, **({"quality": quality} if quality else {}))
 
 
 def record_search_params(ledger: Database, collection: str, search_params: dict[str, Any]) -> None:
-    """Keep how a generation is searched, for whoever goes back to it."""
+    """Record the search parameters of a generation, for a later rollback."""
     _update(ledger, GENERATIONS.c.collection == collection, search_params=search_params)
 
 
 def record_force(ledger: Database, collection: str, forced: dict[str, str] | None) -> None:
-    """Keep ``who`` promotes a generation though a gate failed, and ``why``; None when none failed."""
+    """Record ``who`` forced a promotion despite a failed gate, and ``why``; None if no gate failed."""
     _update(ledger, GENERATIONS.c.collection == collection, forced=forced)
 
 

@@ -1,4 +1,4 @@
-"""One writer a generation: a lease in the ledger, renewed while its holder lives."""
+"""One writer per generation: a lease in the ledger, renewed while its holder lives."""
 
 from __future__ import annotations
 
@@ -56,8 +56,10 @@ def take(ledger: Database, collection: str, holder: str, described: str) -> str 
 
 
 def extend(ledger: Database, collection: str, holder: str) -> bool:
-    """Hold a lease for longer; returns whether it was still there to be held. One that ended and that nobody took
-    meanwhile is; one that another had, if only for a moment, is not."""
+    """Renew a lease; return whether we still own it.
+
+    An expired lease that nobody took can be renewed; one that another holder took, even briefly, cannot.
+    """
     mine = sa.and_(WRITERS.c.collection == collection, WRITERS.c.holder == holder)
     with ledger.transaction() as connection:
         done = connection.execute(sa.update(WRITERS).where(mine).values(expires_at=_now(ledger) + LASTS_MS))

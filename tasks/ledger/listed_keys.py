@@ -1,4 +1,4 @@
-"""Which keys a listing has shown, kept where memory does not grow with the bucket: in the database."""
+"""The keys of a listing, kept in the database so that memory does not grow with the bucket."""
 
 from __future__ import annotations
 

@@ -46,7 +46,7 @@ def migrate(transaction: Callable[[], AbstractContextManager[Connection]], where
 
 @contextmanager
 def _patience(connection: Connection) -> Iterator[None]:
-    """Let statements take long: a migration of a large ledger does, and who waits for one that goes on."""
+    """Raise the statement timeout: migrating a large ledger takes long, and so does waiting for another migration."""
     if connection.dialect.name != "postgresql":
         yield
         return

@@ -1,4 +1,4 @@
-"""The ledger: what each generation holds, and what is about to change.
+"""The ledger's rows of objects: what each generation holds, and what is about to change.
 
 An object's row goes through these states:
 

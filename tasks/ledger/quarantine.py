@@ -1,4 +1,4 @@
-"""What the ledger holds of objects that cannot be indexed: those of a run, and those in quarantine."""
+"""The ledger's rows of objects that cannot be indexed: failures of a run, and the quarantine."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def quarantined(ledger: Database, collection: str, limit: int | None = None) -> 
 
 
 def retry(ledger: Database, collection: str, keys: Sequence[str] | None = None) -> list[str]:
-    """Take objects out of quarantine, all or some keys, for the next sync to try again; returns the keys."""
+    """Release objects from quarantine, all or some keys, so that the next sync retries them; returns the keys."""
     chosen = [OBJECTS.c.collection == collection, OBJECTS.c.state == "quarantined"]
     if keys is not None:
         chosen.append(OBJECTS.c.key.in_(list(keys)))
@@ -76,7 +76,7 @@ def retry(ledger: Database, collection: str, keys: Sequence[str] | None = None) 
 
 
 def retry_withheld(ledger: Database, collection: str, at: int) -> tuple[int, int]:
-    """Take out of quarantine what the bucket did not hand out, to be tried again.
+    """Release the withheld objects from quarantine, so that they are retried.
 
     Returns how many objects of which no version was indexed yet, and how many others.
 

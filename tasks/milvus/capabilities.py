@@ -1,4 +1,4 @@
-"""What the connected Milvus can do."""
+"""The capabilities of the connected Milvus."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Translate what pymilvus raises, in one place, with the cause kept."""
+"""Translate pymilvus' errors to ours, in one place, with the cause kept."""
 
 from __future__ import annotations
 

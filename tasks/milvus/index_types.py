@@ -1,4 +1,4 @@
-"""The vector indexes that Milvus has: their parameters, which server has which, and what a search passes to them."""
+"""Milvus' vector index types: build and search parameters, and which server supports which."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Say chunks as rows of a generation."""
+"""Convert chunks to Milvus rows."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a generation looks like in Milvus: fields, indexes, names."""
+"""The schema of a generation in Milvus: fields, indexes and names."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The ways to search a collection: by meaning, by words, and by both when Milvus is to fuse them."""
+"""Search a collection: dense, lexical (BM25), or hybrid with Milvus fusing both."""
 
 from __future__ import annotations
 

@@ -142,7 +142,7 @@ class Store:
             return dict(self.client.describe_collection(collection, **options).get("properties", {}))
 
     def keep_property(self, collection: str, name: str, value: str) -> None:
-        """Keep something with a collection. Milvus 2.3 forgets such a change when it restarts."""
+        """Set a property of a collection. Milvus 2.3 forgets such a change when it restarts."""
         with self._write() as options:
             self.client.alter_collection_properties(collection, properties={name: value}, **options)
 
@@ -153,7 +153,7 @@ class Store:
         return int(next(one for one in described["fields"] if one["name"] == "embedding")["params"]["dim"])
 
     def exists(self, collection: str) -> bool:
-        """Tell whether there is such a collection."""
+        """Return whether there is such a collection."""
         with self._call() as options:
             return bool(self.client.has_collection(collection, **options))
 
@@ -192,7 +192,7 @@ class Store:
             self._loaded.add(collection)
 
     def flush(self, collection: str) -> None:
-        """Put what was written away in segments, for which the server builds the index."""
+        """Flush written rows into segments, for which the server builds the index."""
         with self._call() as options:
             self.client.flush(collection, **options)
 
@@ -428,7 +428,7 @@ def _bytes_of(value: Any) -> int:
 
 
 def as_hit(row: Mapping[str, Any]) -> Hit:
-    """Return what Milvus found as a value of ours."""
+    """Convert a Milvus result to a ``Hit``."""
     of_it = row["entity"]
     return Hit(
         chunk_id=row["id"],

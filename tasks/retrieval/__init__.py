@@ -1,1 +1,1 @@
-"""From a question to chunks. Stands on generations and the common ground; knows nothing of indexing."""
+"""From a question to chunks. Uses generations and the common ground; knows nothing of indexing."""

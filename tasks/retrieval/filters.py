@@ -1,4 +1,4 @@
-"""Read a filter that a person wrote, and say it in Milvus' language.
+"""Parse a filter that a person wrote, and translate it to a Milvus expression.
 
     prefix=guides/ and page<=3
     metadata.team="infra" or not (heading^="Appendix" or key in (a.md, b.md))

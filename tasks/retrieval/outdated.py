@@ -1,4 +1,4 @@
-"""Mark what comes from an older version of an object, because its newest one is in quarantine."""
+"""Mark hits from an older version of an object whose newest version is in quarantine."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What counts as a question."""
+"""Check that a text is a question that can be asked."""
 
 from __future__ import annotations
 

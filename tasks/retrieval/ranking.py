@@ -1,4 +1,4 @@
-"""Join what was found by meaning with what was found by words."""
+"""Fuse dense and lexical hits into one ranking, and leave out near-copies."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which generation a question goes to: the live one, or the one in canary."""
+"""Route a question to the live generation, or to the one in canary."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ LedgerOrWhy = Database | LockstepError
 
 
 class Router:
-    """Knows of a canary, decides by it, and notes how its questions fared.
+    """Routes questions between live and canary, and records how they fared.
 
     While the ledger is down, the live generation answers, and nothing is noted.
     """
@@ -47,7 +47,7 @@ class Router:
         self.look()
 
     def look(self) -> None:
-        """Look up, once more, whether a canary is under way."""
+        """Read the canary from the ledger again."""
         self.canary = None
         if isinstance(self._ledger, LockstepError):
             return
@@ -59,7 +59,7 @@ class Router:
                 self.canary = canary
 
     def collection(self, live: str, asker: str) -> str:
-        """Return what answers this question or session: the live collection, or the one in canary."""
+        """Return the collection that answers this question or session: the live one, or the one in canary."""
         # A canary beside another live generation is over: the alias was moved.
         return self.canary.serves(asker) if self.canary and self.canary.live == live else live
 
@@ -68,7 +68,7 @@ class Router:
         return self._search_params if self.canary and self.canary.collection == collection else None
 
     def note(self, collection: str, seconds: float, best: float | None, abstained: bool = False) -> None:
-        """Note how a question fared: ``best`` is the nearest chunk's cosine, None when it failed."""
+        """Record how a question fared: ``best`` is the nearest chunk's cosine, None if it failed."""
         if self.canary and not isinstance(self._ledger, LockstepError):
             row = {"alias": self.alias, "collection": collection, "at": now(), "seconds": seconds, "best": best}
             with suppress(LockstepError):
@@ -177,7 +177,7 @@ class Index:
 
 
 class Attempt:
-    """One attempt at a question on one generation. Leaving its ``with`` says whether there has to be another."""
+    """One attempt at a question on one generation. Leaving its ``with`` decides whether another one is needed."""
 
     def __init__(
         self, index: Index, collection: str, search_params: dict[str, Any] | None, *, last: bool = False

@@ -1,4 +1,4 @@
-"""Tell whose an object is, and what a question may see.
+"""The scope of a question: its tenant and its filter.
 
 With `tenants`, the first part of a key is its tenant: acme/handbook.md belongs to acme. Each question is asked for
 one tenant, and Milvus is asked for that tenant's chunks alone: nothing of another's is searched, scored or cited.
@@ -16,13 +16,13 @@ from tasks.retrieval.question import check_text
 
 @dataclass(frozen=True, slots=True)
 class Scope:
-    """Of which objects a question is asked: those of a ``tenant``, and of those what a ``filter`` lets through."""
+    """The objects that a question may see: those of a ``tenant`` that pass a ``filter``."""
 
     filter: str = ""
     tenant: str = ""
 
     def __str__(self) -> str:
-        """Return it in words, as it was asked for; nothing when it is everything."""
+        """Return the scope in words; an empty text if it is everything."""
         named = (("the tenant", self.tenant), ("the filter", self.filter))
         return " and ".join(f"{what} {value}" for what, value in named if value)
 

@@ -1,4 +1,4 @@
-"""Write Markdown that shows what others wrote, and does nothing that they want."""
+"""Write Markdown that shows other people's text literally: no markup of theirs takes effect."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ _BEGINS = re.compile(r"[-+=:](?=[-+=:\s]|\Z)|\d{1,9}(?=[.)](?:\s|\Z))")
 
 
 class Markdown(str):
-    """A text that is Markdown of ours, to be shown as it is."""
+    """Markdown of our own, shown as it is."""
 
 
 def plain(text: str) -> str:
-    """Return a text of a document, a model or a person as Markdown that shows it, line by line, and does nothing.
+    """Escape a text for Markdown, so that it is shown literally, line by line.
 
     No link, picture, tag, heading, list, table, formula or diagram of its own: whoever reads a report would otherwise
     fetch what a document names. An address gets an invisible break: renderers look for addresses in what is left
@@ -37,12 +37,12 @@ def _plain(line: str) -> str:
 
 
 def inline(text: str) -> str:
-    """Return a text as :func:`plain` does, in one line: for a heading, a quotation, a description."""
+    """Escape a text like :func:`plain`, on one line: for a heading, a quotation, a description."""
     return plain(one_line(text))
 
 
 def cell(value: object) -> str:
-    """Return a value as the text of a table's cell: nothing in it can end the cell or the row."""
+    """Escape a value for a table cell: nothing in it can end the cell or the row."""
     return value if isinstance(value, Markdown) else inline(str(value))
 
 

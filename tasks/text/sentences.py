@@ -1,4 +1,4 @@
-"""Cut a text into sentences that can be quoted as they stand."""
+"""Split a text into sentences that can be quoted verbatim."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Say a text in the words that BM25 compares: in lower case, stemmed, identifiers whole and in their parts.
+"""Split a text into the words that BM25 compares: lower case, stemmed, identifiers whole and in parts.
 
 Servers differ in how they take a text apart, and none knows what an identifier is. What is indexed, and what is
 asked for, goes through here first, so that every server is left with splitting at white space.
@@ -34,13 +34,13 @@ ENGLISH = frozenset(STOP_WORDS.split())
 
 
 def words(text: str) -> list[str]:
-    """Return the words of a text, in order; words that say nothing are left out, unless there are no others."""
+    """Return the words of a text, in order, without stop words unless there are no others."""
     every = [word for token in TOKEN.findall(_normal(text)) for word in _of_token(token)]
     return [_stem(word) for word in every if word not in ENGLISH] or every
 
 
 def _normal(text: str) -> str:
-    """Return a text in NFKC; what is long without a space, in pieces: marks without end are put in order slowly."""
+    """Normalize a text to NFKC; long runs without a space in pieces, since sorting endless marks is slow."""
     runs = (run[at : at + LONGEST_RUN] for run in text.split() for at in range(0, len(run), LONGEST_RUN))
     return (
         unicodedata.normalize("NFKC", text)

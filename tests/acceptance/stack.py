@@ -10,7 +10,8 @@ import sys
 import time
 import urllib.request
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -78,6 +79,17 @@ def sync_runs(stack: Stack) -> list[dict[str, Any]]:
     """All runs of the sync deployment, the newest first."""
     deployment = api(stack, "GET", "/deployments/name/sync/docs")["id"]
     return list(api(stack, "POST", "/flow_runs/filter", {"deployments": {"id": {"any_": [deployment]}}}))
+
+
+@contextmanager
+def unattended_syncs_paused(stack: Stack) -> Iterator[None]:
+    """Have no schedule and no event start a sync inside, where a test looks at what is not synced yet."""
+    deployment = api(stack, "GET", "/deployments/name/sync/docs")["id"]
+    api(stack, "PATCH", f"/deployments/{deployment}", {"paused": True})
+    try:
+        yield
+    finally:
+        api(stack, "PATCH", f"/deployments/{deployment}", {"paused": False})
 
 
 def schedule(stack: Stack, **variables: str) -> tuple[str, str]:

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import json
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+
+import pytest
 
 from tests.acceptance.stack import (
     LOCKSTEP,
@@ -18,6 +21,7 @@ from tests.acceptance.stack import (
     found_keys,
     schedule,
     sync_runs,
+    unattended_syncs_paused,
 )
 
 
@@ -120,7 +124,13 @@ def test_a_mistyped_prefix_with_a_yes_changes_nothing(stack: Stack, bucket: Any)
     assert (after["new"], after["deleted"], after["chunks_embedded"]) == (0, 0, 0)
 
 
-def test_an_audit_and_the_quarantine(stack: Stack, bucket: Any) -> None:
+@pytest.fixture
+def paused(stack: Stack) -> Iterator[None]:
+    with unattended_syncs_paused(stack):
+        yield
+
+
+def test_an_audit_and_the_quarantine(stack: Stack, bucket: Any, paused: None) -> None:
     bucket.put_object(Bucket="documents", Key="manual.txt", Body=b"The manual says that the pump runs at noon.")
     stack.run("sync")
     bucket.put_object(Bucket="documents", Key="manual.txt", Body=b"\x00\x01\x02\x03" * 50)

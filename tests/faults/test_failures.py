@@ -12,7 +12,7 @@ from flows.audit import audit
 from flows.sync import sync
 from tasks.crash_points import listeners
 from tasks.errors import OutageError, PartError
-from tasks.ledger import quarantine as failures
+from tasks.ledger import quarantine
 from tasks.ledger.database import Database
 from tasks.pipelines import load_pipeline
 from tests.faults.test_faults import TEXTS, keys, states
@@ -36,7 +36,7 @@ def test_when_too_much_fails_the_run_stops_and_quarantines_nothing(
     assert sync(name).quarantined == 5
     assert audit(name).consistent
     block = load_pipeline(name)
-    assert len(failures.retry(Database(block.ledger), f"{block.alias}_g0001")) == 5
+    assert len(quarantine.retry(Database(block.ledger), f"{block.alias}_g0001")) == 5
     assert sync(name).quarantined == 5
 
 
@@ -60,7 +60,7 @@ def test_a_text_that_the_model_cannot_embed_takes_only_its_document_along(
     report = sync(name)
     assert (report.new, report.quarantined) == (13, 1)
     assert keys(name) == TEXTS.keys()
-    row = failures.quarantined(Database(load_pipeline(name).ledger), report.collection)[0]
+    row = quarantine.quarantined(Database(load_pipeline(name).ledger), report.collection)[0]
     assert row["key"] == "poison.txt"
     assert "index out of range" in row["reason"]
 

@@ -22,7 +22,7 @@ import pytest
 from deployments.demo import samples
 from flows.audit import audit
 from flows.sync import sync
-from tasks.ledger import quarantine as failures
+from tasks.ledger import quarantine
 from tasks.ledger.database import Database
 from tasks.milvus.store import Store
 from tasks.pipelines import load_pipeline
@@ -138,7 +138,7 @@ def outcomes(name: str) -> tuple[set[str], dict[str, str]]:
     collection = store.live()
     assert collection is not None
     held = {row["key"] for row in store.rows(collection, ["key"])}
-    return held, {row["key"]: row["reason"] for row in failures.quarantined(Database(block.ledger), collection)}
+    return held, {row["key"]: row["reason"] for row in quarantine.quarantined(Database(block.ledger), collection)}
 
 
 @pytest.mark.timeout(900)

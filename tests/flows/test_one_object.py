@@ -21,7 +21,7 @@ from prefect.client.orchestration import get_client
 from flows.audit import audit
 from flows.sync import sync
 from tasks.crash_points import listeners
-from tasks.embedding import batch as embed
+from tasks.embedding import batch
 from tasks.errors import LockstepError
 from tasks.indexing.quarantine import contents
 from tasks.milvus.store import Store
@@ -46,7 +46,7 @@ def sections(numbers: range, last: str = "") -> str:
 
 @pytest.fixture
 def small_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(embed, "PIECE", 20)
+    monkeypatch.setattr(batch, "PIECE", 20)
     monkeypatch.setattr("tasks.milvus.store.READ_AT_ONCE", 16)
 
 
@@ -88,14 +88,14 @@ def test_the_last_good_version_answers_when_a_late_chunk_of_the_next_cannot_be_e
     name = make_pipeline()
     sync(name)
     before = sorted((row["id"], row["etag"]) for row in rows(name, "id", "etag"))
-    encode = embed.EmbeddingModel.encode
+    encode = batch.EmbeddingModel.encode
 
     def choke(self: Any, texts: Any, prompt: str = "") -> Any:
         if any("poison" in text for text in texts):
             raise RuntimeError("index out of range in self")
         return encode(self, texts, prompt)
 
-    monkeypatch.setattr(embed.EmbeddingModel, "encode", choke)
+    monkeypatch.setattr(batch.EmbeddingModel, "encode", choke)
     bucket.put("large.md", sections(range(20, 120), last="# Last\n\nA text that is poison."))
     report = sync(name)
     assert report.quarantined == 1

@@ -9,7 +9,7 @@ import pytest
 from blocks.chat_model import ChatModel
 from flows.ask import ask
 from flows.sync import sync
-from tasks.embedding import reranker as rerank
+from tasks.embedding import reranker
 from tasks.models import Answer
 from tasks.pipelines import load_pipeline
 from tasks.retrieval.batch_search import search_all
@@ -87,7 +87,7 @@ def test_copies_make_room_for_something_else(asked: Callable[..., Answer]) -> No
 def test_a_cross_encoder_has_the_last_word(asked: Callable[..., Answer], monkeypatch: pytest.MonkeyPatch) -> None:
     """A stand-in that finds cake: a real one of random weights is in tests/unit/embedding/test_reranker.py."""
     likes_cake = lambda _question, texts: [float("cake" in text) for text in texts]  # noqa: E731
-    monkeypatch.setattr(rerank, "_load", lambda _: None)
+    monkeypatch.setattr(reranker, "_load", lambda _: None)
     for module in ("tasks.retrieval.retrieve", "tasks.answers.answer"):
         monkeypatch.setattr(f"{module}.load_reranker", lambda _: likes_cake)
     found = asked(rerank_model="a/cross-encoder", neighbours=0)

@@ -19,8 +19,7 @@ from blocks.s3_source import S3Source
 from flows.sync import sync
 from tasks.errors import FingerprintError, MisuseError, PartError, TransientError
 from tasks.indexing.plan import make_plan
-from tasks.ledger import lease
-from tasks.ledger import quarantine as failures
+from tasks.ledger import lease, quarantine
 from tasks.ledger.database import Database
 from tasks.ledger.lease import writing
 from tasks.ledger.tables import WRITERS
@@ -146,7 +145,7 @@ def test_what_cannot_be_indexed_is_quarantined_and_stops_nothing(
     assert report.quarantined == len(BAD) + 1
     assert keys(name) == {"good.md"}
     block = load_pipeline(name)
-    reasons = {row["key"]: row["reason"] for row in failures.quarantined(Database(block.ledger), report.collection)}
+    reasons = {row["key"]: row["reason"] for row in quarantine.quarantined(Database(block.ledger), report.collection)}
     assert reasons.keys() == BAD.keys() | {"big.txt"}
     assert "5,000 bytes" in reasons["big.txt"]
     for key, (_, word) in BAD.items():

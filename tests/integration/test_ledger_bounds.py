@@ -16,8 +16,7 @@ from tasks.errors import LockstepError
 from tasks.generations.canary import QuestionStats, fared
 from tasks.indexing.batches import recorded
 from tasks.indexing.plan import make_plan
-from tasks.ledger import lease
-from tasks.ledger import quarantine as failures
+from tasks.ledger import lease, quarantine
 from tasks.ledger.canary import Canary, begin_canary, canary_of, end_canary, next_step
 from tasks.ledger.database import Database
 from tasks.ledger.generations import (
@@ -186,28 +185,28 @@ def test_a_lease_is_counted_from_when_it_was_asked_for(ledger: Database, monkeyp
 def test_what_was_in_quarantine_before_is_no_sign_of_an_outage(ledger: Database) -> None:
     """However seldom it was tried."""
     failed(ledger, ref("bad"), "run")
-    assert failures.known_bad(ledger, ON, ["bad"]) == set()
-    failures.send_to_quarantine(ledger, ON, "run")
-    failures.retry(ledger, ON)
-    assert failures.known_bad(ledger, ON, ["bad", "unknown"]) == {"bad"}
-    assert failures.known_bad(ledger, OTHER, ["bad"]) == set()
+    assert quarantine.known_bad(ledger, ON, ["bad"]) == set()
+    quarantine.send_to_quarantine(ledger, ON, "run")
+    quarantine.retry(ledger, ON)
+    assert quarantine.known_bad(ledger, ON, ["bad", "unknown"]) == {"bad"}
+    assert quarantine.known_bad(ledger, OTHER, ["bad"]) == set()
 
 
 def test_what_was_indexed_since_begins_with_a_clean_sheet(ledger: Database) -> None:
     """Then a failure may be the sign of an outage again."""
     failed(ledger, ref("bad"), "run")
-    failures.send_to_quarantine(ledger, ON, "run")
+    quarantine.send_to_quarantine(ledger, ON, "run")
     indexed(ledger, ON, ref("bad"))
     failed(ledger, ref("bad"), "next")
-    assert failures.known_bad(ledger, ON, ["bad"]) == set()
+    assert quarantine.known_bad(ledger, ON, ["bad"]) == set()
 
 
 def test_what_is_to_be_tried_again_is_no_failure_of_the_run_before(ledger: Database) -> None:
     failed(ledger, ref("bad"), "run")
-    failures.send_to_quarantine(ledger, ON, "run")
-    assert failures.retry(ledger, ON) == ["bad"]
-    assert failures.failed(ledger, ON, "run", 9) == []
-    assert failures.send_to_quarantine(ledger, ON, "run") == 0
+    quarantine.send_to_quarantine(ledger, ON, "run")
+    assert quarantine.retry(ledger, ON) == ["bad"]
+    assert quarantine.failed(ledger, ON, "run", 9) == []
+    assert quarantine.send_to_quarantine(ledger, ON, "run") == 0
 
 
 def test_an_older_version_is_outdated_from_the_first_failure_on(ledger: Database) -> None:
@@ -215,16 +214,16 @@ def test_an_older_version_is_outdated_from_the_first_failure_on(ledger: Database
     indexed(ledger, ON, ref("bad", "e1"), ref("good", "e1"))
     record_wanted(ledger, ON, [ref("good", "e2")], "run")
     failed(ledger, ref("bad", "e2"), "run")
-    assert failures.outdated(ledger, ON, ["bad", "good"]) == {"bad"}
+    assert quarantine.outdated(ledger, ON, ["bad", "good"]) == {"bad"}
     indexed(ledger, ON, ref("bad", "e2"))
-    assert failures.outdated(ledger, ON, ["bad", "good"]) == set()
+    assert quarantine.outdated(ledger, ON, ["bad", "good"]) == set()
 
 
 def test_a_version_that_failed_and_is_the_one_indexed_is_not_outdated(ledger: Database) -> None:
     """As when it is read again because somebody doubted it."""
     indexed(ledger, ON, ref("same"))
     failed(ledger, ref("same"), "run")
-    assert failures.outdated(ledger, ON, ["same"]) == set()
+    assert quarantine.outdated(ledger, ON, ["same"]) == set()
 
 
 def test_a_generation_in_canary_answers_beside_the_live_one_that_it_was_begun_beside(
@@ -255,7 +254,7 @@ def filled(ledger: Database, collection: str) -> None:
     for key in ("k1", "k5"):
         record_wanted(ledger, collection, [ref(key, "e2")], "stopped")
         confirm_indexed(ledger, collection, {}, [Failure(ref(key, "e2"), "damaged")], "stopped")
-    failures.send_to_quarantine(ledger, collection, "stopped")
+    quarantine.send_to_quarantine(ledger, collection, "stopped")
     record_wanted(ledger, collection, [ref("k2", "e2"), ref("k6", "e2")], "run")
     confirm_indexed(ledger, collection, {}, [Failure(ref("k6", "e2"), "damaged")], "run")
     record_deletions(ledger, collection, ["k3", "k4"], "run")
@@ -272,9 +271,9 @@ def filled(ledger: Database, collection: str) -> None:
         lambda ledger: forget_objects(ledger, ON, KEYS),
         lambda ledger: confirm_indexed(ledger, ON, {ref(key, "e2"): ["i9"] for key in KEYS}, [], "next"),
         lambda ledger: confirm_indexed(ledger, ON, {}, [Failure(ref(key, "e2"), "no") for key in KEYS], "next"),
-        lambda ledger: failures.send_to_quarantine(ledger, ON, "run"),
-        lambda ledger: failures.retry(ledger, ON),
-        lambda ledger: failures.retry(ledger, ON, KEYS),
+        lambda ledger: quarantine.send_to_quarantine(ledger, ON, "run"),
+        lambda ledger: quarantine.retry(ledger, ON),
+        lambda ledger: quarantine.retry(ledger, ON, KEYS),
         lambda ledger: forget_generation(ledger, ON),
         lambda ledger: mark_ready(ledger, ON),
         lambda ledger: add_cost(ledger, ON, 1, 1, 1.0),
@@ -297,13 +296,13 @@ def test_what_is_read_of_one_generation_is_of_no_other(ledger: Database) -> None
     assert object_rows(ledger, ON, KEYS).empty
     assert confirmed_versions(ledger, ON, KEYS) == {}
     assert count_objects(ledger, ON) == {"chunks": 0}
-    assert failures.quarantined(ledger, ON) == []
-    assert failures.failed(ledger, ON, "run", 9) == []
-    assert list(failures.failed_keys(ledger, ON, "run")) == []
-    assert failures.known_bad(ledger, ON, KEYS) == set()
-    assert failures.outdated(ledger, ON, KEYS) == set()
-    assert failures.quarantined_here_alone(ledger, ON, OTHER) == []
-    assert [row["key"] for row in failures.failed(ledger, OTHER, "run", 9)] == ["k6"]
+    assert quarantine.quarantined(ledger, ON) == []
+    assert quarantine.failed(ledger, ON, "run", 9) == []
+    assert list(quarantine.failed_keys(ledger, ON, "run")) == []
+    assert quarantine.known_bad(ledger, ON, KEYS) == set()
+    assert quarantine.outdated(ledger, ON, KEYS) == set()
+    assert quarantine.quarantined_here_alone(ledger, ON, OTHER) == []
+    assert [row["key"] for row in quarantine.failed(ledger, OTHER, "run", 9)] == ["k6"]
 
 
 def test_much_is_recorded_in_pieces_and_all_of_it(ledger: Database, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -313,7 +312,7 @@ def test_much_is_recorded_in_pieces_and_all_of_it(ledger: Database, monkeypatch:
     assert count_objects(ledger, ON) == {"indexed": 8, "chunks": 8}
     for key in KEYS:
         failed(ledger, ref(key, "e2"), "run")
-    assert [len(some) for some in failures.failed_keys(ledger, ON, "run")] == [3, 3, 2]
+    assert [len(some) for some in quarantine.failed_keys(ledger, ON, "run")] == [3, 3, 2]
     record_deletions(ledger, ON, KEYS, "run")
     assert count_objects(ledger, ON) == {"deleting": 8, "chunks": 8}
 
@@ -339,11 +338,11 @@ def test_a_generation_that_is_forgotten_leaves_nothing(ledger: Database) -> None
 def test_an_object_is_newly_bad_when_the_other_generation_answers_with_its_version(ledger: Database) -> None:
     for key in ("a", "b", "c", "d"):
         failed(ledger, ref(key, "e2"), "run")
-    failures.send_to_quarantine(ledger, ON, "run")
+    quarantine.send_to_quarantine(ledger, ON, "run")
     indexed(ledger, OTHER, ref("a", "e2"), ref("b", "e1"), ref("d", "e2"))
     record_deletions(ledger, OTHER, ["d"], "run")
-    assert failures.quarantined_here_alone(ledger, ON, OTHER) == ["a"]
-    assert failures.quarantined_here_alone(ledger, ON, "docs_g0003") == []
+    assert quarantine.quarantined_here_alone(ledger, ON, OTHER) == ["a"]
+    assert quarantine.quarantined_here_alone(ledger, ON, "docs_g0003") == []
 
 
 def test_what_is_settled_is_one_aliass_and_keeps_its_times(ledger: Database, monkeypatch: pytest.MonkeyPatch) -> None:

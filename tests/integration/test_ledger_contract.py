@@ -18,8 +18,7 @@ from blocks.settings import Settings
 from tasks.errors import LockstepError, PartError, TransientError
 from tasks.indexing.batches import batched, recorded
 from tasks.indexing.plan import make_plan
-from tasks.ledger import lease
-from tasks.ledger import quarantine as failures
+from tasks.ledger import lease, quarantine
 from tasks.ledger.database import Database, now
 from tasks.ledger.objects import (
     change_mark,
@@ -208,29 +207,29 @@ def test_a_database_that_stumbles_while_work_is_read_is_asked_again(
 def test_quarantine_keeps_reason_attempts_and_since_when(ledger: Database) -> None:
     make_plan([[ref("bad")]], ledger, ON, "run")
     confirm_indexed(ledger, ON, {}, [Failure(ref("bad"), "the PDF is damaged")], "run")
-    assert failures.quarantined(ledger, ON) == []
-    assert [row["key"] for row in failures.failed(ledger, ON, "run", 10)] == ["bad"]
-    assert failures.send_to_quarantine(ledger, ON, "another run") == 0
-    assert failures.send_to_quarantine(ledger, ON, "run") == 1
-    first = failures.quarantined(ledger, ON)[0]
+    assert quarantine.quarantined(ledger, ON) == []
+    assert [row["key"] for row in quarantine.failed(ledger, ON, "run", 10)] == ["bad"]
+    assert quarantine.send_to_quarantine(ledger, ON, "another run") == 0
+    assert quarantine.send_to_quarantine(ledger, ON, "run") == 1
+    first = quarantine.quarantined(ledger, ON)[0]
     assert (first["reason"], first["attempts"], first["indexed_etag"]) == ("the PDF is damaged", 1, None)
     assert make_plan([[ref("bad")]], ledger, ON, "run").unchanged == 1
     time.sleep(0.01)
     make_plan([[ref("bad", "e2")]], ledger, ON, "run")
     confirm_indexed(ledger, ON, {}, [Failure(ref("bad", "e2"), "still damaged")], "run")
-    failures.send_to_quarantine(ledger, ON, "run")
-    second = failures.quarantined(ledger, ON)[0]
+    quarantine.send_to_quarantine(ledger, ON, "run")
+    second = quarantine.quarantined(ledger, ON)[0]
     assert (second["reason"], second["attempts"]) == ("still damaged", 1)
     assert second["since"] > first["since"]  # of another version
-    failures.retry(ledger, ON)
+    quarantine.retry(ledger, ON)
     make_plan([[ref("bad", "e2")]], ledger, ON, "run")
     confirm_indexed(ledger, ON, {}, [Failure(ref("bad", "e2"), "half a \ud800 surrogate and a \x00")], "run")
-    failures.send_to_quarantine(ledger, ON, "run")
-    third = failures.quarantined(ledger, ON)[0]
+    quarantine.send_to_quarantine(ledger, ON, "run")
+    third = quarantine.quarantined(ledger, ON)[0]
     assert (third["attempts"], third["since"]) == (2, second["since"])
     make_plan([[ref("bad", "e3")]], ledger, ON, "run")
     confirm_indexed(ledger, ON, {ref("bad", "e3"): ["i1", "i2", "i3", "i4"]}, [], "run")
-    assert failures.quarantined(ledger, ON) == []
+    assert quarantine.quarantined(ledger, ON) == []
     assert count_objects(ledger, ON) == {"chunks": 4, "indexed": 1}
 
 
@@ -239,7 +238,7 @@ def test_what_a_run_left_unjudged_is_tried_again(ledger: Database) -> None:
     confirm_indexed(ledger, ON, {}, [Failure(ref("bad"), "the parser is down")], "stopped")
     make_plan([[ref("bad")]], ledger, ON, "run")
     assert [one.key for one in recorded(ledger, ON, "written")] == ["bad"]
-    assert failures.send_to_quarantine(ledger, ON, "run") == 0
+    assert quarantine.send_to_quarantine(ledger, ON, "run") == 0
 
 
 def test_what_failed_is_not_read_again_in_the_same_run(ledger: Database) -> None:
@@ -252,10 +251,10 @@ def test_what_failed_is_not_read_again_in_the_same_run(ledger: Database) -> None
 def test_what_fails_in_a_third_run_is_no_sign_of_an_outage(ledger: Database) -> None:
     for run, known in (("one", set()), ("two", set()), ("three", {"bad"})):
         make_plan([[ref("bad")]], ledger, ON, run)
-        assert failures.known_bad(ledger, ON, ["bad"]) == known
+        assert quarantine.known_bad(ledger, ON, ["bad"]) == known
         confirm_indexed(ledger, ON, {}, [Failure(ref("bad"), "damaged")], run)
     make_plan([[ref("bad", "e2")]], ledger, ON, "four")
-    assert failures.known_bad(ledger, ON, ["bad"]) == set()
+    assert quarantine.known_bad(ledger, ON, ["bad"]) == set()
 
 
 def test_what_the_bucket_withholds_is_an_outage_for_hours_however_often_it_was_tried(ledger: Database) -> None:
@@ -263,15 +262,15 @@ def test_what_the_bucket_withholds_is_an_outage_for_hours_however_often_it_was_t
     for run in ("one", "two", "three"):
         make_plan([[ref("held")]], ledger, ON, run)
         confirm_indexed(ledger, ON, {}, [Failure(ref("held"), "AccessDenied", withheld=True)], run)
-    assert failures.known_bad(ledger, ON, ["held"]) == {"held"}
-    assert failures.known_bad(ledger, ON, ["held"], failing_since=began - 1) == set()
-    assert failures.known_bad(ledger, ON, ["held"], failing_since=now()) == {"held"}
+    assert quarantine.known_bad(ledger, ON, ["held"]) == {"held"}
+    assert quarantine.known_bad(ledger, ON, ["held"], failing_since=began - 1) == set()
+    assert quarantine.known_bad(ledger, ON, ["held"], failing_since=now()) == {"held"}
     make_plan([[ref("held", "e2")]], ledger, ON, "four")  # another version: its time begins anew
     for run in ("five", "six"):
         time.sleep(0.005)
         began = now()
         confirm_indexed(ledger, ON, {}, [], run, [ref("held", "e2")])
-    assert failures.known_bad(ledger, ON, ["held"], failing_since=began - 1) == {"held"}
+    assert quarantine.known_bad(ledger, ON, ["held"], failing_since=began - 1) == {"held"}
     assert count_objects(ledger, ON) == {"chunks": 0, "pending": 1}
 
 
@@ -282,29 +281,29 @@ def test_what_the_bucket_withheld_is_tried_again_ever_more_seldom(
     make_plan([[ref("held"), ref("bad")]], ledger, ON, "run")
     said = [Failure(ref("held"), "AccessDenied", withheld=True), Failure(ref("bad"), "damaged")]
     confirm_indexed(ledger, ON, {}, said, "run")
-    failures.send_to_quarantine(ledger, ON, "run")
+    quarantine.send_to_quarantine(ledger, ON, "run")
     with ledger.transaction() as connection:
         connection.execute(sa.update(OBJECTS).values(attempts=attempts, updated_at=1_000))
     due = 1_000 + minutes * 60_000
-    assert failures.retry_withheld(ledger, ON, due - 1) == (0, 0)
-    assert failures.retry_withheld(ledger, "another_g0001", due) == (0, 0)
-    assert failures.retry_withheld(ledger, ON, due) == (1, 0)
+    assert quarantine.retry_withheld(ledger, ON, due - 1) == (0, 0)
+    assert quarantine.retry_withheld(ledger, "another_g0001", due) == (0, 0)
+    assert quarantine.retry_withheld(ledger, ON, due) == (1, 0)
     assert make_plan([[ref("held"), ref("bad")]], ledger, ON, "next").unchanged == 1
     assert [one.key for one in recorded(ledger, ON, "written")] == ["held"]
     # Once it was read, the time for the next failure of this version begins anew.
     confirm_indexed(ledger, ON, {ref("held"): ["i1"]}, [], "next")
-    assert failures.known_bad(ledger, ON, ["held"]) == set()
+    assert quarantine.known_bad(ledger, ON, ["held"]) == set()
 
 
 def test_a_retried_object_leaves_the_quarantine_for_the_next_plan(ledger: Database) -> None:
     make_plan([[ref("bad"), ref("worse")]], ledger, ON, "run")
     confirm_indexed(ledger, ON, {}, [Failure(ref(key), "damaged") for key in ("bad", "worse")], "run")
-    failures.send_to_quarantine(ledger, ON, "run")
-    assert failures.outdated(ledger, ON, ["bad", "good"]) == {"bad"}
-    assert failures.retry(ledger, ON, ["bad", "unknown"]) == ["bad"]
+    quarantine.send_to_quarantine(ledger, ON, "run")
+    assert quarantine.outdated(ledger, ON, ["bad", "good"]) == {"bad"}
+    assert quarantine.retry(ledger, ON, ["bad", "unknown"]) == ["bad"]
     assert make_plan([[ref("bad"), ref("worse")]], ledger, ON, "next").unchanged == 1
     assert [one.key for one in recorded(ledger, ON, "written")] == ["bad"]
-    assert failures.retry(ledger, ON) == ["worse"]
+    assert quarantine.retry(ledger, ON) == ["worse"]
 
 
 def test_a_deletion_is_done_also_when_the_object_is_back(ledger: Database) -> None:

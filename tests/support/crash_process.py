@@ -83,16 +83,16 @@ def obey(pipeline: str, place: str = "", seconds: float = 0, notes: str = "", ru
 
 def note_what_is_embedded(notes: Path) -> None:
     """Append a line to a file for each batch that goes through the model: the hashes of its texts."""
-    from tasks.embedding import batch as embed
+    from tasks.embedding import batch
 
-    encode = embed.encode_what_can
+    encode = batch.encode_what_can
 
     def noting(model: Any, texts: Any) -> Any:
         with notes.open("a") as file:
             file.write(" ".join(texts) + "\n")
         return encode(model, texts)
 
-    embed.encode_what_can = noting
+    batch.encode_what_can = noting
 
 
 if __name__ == "__main__":

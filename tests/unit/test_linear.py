@@ -23,16 +23,13 @@ import blocks
 import deployments
 import flows
 import tasks
-from tasks.answers import extractive as extract
-from tasks.answers import generate
+from tasks.answers import extractive, generate
 from tasks.answers.fence import neutral
 from tasks.answers.prompt import build
 from tasks.chat.response import ChatResponse, said_aloud
-from tasks.citations import json_answer as claims
-from tasks.citations import verify as cite
+from tasks.citations import json_answer, verify
 from tasks.citations.quotes import locate
-from tasks.documents import chunk, pdf
-from tasks.documents import parse as parsers
+from tasks.documents import chunk, parse, pdf
 from tasks.documents.decode import decode
 from tasks.errors import LockstepError
 from tasks.evaluation.golden import parse_golden
@@ -140,23 +137,23 @@ FUNCTIONS: dict[str, Callable[[str], object]] = {
     "a quote that begins within a word": lambda text: locate(text[: len(text) // 4], f"b {text}b", whole_words=True),
     "sentences": sentences,
     "the sentences of a chunk": chunk.SENTENCE.findall,
-    "an answer with marks, checked": lambda text: cite.check(generate.marked(said(text)), [hit(text)] * 2),
+    "an answer with marks, checked": lambda text: verify.check(generate.marked(said(text)), [hit(text)] * 2),
     "an answer with marks, so far": lambda text: generate.so_far(text, "marked"),
     "lines of marks": lambda text: generate.assignments(said(text), "marked"),
     "an answer in JSON": lambda text: generate.structured(said(text)),
     "an answer in JSON, so far": lambda text: generate.so_far(text, "structured"),
-    "claims": lambda text: claims.complete(claims.Claimed, "claims", '{"claims": [' + text),
+    "claims": lambda text: json_answer.complete(json_answer.Claimed, "claims", '{"claims": [' + text),
     "thoughts": lambda text: said_aloud("<think>" + text),
     "words": words.words,
     "copies": lambda text: ranking.without_copies([hit(text), hit(text)], 0.9),
-    "an extract": lambda text: [extract.quoted(1, *one) for one in extract.candidates([hit(text)])],
+    "an extract": lambda text: [extractive.quoted(1, *one) for one in extractive.candidates([hit(text)])],
     "a filter": compiled,
     "a filter's value": lambda text: compiled("key=" + text),
     "a question": checked,
     "a prompt": lambda text: build(text, [hit(text)], "marked"),
     "golden questions": lambda text: parse_golden(text, "golden.jsonl"),
     "bytes": lambda text: decode(text.encode()),
-    "HTML": parsers.opened,
+    "HTML": parse.opened,
     "a page": lambda text: pdf.paragraphs(text.splitlines()),
     "a report": report.plain,
 }  # fmt: skip

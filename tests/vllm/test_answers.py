@@ -33,7 +33,7 @@ from tests.vllm.conftest import SERVED, Command, Exchanges, Library, VllmServer,
 from tests.vllm.tiny_model import CONTEXT
 
 QUESTION = "What is a generation?"
-ANSWERS = int(os.environ.get("LOCKSTEP_VLLM_ANSWERS", "100"))
+ANSWERS = int(os.environ.get("LOCKSTEP_VLLM_ANSWERS", "60"))
 TOGETHER = 32
 SHORT = 128
 """Tokens of an answer where any will do: noise in plain text goes on until its limit."""

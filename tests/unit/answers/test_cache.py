@@ -23,7 +23,7 @@ from pydantic import SecretStr
 from blocks.chat_model import ChatModel
 from blocks.ledger import Ledger
 from blocks.settings import Settings
-from tasks.answers import cache as written
+from tasks.answers import cache
 from tasks.answers.cache import FOLDER, AnswerCache, CachedAnswer, key_of, sweep
 from tasks.ledger.database import Database
 from tasks.models import Citation, Claim, Hit
@@ -78,7 +78,7 @@ def test_whatever_an_answer_follows_from_is_in_its_key(changes: dict[str, Any]) 
 def test_what_another_version_of_lockstep_kept_is_not_found(version: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """One that checks answers, or words its prompts, in another way."""
     before = key()
-    monkeypatch.setattr(written, version, "another")
+    monkeypatch.setattr(cache, version, "another")
     assert key() != before
 
 
@@ -97,7 +97,7 @@ def test_nothing_is_kept_where_nobody_asked_for_it(tmp_path: Path) -> None:
     def of(chat: ChatModel | None, **settings: Any) -> AnswerCache | None:
         pipeline: Any = SimpleNamespace(chat_model=chat)
         with Database(Ledger(url=SecretStr(f"sqlite:///{tmp_path / 'l.db'}"))) as ledger:
-            return written.kept(pipeline, "Why?", Settings(**settings), FOUND, ledger)
+            return cache.kept(pipeline, "Why?", Settings(**settings), FOUND, ledger)
 
     assert of(CHAT, cache_seconds=60)
     assert of(CHAT, cache_seconds=0) is None
@@ -107,7 +107,7 @@ def test_nothing_is_kept_where_nobody_asked_for_it(tmp_path: Path) -> None:
 @pytest.fixture
 def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> LocalFileSystem:
     where = LocalFileSystem(basepath=str(tmp_path))
-    monkeypatch.setattr(written, "_storage", lambda: where)
+    monkeypatch.setattr(cache, "_storage", lambda: where)
     return where
 
 
@@ -186,7 +186,7 @@ def test_an_api_that_does_not_answer_is_asked_once(tmp_path: Path, monkeypatch: 
 
         def log_message(self, *_: object) -> None: ...
 
-    monkeypatch.setattr(written, "_storages", {})
+    monkeypatch.setattr(cache, "_storages", {})
     with ThreadingHTTPServer(("127.0.0.1", 0), Restarting) as server:
         Thread(target=server.serve_forever, daemon=True).start()
         url = f"http://127.0.0.1:{server.server_port}/api"

@@ -14,7 +14,7 @@ from typing import Any, cast
 import pytest
 
 from deployments.cli import main as command
-from deployments.cli import output as show
+from deployments.cli import output
 from deployments.cli import output_evaluation as show_quality
 from deployments.cli.ask import printed
 from deployments.local.stack import PartStatus
@@ -91,24 +91,24 @@ def fails(error: Exception) -> None:
 
 
 def shows_a_bar() -> None:
-    with show.progress_bar(shown=True):
+    with output.progress_bar(shown=True):
         pass
 
 
 PRINTED: dict[str, Callable[[], Any]] = {
-    "say": lambda: show.say(SAID),
-    "as_json": lambda: show.as_json({SAID: KEY}),
-    "write": lambda: show.write(SAID),
-    "sync_report": lambda: show.sync_report(SYNCED),
-    "hits_table": lambda: show.hits_table("docs_g0001", [HIT]),
-    "answer_text": lambda: show.answer_text(ANSWER, streamed="something else"),
-    "parts_table": lambda: show.parts_table([PartStatus("milvus", "down", SAID, detail=SAID)]),
-    "ui_link": lambda: show.ui_link(SAID),
-    "canary_line": lambda: show.canary_line(CANARY),
-    "audit_report": lambda: show.audit_report(FOUND),
-    "quarantine_table": lambda: show.quarantine_table([QUARANTINED]),
-    "swap_report": lambda: show.swap_report(SWAP),
-    "generations_table": lambda: show.generations_table([GENERATION]),
+    "say": lambda: output.say(SAID),
+    "as_json": lambda: output.as_json({SAID: KEY}),
+    "write": lambda: output.write(SAID),
+    "sync_report": lambda: output.sync_report(SYNCED),
+    "hits_table": lambda: output.hits_table("docs_g0001", [HIT]),
+    "answer_text": lambda: output.answer_text(ANSWER, streamed="something else"),
+    "parts_table": lambda: output.parts_table([PartStatus("milvus", "down", SAID, detail=SAID)]),
+    "ui_link": lambda: output.ui_link(SAID),
+    "canary_line": lambda: output.canary_line(CANARY),
+    "audit_report": lambda: output.audit_report(FOUND),
+    "quarantine_table": lambda: output.quarantine_table([QUARANTINED]),
+    "swap_report": lambda: output.swap_report(SWAP),
+    "generations_table": lambda: output.generations_table([GENERATION]),
     "progress_bar": shows_a_bar,
     "evaluated_report": lambda: show_quality.evaluated_report(cast(Any, EVALUATED)),
     "stream": streams,
@@ -129,7 +129,7 @@ ONLY_RETURN = {
 @pytest.fixture
 def terminal(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[[], str]:
     """A terminal, as both consoles take what they print on for; returns what reads it."""
-    for console in (show.out, show.err):
+    for console in (output.out, output.err):
         monkeypatch.setattr(console, "_force_terminal", True)
     return lambda: "".join(capsys.readouterr())
 
@@ -146,7 +146,7 @@ def test_every_function_that_prints_is_tried() -> None:
     """A new one has to join PRINTED."""
     public = {
         name
-        for module in (show, show_quality)
+        for module in (output, show_quality)
         for name, one in inspect.getmembers(module, inspect.isfunction)
         if one.__module__ == module.__name__ and not name.startswith("_")
     }
@@ -170,7 +170,7 @@ def test_nothing_that_is_printed_commands_the_terminal(
 
 
 def test_json_loses_nothing(terminal: Callable[[], str]) -> None:
-    show.as_json({"said": KEY})
+    output.as_json({"said": KEY})
     assert json.loads(terminal()) == {"said": KEY}
 
 
@@ -181,7 +181,7 @@ def test_no_command_prints_past_these() -> None:
         "output.py": {"sys.stdout.write(visible(text))", "class Screen(Console):"},
         "main.py": {"visible(hidden(message))"},
     }
-    for file in Path(show.__file__).parents[1].rglob("*.py"):
+    for file in Path(output.__file__).parents[1].rglob("*.py"):
         lines = [
             line.strip()
             for line in file.read_text().splitlines()

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from tasks.documents.spool import Spool
-from tasks.embedding import batch as embed
+from tasks.embedding import batch
 from tasks.embedding.batch import embed_batch
 from tasks.errors import ContentError, PartError
 from tasks.indexing.write import accepted
@@ -50,7 +50,7 @@ class Model:
 
 
 def test_all_but_the_last_piece_is_written_as_it_goes(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(embed, "PIECE", 10)
+    monkeypatch.setattr(batch, "PIECE", 10)
     pieces: list[Piece] = []
     model: Any = Model()
     cut = ChunkedBatch((document("a", 3), document("b", 20), document("c", 14)))
@@ -65,7 +65,7 @@ def test_all_but_the_last_piece_is_written_as_it_goes(monkeypatch: pytest.Monkey
 
 
 def test_what_is_known_is_written_when_nothing_can_fail_any_more(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(embed, "PIECE", 10)
+    monkeypatch.setattr(batch, "PIECE", 10)
     model: Any = Model()
     lookup, write, pieces = milvus({f"hc{n}" for n in range(20)} | {f"hb{n}" for n in range(5)})
     done = embed_batch(ChunkedBatch((document("c", 30), document("b", 20))), model, lookup, write)

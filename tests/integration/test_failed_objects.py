@@ -10,7 +10,7 @@ import pytest
 from tasks.errors import LockstepError
 from tasks.generations.opening import open_next
 from tasks.indexing.finish import quarantine_failures
-from tasks.ledger import quarantine as failures
+from tasks.ledger import quarantine
 from tasks.ledger.objects import confirm_indexed, confirmed_versions, count_objects, record_wanted
 from tasks.milvus.rows import Columns, to_rows
 from tasks.models import Chunk, ChunkedBatch, CutDocument, EmbeddedBatch, Failure, ObjectRef
@@ -74,7 +74,7 @@ def test_the_last_good_version_stays_if_it_is_whole_and_nothing_else(
     assert known["whole"][0] == "e1"
     assert known["broken"] == known["never"] == (None, None), "the ledger does not say that a version answers"
     assert count_objects(resources.ledger, collection)["chunks"] == 4
-    assert {row["key"] for row in failures.quarantined(resources.ledger, collection)} == {
+    assert {row["key"] for row in quarantine.quarantined(resources.ledger, collection)} == {
         "whole", "broken", "never", "empty",
     }  # fmt: skip
 
@@ -90,4 +90,4 @@ def test_who_is_no_longer_the_writer_judges_nothing(resources: Resources, collec
     with pytest.raises(LockstepError, match="no longer the writer"):
         quarantine_failures.fn(resources, collection)
     assert held(resources, collection) == {"never-1": "e1"}
-    assert failures.quarantined(resources.ledger, collection) == []
+    assert quarantine.quarantined(resources.ledger, collection) == []
