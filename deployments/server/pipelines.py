@@ -22,8 +22,8 @@ T = TypeVar("T")
 
 FRESH_SECONDS = 5.0
 """How old a pipeline's settings may be; Prefect is asked beside the question, not before it."""
-KNOWN_SECONDS = 10.0
-"""How old the list of pipelines may be."""
+KNOWN_SECONDS, NEW_SECONDS = 10.0, 0.2
+"""How old the list of pipelines may be, and how old when one is asked that is not in it."""
 FAILED_SECONDS = 1.0
 """For how long a failure to connect answers the questions that come meanwhile."""
 SEARCHES, ANSWERS = 16, 32
@@ -177,15 +177,15 @@ class Pipelines:
     async def named(self, name: str | None) -> Served:
         """Return a pipeline by its name; the default one without a name. Raises ``NoPipelineError``."""
         wanted = name or self.default
-        if wanted not in self._served and wanted not in await self.names():
+        if wanted not in self._served and wanted not in await self.names(NEW_SECONDS):
             raise NoPipelineError(f"there is no pipeline '{wanted}'; GET /v1/models lists those that there are")
         return self._served.setdefault(wanted, Served(wanted))
 
-    async def names(self) -> tuple[str, ...]:
-        """Return the names of all pipelines; while Prefect is away, those that are known."""
+    async def names(self, seconds: float = KNOWN_SECONDS) -> tuple[str, ...]:
+        """Return the names of all pipelines, no older than that; while Prefect is away, those that are known."""
         from deployments.server.prefect_calls import pipeline_names
 
-        if time.monotonic() - self._known > KNOWN_SECONDS:
+        if time.monotonic() - self._known > seconds:
             self._known = time.monotonic()
             try:
                 self._names = tuple(sorted({self.default, *await pipeline_names()}))
