@@ -76,7 +76,7 @@ async def on_invalid(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)
     first = error.errors()[0]
     place = ".".join(str(part) for part in first["loc"] if part != "body")
-    message = visible(f"{place}: {first['msg']}" if place else str(first["msg"]))
+    message = visible(f"{place or 'body'}: {first['msg']}")
     return refusal(request, 400, "invalid_request", message[:500], place or None)
 
 

@@ -29,6 +29,7 @@ T = TypeVar("T")
 
 LARGEST_BODY = 1 << 20
 """Bytes of a request's body."""
+MOST_HEADERS = 200
 BODY_SECONDS = 30.0
 """How long a body may take to come."""
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
@@ -102,6 +103,8 @@ class Guard:
             told.note()
 
     def _refused(self, headers: dict[bytes, str], path: str) -> tuple[int, str, str] | None:
+        if len(headers) > MOST_HEADERS:
+            return 431, "too_many_headers", f"the request has more than {MOST_HEADERS} headers"
         host = urlsplit(f"//{headers.get(b'host', '')}")
         try:
             name = (host.hostname or "").lower()
@@ -180,7 +183,7 @@ class Told:
         body = json.dumps(envelope(status, code, message, self._about)).encode()
         headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
         # What is left of a body that was not read would be taken for the next request.
-        headers += [(b"connection", b"close")] if status in (408, 413, 503) else []
+        headers += [(b"connection", b"close")] if status in (408, 413, 431, 503) else []
         headers += [(name.encode(), value.encode()) for name, value in headers_of(status).items()]
         await self.send({"type": "http.response.start", "status": status, "headers": headers})
         await self.send({"type": "http.response.body", "body": body})

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -68,6 +69,7 @@ def index(prefect_api: None, s3_server: Server, milvus_lite: Server, tmp_path_fa
     return Index(make, bucket, name)
 
 
+@contextmanager
 def serving(default: str, **options: Any) -> Iterator[Service]:
     """Run a service until the test ends."""
     app, port = create_app(default, **options), free_port()
@@ -87,7 +89,8 @@ def serving(default: str, **options: Any) -> Iterator[Service]:
 
 @pytest.fixture(scope="session")
 def service(index: Index) -> Iterator[Service]:
-    yield from serving(index.name)
+    with serving(index.name) as service:
+        yield service
 
 
 @pytest.fixture
