@@ -5,6 +5,7 @@
     lockstep sync                     bring the index in step with the bucket
     lockstep search Q | ask Q         find chunks | get a cited answer
     lockstep serve                    answer questions over HTTP (`up` does it in the background)
+    lockstep keys create | list | revoke   who may ask the service
     lockstep audit [--repair]         prove that the index is what the bucket says
     lockstep quarantine list | retry  objects that cannot be indexed
     lockstep rebuild                  build the next generation beside the live one, and promote it
@@ -30,6 +31,7 @@ import typer
 from deployments.cli.ask import ask
 from deployments.cli.evaluate import evaluate
 from deployments.cli.generations import collect_garbage, generations, promote, rebuild, rollback
+from deployments.cli.keys import keys
 from deployments.cli.options import (
     AcceptSource,
     AllowDeletions,
@@ -303,6 +305,7 @@ def quarantine_retry(
         output.say(f"{len(released)} taken out of quarantine; the next sync tries them (`lockstep sync` does it now)")
 
 
+app.add_typer(keys, name="keys")
 for command in (ask, serve, rebuild, promote, rollback, generations, collect_garbage, evaluate):
     app.command(command.__name__.replace("_", "-"))(command)
 

@@ -139,6 +139,21 @@ def _cited(citation: Citation) -> str:
     return f"[cyan]{escape(place(citation))}[/]{doubt}"
 
 
+def keys_table(keys: Sequence[dict[str, Any]]) -> None:
+    """Print the keys of the service, a line each."""
+    if not keys:
+        say("there are no keys: the service answers everybody on this machine, and nobody else")
+        return
+    table = Table("id", "name", "tenant", "pipelines", "rights", "last used", "ends", box=None)
+    for key in keys:
+        ends = f"revoked {key['revoked_at']}" if key["revoked_at"] else key["expires_at"] or "never"
+        names = ", ".join(key["pipelines"]) or "all"
+        used = key["used_at"] or "never"
+        cells = (key["id"], key["name"], key["tenant"], names, ", ".join(key["rights"]), used, ends)
+        table.add_row(*map(escape, cells))
+    out.print(table)
+
+
 def parts_table(parts: Sequence[PartStatus]) -> None:
     """Print the parts of the stack, a line each: an address is never cut, however narrow the terminal."""
     colours = {"up": "green", "down": "red"}

@@ -12,6 +12,9 @@ from deployments.cli.options import PipelineName
 def serve(
     host: Annotated[str, typer.Option("--host", help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option("--port", min=1, max=65535, help="Port to listen on.")] = 8080,
+    allow_host: Annotated[
+        list[str] | None, typer.Option("--allow-host", help="A name under which others call it; repeat it.")
+    ] = None,
     pipeline: PipelineName = None,
 ) -> None:
     """Answer questions over HTTP until stopped; `lockstep up` does the same in the background."""
@@ -26,4 +29,4 @@ def serve(
     output.say(f"service: listening on http://{host}:{port} (stop it with Ctrl-C)")
     from deployments.server.run import serve as run
 
-    run(pipeline or here.pipeline, host, port)
+    run(pipeline or here.pipeline, host, port, frozenset(allow_host or ()))

@@ -13,6 +13,7 @@ from fastapi.responses import JSONResponse, Response
 from starlette.exceptions import HTTPException
 
 from deployments.server import health, native
+from deployments.server.access import Access
 from deployments.server.errors import envelope, headers_of, told
 from deployments.server.middleware import LOOPBACK, Guard, request_id
 from deployments.server.openai import routes as openai
@@ -27,16 +28,22 @@ ABOUT = "Questions answered from a Milvus index that is kept in step with a buck
 
 
 def create_app(
-    default: str, hosts: frozenset[str] = frozenset(LOOPBACK), draining: Callable[[], bool] = lambda: False
+    default: str,
+    hosts: frozenset[str] = frozenset(LOOPBACK),
+    draining: Callable[[], bool] = lambda: False,
+    *,
+    local: bool = True,
 ) -> Guard:
     """Return the service over the saved pipelines; ``default`` answers requests that name none.
 
-    ``hosts`` are the names under which it may be called; ``draining`` says whether it is stopping.
+    ``hosts`` are the names under which it may be called; ``draining`` says whether it is stopping. With ``local``,
+    which is for a loopback address alone, nobody needs a key until there is one.
     """
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         app.state.pipelines = Pipelines(default)
+        app.state.access = Access(app.state.pipelines, local)
         app.state.draining = draining
         warming = asyncio.create_task(warm(app.state.pipelines))
         yield

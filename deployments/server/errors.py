@@ -76,4 +76,6 @@ def headers_of(status: int) -> dict[str, str]:
     """Return what tells clients whether to come again, and when."""
     if status in (429, 503):
         return {"retry-after": str(RETRY_AFTER_SECONDS)}
+    if status == 401:
+        return {"www-authenticate": 'Bearer realm="lockstep"', "x-should-retry": "false"}
     return {"x-should-retry": "false"} if status < 500 else {}

@@ -12,6 +12,7 @@ from fastapi.responses import JSONResponse, Response, StreamingResponse
 
 from blocks.pipeline import Pipeline
 from deployments.server import schemas
+from deployments.server.access import Calling
 from deployments.server.answering import Answering
 from deployments.server.errors import envelope, headers_of, told
 from deployments.server.middleware import request_id, until_gone
@@ -53,15 +54,15 @@ Known = Annotated[Pipelines, Depends(pipelines_of)]
 
 
 @router.post("/search", response_model=schemas.SearchAnswer, responses=REFUSALS)
-async def search(body: schemas.SearchRequest, pipelines: Known) -> Response:
+async def search(body: schemas.SearchRequest, pipelines: Known, caller: Calling) -> Response:
     """Find the chunks nearest to a question."""
     question = checked(body.question)
     check_text("the session", body.session)
-    served = await pipelines.named(body.pipeline)
+    served, scope = await caller.pipeline(pipelines, body.pipeline, "search"), caller.scope(body.filter, body.tenant)
 
     def work(pipeline: Pipeline, connections: Connections) -> Found:
         settings = pipeline.settings.model_copy(update=body.overrides())
-        return search_one(pipeline, question, settings, connections, Scope(body.filter, body.tenant), body.session)
+        return search_one(pipeline, question, settings, connections, scope, body.session)
 
     with metrics.IN_FLIGHT.labels("search").track_inprogress():
         found = await served.run(work, served.searches)
@@ -76,14 +77,14 @@ async def search(body: schemas.SearchRequest, pipelines: Known) -> Response:
     response_model=schemas.AskAnswer,
     responses={**REFUSALS, 200: {"description": "The answer; events with `stream`.", **EVENTS}},
 )
-async def ask(body: schemas.AskRequest, request: Request, pipelines: Known) -> Response:
+async def ask(body: schemas.AskRequest, request: Request, pipelines: Known, caller: Calling) -> Response:
     """Answer a question with checked citations.
 
     With ``stream`` the answer comes as server-sent events: `claim` for each checked piece, `citation` for each passage
     before the first claim that cites it, and `answer` with the whole at the end, or `error`.
     """
-    served = await pipelines.named(body.pipeline)
-    answering = Answering(served, making(body))
+    served = await caller.pipeline(pipelines, body.pipeline, "ask")
+    answering = Answering(served, making(body, caller.scope(body.filter, body.tenant)))
     if body.stream:
         return StreamingResponse(events(answering, request_id(request)), media_type="text/event-stream")
     with metrics.IN_FLIGHT.labels("ask").track_inprogress(), answering:
@@ -91,14 +92,13 @@ async def ask(body: schemas.AskRequest, request: Request, pipelines: Known) -> R
     return JSONResponse(answer_json(made))
 
 
-def making(body: schemas.AskRequest) -> Any:
+def making(body: schemas.AskRequest, scope: Scope) -> Any:
     """Return what makes the answer to a request. Raises ``MisuseError`` for a question that is none."""
     question = checked(body.question)
     check_text("the session", body.session)
 
     def make(pipeline: Pipeline, connections: Connections) -> Answer:
         settings = pipeline.settings.model_copy(update=body.overrides())
-        scope = Scope(body.filter, body.tenant)
         return answer(pipeline, question, settings, session=body.session, scope=scope, connections=connections)
 
     return make

@@ -30,18 +30,19 @@ class Draining(uvicorn.Server):
         super().handle_exit(sig, frame)
 
 
-def serve(default: str, host: str, port: int) -> None:
-    """Serve until SIGTERM or SIGINT.
+def serve(default: str, host: str, port: int, names: frozenset[str] = frozenset()) -> None:
+    """Serve until SIGTERM or SIGINT; ``names`` are those under which others call it.
 
-    Raises ``MisuseError`` for an address that others can reach: whoever reaches it may ask.
+    On a loopback address nobody needs a key until there is one. Raises ``MisuseError`` for an address that others can
+    reach without a name to be called by.
     """
-    if host not in LOOPBACK:
+    if host not in LOOPBACK and not names:
         raise MisuseError(
-            f"the service has no keys yet, so it answers on this machine alone: use --host 127.0.0.1, not {host}, and "
-            "put what checks its callers before it"
+            f"others can reach {host}: say under which names they may call the service, as in --allow-host ask.example"
         )
     server: Draining | None = None
-    app = create_app(default, draining=lambda: bool(server and server.draining))
+    hosts = frozenset(LOOPBACK) | {name.lower() for name in names}
+    app = create_app(default, hosts, lambda: bool(server and server.draining), local=host in LOOPBACK)
     logging.getLogger("deployments.server").setLevel(logging.INFO)
     server = Draining(
         uvicorn.Config(

@@ -20,6 +20,7 @@ from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse, Response, StreamingResponse
 
 from blocks.pipeline import Pipeline
+from deployments.server.access import Calling
 from deployments.server.answering import Answering
 from deployments.server.errors import NoPipelineError, RequestError, envelope, told
 from deployments.server.middleware import request_id, until_gone
@@ -56,33 +57,34 @@ def model_named(model: str) -> tuple[str, set[str]]:
 
 
 @router.get("/models", response_model=schemas.Models)
-async def models(pipelines: Known) -> Response:
+async def models(pipelines: Known, caller: Calling) -> Response:
     """List the pipelines as models, each with its variants."""
-    ids = [f"{name}{end}" for name in await pipelines.names() for end in ("", *(f":{one}" for one in VARIANTS))]
+    names = filter(caller.sees, await pipelines.names())
+    ids = [f"{name}{end}" for name in names for end in ("", *(f":{one}" for one in VARIANTS))]
     data = [{"id": one, "object": "model", "created": 0, "owned_by": "lockstep"} for one in ids]
     return JSONResponse({"object": "list", "data": data})
 
 
 @router.get("/models/{model}", response_model=schemas.Model, responses=REFUSALS)
-async def model(model: str, pipelines: Known) -> Response:
+async def model(model: str, pipelines: Known, caller: Calling) -> Response:
     """Return one model."""
     name, _ = model_named(model)
-    await pipelines.named(name)
+    await caller.pipeline(pipelines, name, "ask")
     return JSONResponse({"id": model, "object": "model", "created": 0, "owned_by": "lockstep"})
 
 
 @router.post("/chat/completions", response_model=schemas.Completion, responses=REFUSALS)
-async def chat(body: schemas.ChatRequest, request: Request, pipelines: Known) -> Response:
+async def chat(body: schemas.ChatRequest, request: Request, pipelines: Known, caller: Calling) -> Response:
     """Answer the last question of a conversation, with checked citations.
 
     Earlier turns are condensed into the question. With `stream` chunks come as OpenAI's do.
     """
     body.check()
     name, variants = model_named(body.model)
-    served = await pipelines.named(name)
+    served = await caller.pipeline(pipelines, name, "ask")
     asked = conversation(body.turns())
     writer = Writer(body.model, "sources" in variants)
-    answering = Answering(served, making(asked, body, "strict" in variants))
+    answering = Answering(served, making(asked, body, "strict" in variants, caller.scope("", "")))
     if body.stream:
         usage = bool(body.stream_options and body.stream_options.include_usage)
         return StreamingResponse(stream(answering, writer, request_id(request), usage), media_type="text/event-stream")
@@ -91,7 +93,7 @@ async def chat(body: schemas.ChatRequest, request: Request, pipelines: Known) ->
     return JSONResponse(writer.whole(made))
 
 
-def making(asked: Conversation, body: schemas.ChatRequest, strict: bool) -> Any:
+def making(asked: Conversation, body: schemas.ChatRequest, strict: bool, scope: Scope) -> Any:
     """Return what makes the answer to the last question of a conversation."""
 
     def make(pipeline: Pipeline, connections: Connections) -> Answer:
@@ -105,7 +107,7 @@ def making(asked: Conversation, body: schemas.ChatRequest, strict: bool) -> Any:
         if asked.task:
             return asked.task_answer(pipeline, settings)
         question = checked(asked.condensed(pipeline, settings))
-        return answer(pipeline, question, settings, session=body.user or "", connections=connections)
+        return answer(pipeline, question, settings, session=body.user or "", scope=scope, connections=connections)
 
     return make
 
@@ -193,17 +195,17 @@ async def stream(answering: Answering, writer: Writer, about: str, usage: bool) 
 
 
 @router.get("/vector_stores", response_model=schemas.VectorStores)
-async def vector_stores(pipelines: Known) -> Response:
+async def vector_stores(pipelines: Known, caller: Calling) -> Response:
     """List the pipelines as vector stores."""
-    data = [store_json(name) for name in await pipelines.names()]
+    data = [store_json(name) for name in filter(caller.sees, await pipelines.names())]
     ends = {"first_id": data[0]["id"], "last_id": data[-1]["id"]} if data else {"first_id": None, "last_id": None}
     return JSONResponse({"object": "list", "data": data, "has_more": False, **ends})
 
 
 @router.get("/vector_stores/{pipeline}", response_model=schemas.VectorStore, responses=REFUSALS)
-async def vector_store(pipeline: str, pipelines: Known) -> Response:
+async def vector_store(pipeline: str, pipelines: Known, caller: Calling) -> Response:
     """Return one vector store."""
-    return JSONResponse(store_json((await pipelines.named(pipeline)).name))
+    return JSONResponse(store_json((await caller.pipeline(pipelines, pipeline, "search")).name))
 
 
 def store_json(name: str) -> dict[str, Any]:
@@ -216,10 +218,10 @@ def store_json(name: str) -> dict[str, Any]:
 
 
 @router.post("/vector_stores/{pipeline}/search", response_model=schemas.StorePage, responses=REFUSALS)
-async def search_store(pipeline: str, body: schemas.StoreSearch, pipelines: Known) -> Response:
+async def search_store(pipeline: str, body: schemas.StoreSearch, pipelines: Known, caller: Calling) -> Response:
     """Find the chunks nearest to a question, as OpenAI's vector stores do."""
-    served = await pipelines.named(pipeline)
-    found = await found_in(served, body)
+    served = await caller.pipeline(pipelines, pipeline, "search")
+    found = await found_in(served, body, caller.scope(as_filter(body.filters), ""))
     least = (body.ranking_options.score_threshold or 0.0) if body.ranking_options else 0.0
     data = [file_json(hit) for hit in found.hits if hit.score >= least or least == 0.0]
     query = [body.query] if isinstance(body.query, str) else body.query
@@ -227,14 +229,14 @@ async def search_store(pipeline: str, body: schemas.StoreSearch, pipelines: Know
     return JSONResponse({**page, "has_more": False, "next_page": None})
 
 
-async def found_in(served: Served, body: schemas.StoreSearch) -> Found:
+async def found_in(served: Served, body: schemas.StoreSearch, scope: Scope) -> Found:
     """Return what a search in a vector store finds."""
     text = body.query if isinstance(body.query, str) else " ".join(body.query)
-    question, where = checked(text), as_filter(body.filters)
+    question = checked(text)
 
     def work(pipeline: Pipeline, connections: Connections) -> Found:
         settings = pipeline.settings.model_copy(update={"top_k": body.max_num_results})
-        return search_one(pipeline, question, settings, connections, Scope(where))
+        return search_one(pipeline, question, settings, connections, scope)
 
     return await served.run(work, served.searches)
 
