@@ -46,6 +46,12 @@ CITATIONS = Counter(
 )
 IN_FLIGHT = Gauge("lockstep_in_flight", "Requests that are being answered.", ("kind",), registry=REGISTRY)
 REJECTED = Counter("lockstep_rejected_total", "Requests that were refused, by why.", ("reason",), registry=REGISTRY)
+RECORDS_LOST = Counter(
+    "lockstep_records_lost_total",
+    "Answers that were not recorded, as the ledger was away.",
+    registry=REGISTRY,
+)
+FEEDBACK = Counter("lockstep_feedback_total", "Verdicts on answers.", ("verdict",), registry=REGISTRY)
 GENERATION = Gauge(
     "lockstep_generation_info", "1 for the generation that is live.", ("pipeline", "generation"), registry=REGISTRY
 )

@@ -15,6 +15,7 @@ from starlette.exceptions import HTTPException
 from deployments.server import health, native
 from deployments.server.access import Access
 from deployments.server.errors import envelope, headers_of, told
+from deployments.server.history import History
 from deployments.server.middleware import LOOPBACK, Guard, request_id
 from deployments.server.openai import routes as openai
 from deployments.server.pipelines import Pipelines
@@ -44,10 +45,15 @@ def create_app(
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         app.state.pipelines = Pipelines(default)
         app.state.access = Access(app.state.pipelines, local)
+        app.state.history = History()
+        recording = asyncio.create_task(app.state.history.run())
         app.state.draining = draining
         warming = asyncio.create_task(warm(app.state.pipelines))
         yield
         warming.cancel()
+        recording.cancel()
+        with suppress(asyncio.CancelledError):
+            await recording
         app.state.pipelines.close()
 
     app = FastAPI(title="Lockstep", description=ABOUT, version="1", lifespan=lifespan, docs_url=None, redoc_url=None)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
-from collections.abc import AsyncIterator
+import uuid
+from collections.abc import AsyncIterator, Callable
 from dataclasses import asdict
 from typing import Annotated, Any
 
@@ -12,15 +14,17 @@ from fastapi.responses import JSONResponse, Response, StreamingResponse
 
 from blocks.pipeline import Pipeline
 from deployments.server import schemas
-from deployments.server.access import Calling
+from deployments.server.access import Caller, Calling
 from deployments.server.answering import Answering
-from deployments.server.errors import envelope, headers_of, told
+from deployments.server.errors import RequestError, envelope, told
+from deployments.server.history import History
 from deployments.server.middleware import request_id, until_gone
 from deployments.server.pipelines import Pipelines, Served
 from deployments.server.shapes import answer_json, citation_json, hits_json
 from tasks import metrics
 from tasks.answers.answer import answer
 from tasks.errors import LockstepError
+from tasks.ledger.answers import judge
 from tasks.models import Answer, Checked
 from tasks.retrieval.batch_search import Found, search_one
 from tasks.retrieval.question import check_text, checked
@@ -29,6 +33,7 @@ from tasks.retrieval.scope import Scope
 from tasks.sanitize import hidden
 
 router = APIRouter(tags=["questions"])
+RECORDED_TRIES = 5
 REFUSALS: dict[int | str, dict[str, Any]] = {
     status: {"model": schemas.Refusal, "description": description}
     for status, description in {
@@ -85,11 +90,43 @@ async def ask(body: schemas.AskRequest, request: Request, pipelines: Known, call
     """
     served = await caller.pipeline(pipelines, body.pipeline, "ask")
     answering = Answering(served, making(body, caller.scope(body.filter, body.tenant)))
+    keep = recording(request, served, caller, "/ask")
     if body.stream:
-        return StreamingResponse(events(answering, request_id(request)), media_type="text/event-stream")
+        return StreamingResponse(events(answering, keep, request_id(request)), media_type="text/event-stream")
     with metrics.IN_FLIGHT.labels("ask").track_inprogress(), answering:
         made = await until_gone(request, answering.answer())
-    return JSONResponse(answer_json(made))
+    return JSONResponse({"id": keep(made), **answer_json(made)})
+
+
+@router.post("/feedback", response_model=schemas.Thanks, responses=REFUSALS)
+async def feedback(body: schemas.Feedback, pipelines: Known, caller: Calling) -> Response:
+    """Record what somebody thinks of an answer that they were given: a thumb up or down, and why."""
+    served = await caller.pipeline(pipelines, body.pipeline, "feedback")
+    check_text("the reason", body.reason)
+    answer_id = body.id.removeprefix("chatcmpl-")
+
+    def work(_pipeline: Pipeline, connections: Connections) -> bool:
+        if isinstance(connections.ledger, LockstepError):
+            raise connections.ledger
+        return judge(connections.ledger, answer_id, caller.id, body.verdict, body.reason)
+
+    for _ in range(RECORDED_TRIES):  # an answer is recorded a moment after it is given
+        if await served.run(work, served.searches):
+            metrics.FEEDBACK.labels(body.verdict).inc()
+            return JSONResponse({"recorded": True})
+        await asyncio.sleep(0.5)
+    raise RequestError("there is no answer of that id that you were given", 404, "answer_not_found", "id")
+
+
+def recording(request: Request, served: Served, caller: Caller, route: str) -> Callable[..., str]:
+    """Return what records an answer, under an id that is given or a new one, and returns the id."""
+    history: History = request.app.state.history
+
+    def keep(made: Answer, answer_id: str = "") -> str:
+        keep_text = served.settings.record_questions if served.settings else False
+        return history.add(served, caller, route, made, answer_id or uuid.uuid4().hex, keep_text=keep_text)
+
+    return keep
 
 
 def making(body: schemas.AskRequest, scope: Scope) -> Any:
@@ -104,7 +141,7 @@ def making(body: schemas.AskRequest, scope: Scope) -> Any:
     return make
 
 
-async def events(answering: Answering, about: str) -> AsyncIterator[bytes]:
+async def events(answering: Answering, keep: Callable[..., str], about: str) -> AsyncIterator[bytes]:
     """Yield an answer as server-sent events, while it is made."""
     with metrics.IN_FLIGHT.labels("ask").track_inprogress(), answering:
         try:
@@ -116,7 +153,7 @@ async def events(answering: Answering, about: str) -> AsyncIterator[bytes]:
             if not seen:  # cached, extractive or abstained: nothing came piece by piece
                 for event in piece_events(Checked(made.answer, made.claims, made.citations), seen):
                     yield event
-            yield sse("answer", answer_json(made))
+            yield sse("answer", {"id": keep(made), **answer_json(made)})
         except LockstepError as error:
             status, code, param = told(error)
             yield sse("error", envelope(status, code, hidden(str(error)), about, param))
@@ -138,6 +175,3 @@ def piece_events(piece: Checked, seen: set[str]) -> list[bytes]:
 def sse(name: str, data: object) -> bytes:
     """Return one server-sent event."""
     return f"event: {name}\ndata: {json.dumps(data, ensure_ascii=False)}\n\n".encode()
-
-
-__all__ = ["Served", "headers_of", "router"]

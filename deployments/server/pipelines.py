@@ -17,6 +17,7 @@ from tasks.retrieval.routing import Connections
 
 if TYPE_CHECKING:
     from blocks.pipeline import Pipeline
+    from blocks.settings import Settings
 
 T = TypeVar("T")
 
@@ -28,6 +29,8 @@ FAILED_SECONDS = 1.0
 """For how long a failure to connect answers the questions that come meanwhile."""
 SEARCHES, ANSWERS = 16, 32
 """Threads of one pipeline: they wait for its Milvus and its chat model, and for no other's."""
+ASKED_FOR_SECONDS = 5.0
+"""How long Prefect is asked: the service has not the minutes of patience that a flow has."""
 WAITING = 256
 """Questions of one pipeline that may wait for a thread; more are refused at once."""
 
@@ -75,6 +78,11 @@ class Served:
         self._loaded = self._failed = float("-inf")
         self._failure: LockstepError | None = None
         self._refreshing = False
+
+    @property
+    def settings(self) -> Settings | None:
+        """The pipeline's own settings as they are known; None before it was first used."""
+        return self._opened.pipeline.settings if self._opened else None
 
     async def run(self, work: Callable[[Pipeline, Connections], T], threads: ThreadPoolExecutor) -> T:
         """Return what ``work`` returns, done in one of the pipeline's own threads.
@@ -128,8 +136,6 @@ class Served:
         self._loaded = time.monotonic()
 
     def _load(self) -> Pipeline:
-        from deployments.server.prefect_calls import once
-
         with once():
             return load_pipeline(self.name)
 
@@ -183,8 +189,6 @@ class Pipelines:
 
     async def names(self, seconds: float = KNOWN_SECONDS) -> tuple[str, ...]:
         """Return the names of all pipelines, no older than that; while Prefect is away, those that are known."""
-        from deployments.server.prefect_calls import pipeline_names
-
         if time.monotonic() - self._known > seconds:
             self._known = time.monotonic()
             try:
@@ -204,3 +208,25 @@ class Pipelines:
             served.searches.shutdown(wait=False, cancel_futures=True)
             served.answers.shutdown(wait=False, cancel_futures=True)
             served.close()
+
+
+@contextmanager
+def once() -> Iterator[None]:
+    """Have Prefect's client ask once, for a few seconds."""
+    from prefect.settings import PREFECT_API_REQUEST_TIMEOUT, PREFECT_CLIENT_MAX_RETRIES, temporary_settings
+
+    with temporary_settings({PREFECT_CLIENT_MAX_RETRIES: 0, PREFECT_API_REQUEST_TIMEOUT: ASKED_FOR_SECONDS}):
+        yield
+
+
+async def pipeline_names() -> list[str]:
+    """Return the names under which pipelines are saved. Raises what Prefect's client raises."""
+    from prefect.client.orchestration import get_client
+
+    from blocks.pipeline import Pipeline
+
+    with once():
+        async with get_client() as client:
+            slug = Pipeline.get_block_type_slug()
+            documents = await client.read_block_documents_by_type(slug, include_secrets=False)
+    return [document.name for document in documents if document.name]

@@ -106,8 +106,9 @@ class ClaimShown(BaseModel):
 
 
 class AskAnswer(BaseModel):
-    """An answer with what it rests on."""
+    """An answer with what it rests on; ``id`` is what `/feedback` takes."""
 
+    id: str
     answer: str
     mode: Literal["generated", "extractive", "abstained"]
     collection: str
@@ -118,6 +119,23 @@ class AskAnswer(BaseModel):
     cached: bool
     citations: list[CitationShown]
     notes: list[str]
+
+
+class Feedback(Body):
+    """What somebody thinks of an answer."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"id": "0" * 32, "verdict": "down", "reason": "Wrong."}]})
+
+    id: str = Field(min_length=1, max_length=64, description="The answer's id; that of a chat completion, too.")
+    verdict: Literal["up", "down"]
+    reason: str = Field(default="", max_length=2000)
+    pipeline: PipelineName | None = None
+
+
+class Thanks(BaseModel):
+    """The verdict was recorded."""
+
+    recorded: bool
 
 
 class Problem(BaseModel):

@@ -12,7 +12,7 @@ from __future__ import annotations
 import json
 import time
 import uuid
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import asdict
 from typing import Any
 
@@ -24,7 +24,7 @@ from deployments.server.access import Calling
 from deployments.server.answering import Answering
 from deployments.server.errors import NoPipelineError, RequestError, envelope, told
 from deployments.server.middleware import request_id, until_gone
-from deployments.server.native import REFUSALS, Known
+from deployments.server.native import REFUSALS, Known, recording
 from deployments.server.openai import schemas
 from deployments.server.openai.conversation import Conversation, conversation
 from deployments.server.openai.sources import Sources
@@ -83,7 +83,8 @@ async def chat(body: schemas.ChatRequest, request: Request, pipelines: Known, ca
     name, variants = model_named(body.model)
     served = await caller.pipeline(pipelines, name, "ask")
     asked = conversation(body.turns())
-    writer = Writer(body.model, "sources" in variants)
+    keep = recording(request, served, caller, "/v1/chat/completions")
+    writer = Writer(body.model, "sources" in variants, keep if not asked.task else None)
     answering = Answering(served, making(asked, body, "strict" in variants, caller.scope("", "")))
     if body.stream:
         usage = bool(body.stream_options and body.stream_options.include_usage)
@@ -115,9 +116,10 @@ def making(asked: Conversation, body: schemas.ChatRequest, strict: bool, scope: 
 class Writer:
     """Writes one answer as OpenAI's chat completions are written."""
 
-    def __init__(self, model: str, listed: bool) -> None:
-        self._model, self._listed = model, listed
-        self._about = {"id": f"chatcmpl-{uuid.uuid4().hex}", "created": int(time.time()), "model": model}
+    def __init__(self, model: str, listed: bool, keep: Callable[..., str] | None) -> None:
+        self._model, self._listed, self._keep = model, listed, keep
+        self._id = uuid.uuid4().hex
+        self._about = {"id": f"chatcmpl-{self._id}", "created": int(time.time()), "model": model}
         self._sources = Sources()
 
     def chunk(self, delta: dict[str, Any], finish: str | None = None, **more: Any) -> bytes:
@@ -160,6 +162,8 @@ class Writer:
         }
 
     def _facts(self, made: Answer) -> dict[str, Any]:
+        if self._keep:
+            self._keep(made, self._id)
         citations = [{**citation_json(asdict(one)), "n": self._sources.number(one.n)} for one in made.citations]
         facts = {name: getattr(made, name) for name in ("question", "mode", "collection", "cached", "seconds")}
         return {"citations": citations, "lockstep": {**facts, "notes": list(made.notes)}}
