@@ -1,1 +1,1 @@
-"""The parts that Lockstep connects to, as Prefect blocks: each holds configuration and makes a client, nothing more."""
+"""The parts that Lockstep connects to: Prefect blocks that hold configuration and return clients, nothing more."""

@@ -20,7 +20,7 @@ class ChatModel(SchemaOnce, Block):
     _block_type_slug = "chat-model"
     _description = "An OpenAI-compatible chat server (vLLM) that writes cited answers."
 
-    base_url: str = Field(min_length=1, description="Address up to and with /v1, such as http://vllm:8000/v1.")
+    base_url: str = Field(min_length=1, description="Address including /v1, such as http://vllm:8000/v1.")
     api_key: SecretStr | None = Field(default=None, description="Key sent as a bearer token; empty for none.")
     model: str | None = Field(
         default=None, description="Name of the served model; empty takes the first that the server lists."
@@ -31,7 +31,7 @@ class ChatModel(SchemaOnce, Block):
     )
 
     def get_client(self) -> OpenAI:
-        """Return a client; it opens no connection until it is used."""
+        """Return a client. It connects on first use."""
         from openai import DefaultHttpxClient, OpenAI
 
         from blocks.deadline import in_time

@@ -1,4 +1,4 @@
-"""Make a request's read timeout hold for the whole response. httpx restarts it with every byte that arrives."""
+"""Apply a request's read timeout to the whole response: otherwise each byte that trickles in restarts it."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ BEGAN = "lockstep.began"
 
 
 class Timed(httpx2.SyncByteStream):
-    """The bytes of an answer, as long as there is time left."""
+    """The bytes of a response, as long as there is time left."""
 
     def __init__(self, stream: httpx2.SyncByteStream, until: float) -> None:
         self._stream, self._until = stream, until
 
     def __iter__(self) -> Iterator[bytes]:
-        """Yield the bytes. Raises ``httpx2.ReadTimeout`` when they are not all there in time."""
+        """Yield the bytes. Raises ``httpx2.ReadTimeout`` if they have not all arrived in time."""
         for piece in self._stream:
             if time.monotonic() > self._until:
-                raise httpx2.ReadTimeout("the answer did not come to its end in time")
+                raise httpx2.ReadTimeout("the response was not complete in time")
             yield piece
 
     def close(self) -> None:
@@ -41,9 +41,9 @@ def _limit(response: httpx2.Response) -> None:
 
 
 def in_time() -> dict[str, list[Callable[..., Any]]]:
-    """Return the event hooks of an httpx2 client that hold each answer to its request's read timeout.
+    """Return the event hooks of an httpx2 client that apply each request's read timeout to the whole response.
 
-    The time is looked at whenever bytes come; between two of them httpx2's own timeout counts, so that an answer
-    takes twice the time at the very most.
+    The hooks check the time whenever bytes arrive. Between two of them httpx2's own timeout counts. So a response takes
+    at most twice the timeout.
     """
     return {"request": [_begin], "response": [_limit]}

@@ -20,7 +20,7 @@ Dtype = Literal["auto", "float32", "bfloat16", "float16"]
 
 
 class Embedder(SchemaOnce, Block):
-    """A sentence-transformers model and the precision it runs in."""
+    """A sentence-transformers model and the dtype it runs in."""
 
     model_config = ConfigDict(protected_namespaces=())
 
@@ -36,7 +36,7 @@ class Embedder(SchemaOnce, Block):
     )
     dtype: Dtype = Field(
         default="auto",
-        description="Precision; auto takes bfloat16 where the processor has it natively, else float32.",
+        description="Number type; auto takes bfloat16 where the processor has it natively, else float32.",
     )
     device: str | None = Field(default=None, description="cpu, cuda, mps, …; empty lets the library choose.")
     batch_size: int = Field(default=32, ge=1, le=4096, description="Texts of one forward pass.")
@@ -46,10 +46,9 @@ class Embedder(SchemaOnce, Block):
     )
 
     def location(self) -> str:
-        """Return where the model is loaded from: a folder, or a name on the Hub.
+        """Return the folder or the name on the Hub from which the model is loaded.
 
-        The default model comes from the package that carries it, when that is installed, so that the
-        demo needs no download.
+        The default model comes from the package that contains it, if that is installed. So the demo needs no download.
         """
         if self.model_name == BUNDLED_MODEL and importlib.util.find_spec(BUNDLED_PACKAGE):
             module = importlib.import_module(BUNDLED_PACKAGE)

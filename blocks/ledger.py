@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class PlaceError(ValueError):
-    """A SQLite database that is another one in each folder, or in each process; the message says so to people."""
+    """The URL names a SQLite database that differs by folder or by process. The message says so."""
 
 
 class Ledger(SchemaOnce, Block):
@@ -34,10 +34,10 @@ class Ledger(SchemaOnce, Block):
     )
 
     def get_client(self) -> Engine:
-        """Return an engine; it connects when it is first used.
+        """Return an engine. It connects on first use.
 
-        SQLite runs in WAL mode, so that readers never wait for the writer, and waits for locks. Raises ``PlaceError``
-        when its file is in memory, or not named by its whole path.
+        SQLite runs in WAL mode, so readers never wait for the writer. It waits for locks. Raises ``PlaceError`` if the
+        SQLite database is in memory, or its path is relative.
         """
         from sqlalchemy import create_engine, event, make_url
 
@@ -56,22 +56,22 @@ class Ledger(SchemaOnce, Block):
 
 
 def _check_place(url: URL) -> None:
-    """Raise ``PlaceError`` when the worker and who else opens this database would each have another one."""
+    """Raise ``PlaceError`` if the worker and another process would each open a different database."""
     path = url.database or ":memory:"
     if ":memory:" in path or url.query.get("mode") == "memory":
         raise PlaceError(
-            "a SQLite database in memory is another one in each process; name a file: sqlite:////folder/x.db"
+            "a SQLite database in memory is a different one in each process. Name a file: sqlite:////folder/x.db"
         )
     if not path.startswith(("/", "file:/")):
         raise PlaceError(
-            f"the path '{path}' of the SQLite database is relative, so it is another one in each folder; write the "
+            f"the path '{path}' of the SQLite database is relative, so it is a different one in each folder. Write the "
             "whole path, with four slashes: sqlite:////folder/x.db"
         )
 
 
 def _use_wal(connection: sqlite3.Connection, _record: object) -> None:
     if connection.execute("PRAGMA journal_mode").fetchone()[0] != "wal":
-        # Kept in the file. Another process that is switching it just now holds a lock that does not wait.
+        # The mode is stored in the file. If another process is just switching it, its lock fails at once.
         with suppress(sqlite3.OperationalError):
             connection.execute("PRAGMA journal_mode=WAL")
     connection.execute("PRAGMA synchronous=FULL")

@@ -14,12 +14,12 @@ if TYPE_CHECKING:
     from pymilvus import MilvusClient
 
 KEEPALIVE_MS = 330_000
-"""gRPC servers hang up on clients that ping more often than every 5 minutes (Milvus Lite does: 'too_many_pings'),
-and pymilvus pings every 10 s. Every call has a deadline, so a dead peer is noticed without pings."""
+"""gRPC servers disconnect clients that ping more often than every 5 minutes (Milvus Lite: 'too_many_pings'). pymilvus
+pings every 10 s. Every call has a deadline, so a dead peer is noticed without pings."""
 
 
 class MilvusStore(SchemaOnce, Block):
-    """Where Milvus is and who may write to it."""
+    """The address of Milvus and the credentials to write to it."""
 
     _block_type_name = "Milvus Store"
     _block_type_slug = "milvus-store"
@@ -31,9 +31,9 @@ class MilvusStore(SchemaOnce, Block):
     timeout_seconds: float = Field(default=30.0, gt=0, description="Seconds to wait for each answer.")
 
     def get_client(self) -> MilvusClient:
-        """Return a connected client; raises pymilvus' own error when the server does not answer.
+        """Return a connected client. Raises pymilvus' own error if the server does not answer.
 
-        It has a connection of its own, which its ``close()`` closes: pymilvus keeps a shared one for ever.
+        The client has a connection of its own, which its ``close()`` closes. pymilvus would keep a shared one for ever.
         """
         client: MilvusClient = load_pymilvus().MilvusClient(
             uri=self.uri,

@@ -15,7 +15,7 @@ from blocks.settings import Settings
 
 
 class Pipeline(SchemaOnce, Block):
-    """A bucket prefix, an alias, and everything needed to keep the one in step with the other."""
+    """A bucket prefix, an alias, and everything needed to keep the alias in step with the bucket."""
 
     _block_type_name = "Pipeline"
     _block_type_slug = "pipeline"

@@ -1,4 +1,4 @@
-"""Connections to PostgreSQL with a time limit on every call, even if the server falls silent or this machine dies."""
+"""Connections to PostgreSQL on which no call waits for ever, even if the server or this machine fails."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ IDLE_FACTOR = 2
 
 
 class TimedConnection(psycopg.Connection[Any]):
-    """A connection whose every call ends in time.
+    """A connection with a time limit on every call.
 
-    The server's own limits do not help when it falls silent, nor do TCP's when the machine lives and its PostgreSQL
-    does not: the system goes on acknowledging what nobody reads.
+    The server's own limits do not help when the server falls silent. TCP's do not help when PostgreSQL hangs on a
+    machine that runs: its system still acknowledges data that nobody reads.
     """
 
     seconds: float = 30.0
 
     def wait(self, gen: PQGen[T], interval: float = 0.1, timeout: float | None = None) -> T:
-        """Wait for a call to end. Raises ``OperationalError`` when it does not; then the connection is closed."""
+        """Wait for a call to end. If it does not, close the connection and raise ``OperationalError``."""
         try:
             return super().wait(gen, interval, self.seconds if timeout is None else timeout)
         except psycopg.errors._WaitTimeout as error:
@@ -36,9 +36,9 @@ class TimedConnection(psycopg.Connection[Any]):
 
 
 def connect_in_time(seconds: float) -> Callable[..., TimedConnection]:
-    """Return what connects SQLAlchemy's engine (its event ``do_connect``), with ``seconds`` as the limit of each call.
+    """Return a handler of SQLAlchemy's event ``do_connect`` that limits each call to ``seconds``.
 
-    What the URL says about time limits holds instead of ours.
+    Time limits in the URL take precedence over ours.
     """
 
     def connect(_dialect: object, _record: object, args: list[Any], given: dict[str, Any]) -> TimedConnection:
@@ -56,10 +56,10 @@ def connect_in_time(seconds: float) -> Callable[..., TimedConnection]:
 
 
 def _limit(connection: TimedConnection, options: str, seconds: float) -> None:
-    """Let the server, too, give up what nobody waits for any more.
+    """Set the server's own limits, so that it ends calls that nobody waits for any more.
 
-    A machine that loses its power leaves a transaction open, with its locks, for the two hours in which TCP notices.
-    Set here and not as ``options`` of the URL, which a PgBouncer refuses.
+    A machine that loses power leaves a transaction open with its locks, until TCP notices two hours later. The limits
+    are set here, because a PgBouncer refuses ``options`` in the URL.
     """
     limits = {"statement_timeout": seconds, "idle_in_transaction_session_timeout": IDLE_FACTOR * seconds}
     for name, limit in limits.items():

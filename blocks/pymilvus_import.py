@@ -1,4 +1,4 @@
-"""Import pymilvus without letting it reset this process' logging. Every module imports it through here."""
+"""Import pymilvus without its side effects on logging. Every module here imports it this way."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ _loading = threading.Lock()
 
 @cache
 def load_pymilvus() -> ModuleType:
-    """Import pymilvus and return it, without what its import does to logging.
+    """Import pymilvus and return it, but keep the process's logging as it is.
 
-    It resets the logging of the whole process (``logging.config.dictConfig``): Prefect's handlers are
-    shut down, which takes 5 s and loses the log lines of the run from there on.
+    The import resets the logging of the whole process (``logging.config.dictConfig``). That shuts down Prefect's
+    handlers, takes 5 s and loses all later log lines of the run.
     """
     with _loading:
         configure = logging.config.dictConfig
@@ -25,6 +25,6 @@ def load_pymilvus() -> ModuleType:
             pymilvus = importlib.import_module("pymilvus")
         finally:
             logging.config.dictConfig = configure
-    # It logs each error with its stack before raising it; we raise the same in a sentence.
+    # pymilvus logs each error with its stack before raising it. We raise the same error as a sentence.
     logging.getLogger("pymilvus").setLevel(logging.CRITICAL)
     return pymilvus

@@ -21,7 +21,7 @@ for kind in (AwsCredentials, MinIOCredentials):
 
 
 class S3Source(SchemaOnce, Block):
-    """A bucket, the part of it that counts, and who may read it."""
+    """A bucket, the part of it that is indexed, and the credentials to read it."""
 
     _block_type_name = "S3 Source"
     _block_type_slug = "s3-source"
@@ -44,11 +44,11 @@ class S3Source(SchemaOnce, Block):
     )
     server: str = Field(
         default="",
-        description="What the server is called, where its address may change; empty: its address tells it from others.",
+        description="Name of the server, if its address may change; empty: its address tells it from others.",
     )
     folder: str = Field(
         default="",
-        description="Folder of this machine that the server serves: a listing counts only if all of it can be opened.",
+        description="Folder of this machine that the server serves; a listing counts only if all of it can be opened.",
     )
     credentials: AwsCredentials | MinIOCredentials = Field(
         default_factory=AwsCredentials,
@@ -73,5 +73,5 @@ class S3Source(SchemaOnce, Block):
 
 @cache
 def _descriptions() -> Loader:
-    """Return what reads botocore's descriptions of AWS' services: once a process, not for each client."""
+    """Return a loader of botocore's service descriptions, which reads them once a process, not once a client."""
     return create_loader()

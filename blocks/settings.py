@@ -1,4 +1,4 @@
-"""The settings of one pipeline: a frozen model, recorded with every flow run that used it."""
+"""The settings of one pipeline: one frozen model, recorded with every flow run that used it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Order = Literal["best_first", "best_last"]
 
 
 def _from_json(value: Any) -> Any:
-    """A variable of the environment holds an object as JSON."""
+    """Parse a string as JSON: an environment variable cannot hold an object otherwise."""
     if not isinstance(value, str):
         return value
     try:
@@ -30,8 +30,8 @@ Params = Annotated[dict[str, bool | int | str], BeforeValidator(_from_json)]
 class Settings(BaseModel):
     """Everything about a pipeline that is not a connection.
 
-    The first group decides what a chunk and its vector look like; it is part of the fingerprint, and
-    changing it asks for a new generation. The others may change from run to run.
+    The first groups, up to ``index_params``, decide what a chunk and its vector look like. They are part of the
+    fingerprint, so a change needs a new generation. The others may change from run to run.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -40,13 +40,13 @@ class Settings(BaseModel):
         default=96,
         ge=16,
         le=8192,
-        description="Most tokens of one chunk, heading path included; never more than the model reads.",
+        description="Maximum tokens of one chunk, heading path included; never more than the model reads.",
     )
     embed_heading: bool = Field(default=True, description="Put the heading path before the text when it is embedded.")
 
     tenants: bool = Field(
         default=False,
-        description="Take the first part of a key as the object's tenant: a question sees one tenant's objects alone.",
+        description="Take the first part of a key as the object's tenant; a question then sees one tenant's objects.",
     )
 
     index_type: str = Field(
@@ -61,11 +61,11 @@ class Settings(BaseModel):
         default_factory=dict, description='Search parameters of the index, such as {"ef": 128}; others have defaults.'
     )
 
-    batch_objects: int = Field(default=64, ge=1, le=1000, description="Most objects of one batch.")
+    batch_objects: int = Field(default=64, ge=1, le=1000, description="Maximum objects of one batch.")
     batch_bytes: int = Field(
         default=8_000_000,
         ge=1,
-        description="Most bytes of one batch (one larger object is a batch of its own).",
+        description="Maximum bytes of one batch (one larger object is a batch of its own).",
     )
     wave_batches: int = Field(
         default=16, ge=1, le=100, description="Batches of one sub-flow; bounds memory and task runs."
@@ -74,7 +74,7 @@ class Settings(BaseModel):
     parse_seconds: float = Field(
         default=60.0,
         gt=0,
-        description="Seconds after which parsing a file is stopped and the file quarantined.",
+        description="Seconds after which the parsing of a file is stopped and the file quarantined.",
     )
     parse_memory_mb: int = Field(
         default=1024, ge=128, description="MiB that a parsing process may allocate (Linux only)."
@@ -90,60 +90,60 @@ class Settings(BaseModel):
         description="A sync stops when a larger share of its objects cannot be indexed: an outage, not bad files.",
     )
     max_failed_least: int = Field(
-        default=5, ge=1, description="Failed objects under which a sync never stops for that."
+        default=5, ge=1, description="With fewer failed objects than this, a sync never stops for that reason."
     )
     max_deleted_share: float = Field(
         default=0.2,
         ge=0.0,
         le=1.0,
-        description="A sync stops before it deletes a larger share of 100 objects or more; of fewer, more than half "
-        "and two; 0: any.",
+        description="A sync stops before it deletes a larger share of 100 or more objects. Of fewer: more than half "
+        "and more than two. 0: any.",
     )
     withheld_hours: float = Field(
         default=6.0,
         ge=0.0,
-        description="Hours for which many objects that the bucket does not hand out are an outage, not quarantined.",
+        description="If the bucket does not hand out many objects, hours until they are quarantined, not an outage.",
     )
 
     gate_recall: float = Field(
-        default=0.98, ge=0.0, le=1.0, description="Least recall@10 of the index against exact search, to be promoted."
+        default=0.98, ge=0.0, le=1.0, description="Minimum recall@10 against exact search, for a promotion."
     )
     gate_latency: float = Field(
-        default=1.5, gt=0.0, description="Most p95 search latency, as a multiple of the live generation's."
+        default=1.5, gt=0.0, description="Maximum p95 search latency, as a multiple of the live generation's."
     )
     gate_samples: int = Field(
         default=100, ge=1, le=1000, description="Chunks that the gates of a promotion try, chosen at random."
     )
     golden: str = Field(
         default="",
-        description="Golden questions that a promotion is measured with: a file, or s3://bucket/key (never indexed).",
+        description="Golden questions for the gates of a promotion: a file, or s3://bucket/key (never indexed).",
     )
     gate_golden: float = Field(
-        default=0.01, ge=0.0, le=1.0, description="Most recall@10 and nDCG@10 that a promotion may lose on them."
+        default=0.01, ge=0.0, le=1.0, description="Maximum loss of recall@10 and of nDCG@10 on them in a promotion."
     )
     approval_hours: float = Field(
         default=24.0, gt=0.0, description="Hours that a promotion waits for a person's approval before it is rejected."
     )
     canary_questions: int = Field(
-        default=20, ge=0, description="Questions that a canary has to answer in a step to be judged; fewer end it."
+        default=20, ge=0, description="Questions that a canary must answer in each step; with fewer, it ends."
     )
     canary_errors: float = Field(
-        default=0.01, ge=0.0, le=1.0, description="Most that the share of failed questions may rise in a canary."
+        default=0.01, ge=0.0, le=1.0, description="Maximum rise of the share of failed questions in a canary."
     )
     canary_latency: float = Field(
-        default=1.5, gt=0.0, description="Most p95 seconds of a question in a canary, as a multiple of live's."
+        default=1.5, gt=0.0, description="Maximum p95 seconds of a question in a canary, as a multiple of live's."
     )
     canary_abstention: float = Field(
-        default=0.1, ge=0.0, le=1.0, description="Most that the share of abstained questions may rise in a canary."
+        default=0.1, ge=0.0, le=1.0, description="Maximum rise of the share of abstained questions in a canary."
     )
     canary_score: float = Field(
-        default=0.1, ge=0.0, le=2.0, description="Most that the mean best score may fall in a canary."
+        default=0.1, ge=0.0, le=2.0, description="Maximum fall of the mean best score in a canary."
     )
     keep_generations: int = Field(
-        default=2, ge=1, le=100, description="Generations kept, the live one included, for the way back."
+        default=2, ge=1, le=100, description="Generations kept for a rollback, the live one included."
     )
     keep_hours: float = Field(
-        default=24.0, ge=0.0, description="Hours that a generation is kept after it was live, however many there are."
+        default=24.0, ge=0.0, description="Hours that a generation is kept after it was live, whatever their number."
     )
 
     mode: SearchMode = Field(
@@ -162,11 +162,11 @@ class Settings(BaseModel):
         default=0.25,
         ge=-1.0,
         le=1.0,
-        description="Cosine similarity under which a chunk is not relevant; with none above it, `ask` abstains.",
+        description="Minimum cosine similarity of a relevant chunk; if no chunk has it, `ask` abstains.",
     )
     rerank_model: str = Field(
         default="",
-        description="Cross-encoder that puts what was found in order: a name on the Hub, or a folder; empty for none.",
+        description="Cross-encoder that reorders the chunks found: a name on the Hub, or a folder; empty for none.",
     )
     rerank_depth: int = Field(
         default=32, ge=1, le=1000, description="Chunks that the cross-encoder reads for a question."
@@ -175,36 +175,36 @@ class Settings(BaseModel):
         default=0.9,
         gt=0.0,
         le=1.0,
-        description="Share of word triples in common from which a found chunk is left out of an answer as a copy.",
+        description="If a chunk shares this share of its word triples with a better one, it is left out as a copy.",
     )
     neighbours: int = Field(
         default=1,
         ge=0,
         le=10,
-        description="Chunks before and behind a found one, in its section, that an answer's passages are joined from.",
+        description="Chunks before and after a found one, in its section, that are joined to it as one passage.",
     )
     passage_order: Order = Field(
         default="best_first", description="Order of the passages in the prompt: best_first or best_last."
     )
-    extract_sentences: int = Field(default=3, ge=1, le=10, description="Sentences of an extractive answer at the most.")
+    extract_sentences: int = Field(default=3, ge=1, le=10, description="Maximum sentences of an extractive answer.")
 
     answers: AnswerStyle = Field(
         default="structured",
         description="How the chat model cites: structured (JSON with quotes) or marked ([n] in the text).",
     )
     stages: int = Field(
-        default=1, ge=1, le=2, description="Calls of the chat model: 1, or 2, the second one only to assign citations."
+        default=1, ge=1, le=2, description="Calls of the chat model: 1, or 2, where the second only assigns citations."
     )
-    strict: bool = Field(default=False, description="Leave out of an answer what no verified citation supports.")
+    strict: bool = Field(default=False, description="Leave out statements that no verified citation supports.")
     fallback: Fallback = Field(
         default="none",
-        description="What answers when the chat model fails: none (an error) or extractive (sentences, with a note).",
+        description="Answer if the chat model fails: none (an error) or extractive (sentences, with a note).",
     )
     cache_seconds: float = Field(
         default=3600.0,
         ge=0.0,
         le=31_536_000.0,
-        description="Seconds for which the same question to the same index gets the same answer again; 0: never.",
+        description="Seconds for which the answer to a question is cached for the same index; 0: never.",
     )
     record_questions: bool = Field(
         default=False, description="Keep the text of questions in the service's records, not only their hashes."
@@ -215,7 +215,7 @@ class Settings(BaseModel):
     system_prompt: str = Field(
         default="",
         max_length=20_000,
-        description="What the chat model is told first, in place of the built-in words; the format is added to it.",
+        description="System prompt, in place of the built-in one; the answer format is added to it.",
     )
     temperature: float = Field(default=0.0, ge=0.0, le=2.0, description="Sampling temperature of the chat model.")
     top_p: float = Field(
@@ -225,11 +225,11 @@ class Settings(BaseModel):
         default=None, ge=0, le=2**31 - 1, description="Seed of the sampling; empty leaves it to the server."
     )
     max_answer_tokens: int = Field(
-        default=1024, ge=16, le=32_768, description="Most tokens the chat model may answer with, JSON included."
+        default=1024, ge=16, le=32_768, description="Maximum tokens of the chat model's answer, JSON included."
     )
     context_tokens: int = Field(
         default=3072,
         ge=256,
         le=131072,
-        description="Most tokens of passages in the prompt: counted by the server's /tokenize, else estimated.",
+        description="Maximum tokens of passages in the prompt; counted by the server's /tokenize, else estimated.",
     )

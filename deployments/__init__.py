@@ -1,1 +1,1 @@
-"""Everything that runs Lockstep: the command, the local stack, block registration and deployments."""
+"""Run Lockstep: the command, the local stack, block registration and deployments."""

@@ -1,4 +1,4 @@
-"""Deploy prefect.yaml and register its blocks, each only if it changed."""
+"""Deploy prefect.yaml and register its blocks, each only if it has changed."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ DEPLOY_SECONDS = 180
 
 
 def ensure_registered(env: Environment, here: Endpoints, accept_source: bool = False) -> str:
-    """Save the pipeline that the environment describes, if it is not what was saved last; returns its name.
+    """Save the pipeline that the environment describes, if the environment has changed. Return its name.
 
-    What somebody changed in the Prefect UI stays until the environment changes. Raises ``SourceError`` when what is
-    indexed is of another bucket, unless that is accepted.
+    Changes made in the Prefect UI stay until the environment changes. Raises ``SourceError`` when the index holds
+    another bucket, unless ``accept_source`` is set.
     """
     pipeline = describe(env, here)
     name = here.pipeline
@@ -51,7 +51,7 @@ def ensure_registered(env: Environment, here: Endpoints, accept_source: bool = F
 
 @dataclass(frozen=True, slots=True)
 class Before:
-    """A pipeline as it was saved before a command, and what this home remembered of it."""
+    """A pipeline as it was saved before a command, with this home's entries about it."""
 
     name: str
     pipeline: Pipeline
@@ -59,7 +59,7 @@ class Before:
 
 
 def as_it_was(env: Environment, name: str) -> Before | None:
-    """Return the pipeline as it is saved now, to be put back; None when there is none."""
+    """Return the saved pipeline, so that it can be restored; None if there is none."""
     found = saved(name)
     remembered = _remembered(env)
     return Before(name, found, {what: remembered.get(what, "") for what in _remembered_of(name)}) if found else None
@@ -67,10 +67,10 @@ def as_it_was(env: Environment, name: str) -> Before | None:
 
 @contextmanager
 def put_back_unless_taken(env: Environment, before: Before | None, say: Callable[[str], None]) -> Iterator[None]:
-    """Put a pipeline back that this command gave another bucket, when it ends before the index is that bucket's.
+    """Restore a pipeline that this command gave another bucket, if the command fails before the index is that bucket's.
 
-    A mistyped prefix may come with the yes that would have been right for another one: the sync stops before it
-    deletes, and who syncs next must find the pipeline as it was.
+    A mistyped prefix may come with a consent that was meant for another one. The sync then stops before it deletes,
+    and the next sync must find the old pipeline.
     """
     ours = saved(before.name) if before else None
     try:
@@ -78,12 +78,12 @@ def put_back_unless_taken(env: Environment, before: Before | None, say: Callable
     except BaseException:
         if before and ours and not _same_place(ours, before.pipeline) and not _live_holds(ours):
             now = saved(before.name)
-            if now and _same_place(now, ours):  # else somebody else has saved it since
+            if now and _same_place(now, ours):  # another command may have saved the pipeline since
                 save(before.pipeline, before.name)
                 for what, mark in before.remembered.items():
                     _remember(env, what, mark)
                 was = source_of(before.pipeline.source)
-                say(f"The pipeline '{before.name}' is that of {was} again, as it was before.")
+                say(f"The pipeline '{before.name}' is the one of {was} again, as before.")
         raise
 
 
@@ -92,7 +92,7 @@ def _same_place(one: Pipeline, other: Pipeline) -> bool:
 
 
 def _live_holds(pipeline: Pipeline) -> bool:
-    """Return whether the ledger says that the generation which is live holds the bucket of this pipeline."""
+    """Return whether the live generation holds this pipeline's bucket, by the ledger."""
     with suppress(LockstepError), Database(pipeline.ledger) as ledger:
         live = next((one for one in generations(ledger, pipeline.alias) if one.settled), None)
         holds = from_row(recorded_source(ledger, live.collection)) if live else None
@@ -101,20 +101,20 @@ def _live_holds(pipeline: Pipeline) -> bool:
 
 
 def as_saved(env: Environment, here: Endpoints, say: Callable[[str], None]) -> str:
-    """Return the name of the pipeline that the environment names, as it is saved, and say where they differ."""
+    """Return the name of the environment's pipeline. Report where the saved pipeline differs from the environment."""
     name, pipeline = here.pipeline, describe(env, here)
     if _remembered(env).get(f"pipeline {name}") == _mark(_revealed(pipeline)):
         return name
     if (old := saved(name)) and (found := deviations(merged(pipeline, name, _no_longer_named(env, name)), old)):
-        say(f"the environment is not what '{name}' was saved with, which is used: {'; '.join(found)}.")
-        say("`lockstep up` saves the environment's.")
+        say(f"the environment differs from the saved pipeline '{name}', which is used: {'; '.join(found)}.")
+        say("Run `lockstep up` to save the environment's settings.")
     return name
 
 
 def check_move(old: Pipeline, new: Pipeline) -> None:
-    """Raise ``SourceError`` when generations of a saved pipeline hold another bucket than it is to be saved with.
+    """Raise ``SourceError`` if the generations of a saved pipeline hold another bucket than the new pipeline names.
 
-    A ledger that cannot say is no hindrance: the sync asks again.
+    If the ledger does not answer, nothing is raised: the sync checks again.
     """
     mine = source_of(new.source)
     if _same_place(old, new):
@@ -124,14 +124,14 @@ def check_move(old: Pipeline, new: Pipeline) -> None:
         known = [from_row(row) for row in recorded_sources(ledger, old.alias).values() if row]
     if known and not any(one and one.place == mine.place for one in known):
         raise SourceError(
-            f"'{old.alias}' is the index of {source_of(old.source)}; the environment says {mine}. Nothing was saved. "
-            "Set BUCKET, PREFIX and AWS_ENDPOINT_URL back, or COLLECTION_NAME to another name for an index of its own. "
-            "If it was moved or renamed, `lockstep sync --accept-source` goes on with it."
+            f"'{old.alias}' is the index of {source_of(old.source)}, but the environment names {mine}. Nothing was "
+            "saved. Set BUCKET, PREFIX and AWS_ENDPOINT_URL back. For a separate index, set COLLECTION_NAME to another "
+            "name. If the bucket was moved or renamed, `lockstep sync --accept-source` continues with it."
         )
 
 
 def _remembered_of(name: str) -> tuple[str, str]:
-    """Return under what this home remembers which settings were named, and what was saved."""
+    """Return the keys in registered.json of a pipeline's named settings and of its saved state."""
     return f"named {name}", f"pipeline {name}"
 
 
@@ -144,9 +144,9 @@ def _no_longer_named(env: Environment, name: str) -> set[str]:
 
 
 def ensure_deployed(env: Environment, name: str, report: Callable[[str], None]) -> None:
-    """Run `prefect deploy --all`, if prefect.yaml or what it is filled with is not what was deployed last.
+    """Run `prefect deploy --all`, if prefect.yaml or its variables have changed since the last deployment.
 
-    Raises ``PartError`` with the last lines of what Prefect said when that fails.
+    Raises ``PartError`` with the last lines of Prefect's output when that fails.
     """
     variables = {**prefect_environment(env, load(env.home)), "PIPELINE": name}
     filled = [
@@ -169,11 +169,12 @@ def ensure_deployed(env: Environment, name: str, report: Callable[[str], None]) 
         )
     except subprocess.TimeoutExpired as error:
         raise PartError(
-            f"Prefect: deploying {PREFECT_YAML} took longer than {DEPLOY_SECONDS} s. Is the server well? Run it again."
+            f"Prefect: deploying {PREFECT_YAML} took longer than {DEPLOY_SECONDS} s. Check the Prefect server's log, "
+            "then run `lockstep up` again."
         ) from error
     if done.returncode:
         last = "\n".join((done.stdout + done.stderr).strip().splitlines()[-15:])
-        raise PartError(f"Prefect: deploying {PREFECT_YAML} failed. Its last lines:\n{last}")
+        raise PartError(f"Prefect: deploying {PREFECT_YAML} failed. The last lines of its output:\n{last}")
     _remember(env, f"deployments {name}", mark)
     report(f"deployments: {', '.join(f'{flow}/{name}' for flow in FLOWS)}")
 
@@ -195,7 +196,7 @@ def _has_block(name: str) -> bool:
 
 
 def _revealed(pipeline: Pipeline) -> str:
-    """Return the pipeline as text with its secrets, to be hashed."""
+    """Return the pipeline as text, secrets included, for hashing."""
     return json.dumps(pipeline.model_dump(mode="json", context={"include_secrets": True}), sort_keys=True)
 
 

@@ -1,4 +1,4 @@
-"""The addresses and credentials in force: those that are configured, else those of the local stack."""
+"""The addresses and credentials in use: the configured ones, else those of the local stack."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from tasks.sanitize import keep_secrets
 
 @dataclass(frozen=True)
 class Endpoints:
-    """The addresses and credentials in force; an embedded part that never ran has the address "".
+    """The addresses and credentials in use. An embedded part that never ran has the address "".
 
-    ``prefect_open_url`` opens the UI without a password to type; with an embedded server it is as secret as that.
+    ``prefect_open_url`` opens the UI without typing a password. With an embedded server it contains the password.
     """
 
     s3_endpoint: str
@@ -45,18 +45,18 @@ class Endpoints:
     pipeline: str
 
     def __post_init__(self) -> None:
-        keep_secrets(self)  # who holds them shows them nowhere
+        keep_secrets(self)  # registers these secrets, so that they are masked in messages and logs
 
 
 def block_name(alias: str) -> str:
-    """Return the name of an alias' blocks and deployments: Prefect allows lower case, digits and dashes."""
+    """Return the name for the blocks and deployments of an alias. Prefect allows lower case, digits and dashes."""
     return alias.lower().replace("_", "-").strip("-")
 
 
 def resolve(env: Environment, state: State) -> Endpoints:
-    """Return the addresses and credentials in force: those of the environment, else of the embedded parts.
+    """Return the addresses and credentials of the environment, or of the embedded parts if none are set.
 
-    The person's AWS keys go with AWS_ENDPOINT_URL only; the embedded S3 has its own.
+    The AWS keys of the environment are used only with AWS_ENDPOINT_URL. The embedded S3 has its own keys.
     """
     own_s3 = env.aws_endpoint_url is not None
     api_url = env.prefect_api_url or state.url("prefect") or ""
@@ -80,8 +80,8 @@ def resolve(env: Environment, state: State) -> Endpoints:
         prefect_open_url=_open_url(env, state, _ui_url(api_url)),
         prefect_api_key=env.prefect_api_key if env.prefect_api_url else None,
         prefect_auth_string=prefect_auth(env, state),
-        # The same name after each restart, so that the pool's page does not fill with dead workers;
-        # another home on this machine is another worker.
+        # The name stays the same after a restart, so that the pool's page does not fill with dead workers.
+        # Another home on this machine gets another worker.
         worker_name=f"{socket.gethostname()}-{zlib.crc32(str(env.home).encode()):08x}",
         pipeline=block_name(env.collection_name),
     )
@@ -99,7 +99,7 @@ def _open_url(env: Environment, state: State, ui_url: str) -> str:
 
 
 def opening(ui_url: str, auth_string: str) -> str:
-    """Return the link that opens the UI of an embedded server without a password to type; it is as secret as that."""
+    """Return the link that opens the UI of an embedded server without typing a password. It contains the password."""
     return f"{ui_url}{OPEN}#{base64.b64encode(auth_string.encode()).decode()}"
 
 

@@ -1,10 +1,10 @@
-"""Read and check the environment, here and nowhere else, and make the environment of child processes.
+"""Read and check the environment, and make the environment of child processes. No other module reads it.
 
     load()                           the variables that Lockstep knows, from the environment and ``.env``
     prefect_environment(env, state)  the variables under which Prefect's commands and our flows run
     inherit(variables)               the whole environment of a child process
 
-The real environment wins over ``.env``; an empty variable counts as unset. A misspelt name is refused with
+The real environment overrides ``.env``. An empty variable counts as unset. A misspelt name is refused with
 the name that was probably meant, because a setting that is silently ignored costs hours.
 """
 
@@ -27,14 +27,14 @@ from tasks.errors import MisuseError
 
 OVERRIDE = "LOCKSTEP_"
 
-# Names that are nearly ours are typing mistakes. AWS_* and PREFECT_* belong to others, who have names like
-# ours (AWS_ENDPOINT_URL_S3); vLLM's own (VLLM_CPU_KVCACHE_SPACE, …) are too far from ours to be taken for one.
+# Names that are nearly ours are typing mistakes. AWS_* and PREFECT_* are exempt, since AWS and Prefect have names
+# close to ours (AWS_ENDPOINT_URL_S3). vLLM's names (VLLM_CPU_KVCACHE_SPACE, …) are not close enough to matter.
 OF_OTHERS = ("AWS_", "PREFECT_")
 NEARLY = 0.85
 
 
 def _database_url(secret: SecretStr) -> SecretStr:
-    """Return a database address that means the same file in whatever folder a process runs."""
+    """Return a database address that names the same file from any working folder."""
     url = secret.get_secret_value()
     if "://" not in url:
         raise ValueError("no scheme")
@@ -43,7 +43,7 @@ def _database_url(secret: SecretStr) -> SecretStr:
         return secret
     if not path or ":memory:" in path or "mode=memory" in path:
         raise ValueError("in memory, so another one in each process")
-    # Of an absolute path the fourth slash is the first of the rest; `file:` addresses are SQLite's own.
+    # The path of an absolute address begins with the fourth slash. `file:` addresses are SQLite's own.
     if path.startswith(("/", "file:/")):
         return secret
     if path.startswith("file:"):
@@ -56,9 +56,9 @@ DatabaseUrl = Annotated[SecretStr, AfterValidator(_database_url)]
 
 
 class Environment(BaseSettings):
-    """What the environment says, checked; each field's description is what its variable must be.
+    """The checked environment. Each field's description says which values its variable may have.
 
-    A secret is a SecretStr and so never shows in a log, a message or a repr.
+    Secrets are SecretStr, so they never show in a log, a message or a repr.
     """
 
     model_config = SettingsConfigDict(
@@ -151,19 +151,19 @@ class Environment(BaseSettings):
 
     @property
     def names_a_model(self) -> bool:
-        """Whether EMBED_MODEL_NAME is set, be it to the default."""
+        """Whether EMBED_MODEL_NAME is set, even to the default."""
         return "embed_model_name" in self.model_fields_set
 
     settings_overrides: dict[str, Any] = Field(
-        default_factory=dict, description="fields of Settings that LOCKSTEP_<FIELD> variables set, checked"
+        default_factory=dict, description="checked fields of Settings, set by LOCKSTEP_<FIELD> variables"
     )
 
 
 def load() -> Environment:
-    """Return the environment, checked.
+    """Return the checked environment.
 
-    Raises MisuseError that names the variable: it is unknown or misspelt, its value (never shown when it
-    is a secret) is not what it must be, or it asks for another one that is not set.
+    Raises MisuseError that names the variable: it is unknown or misspelt, its value is invalid, or it needs another
+    variable. The value of a secret is never shown.
     """
     given = _given()
     _refuse_unknown(given)
@@ -174,14 +174,14 @@ def load() -> Environment:
     env = _without_own(env)
     if env.aws_endpoint_url and "BUCKET" not in given:
         raise MisuseError(
-            "AWS_ENDPOINT_URL is set, but BUCKET is not: set BUCKET to the bucket to keep in step with "
-            "(only the embedded S3 has one by default)."
+            "AWS_ENDPOINT_URL is set, but BUCKET is not. Set BUCKET to the bucket to index. "
+            "Only the embedded S3 has a default bucket."
         )
     return env
 
 
 def _without_own(env: Environment) -> Environment:
-    """Leave out the addresses of this home's own parts: what `lockstep env` exported configures nothing."""
+    """Return the environment without the addresses of this home's own parts, which `lockstep env` exported."""
     own = state.load(env.home)
     parts = {"aws_endpoint_url": "s3", "milvus_uri": "milvus", "prefect_api_url": "prefect"}
     taken = [field for field, part in parts.items() if (url := getattr(env, field)) and url == own.url(part)]
@@ -191,18 +191,18 @@ def _without_own(env: Environment) -> Environment:
 def prefect_environment(env: Environment, state: State) -> dict[str, str]:
     """Return the variables under which Prefect's commands and our flows run.
 
-    Prefect keeps everything under the home folder with them: the person's own ~/.prefect and profile are
-    neither read nor written. PREFECT_API_URL is the configured one or that of the embedded server; it is
-    left out while there is neither. Call ``load`` before putting these into ``os.environ``, not after: the
-    embedded server would look like a configured one.
+    With them Prefect keeps everything under the home folder. The user's own ~/.prefect and profile are neither read
+    nor written. PREFECT_API_URL is the configured address or that of the embedded server, and is left out without
+    either. Call ``load`` before putting these into ``os.environ``. Otherwise the embedded server would look
+    configured.
     """
     folder = env.home / "prefect"
     variables = {
         "PREFECT_HOME": str(folder),
         "PREFECT_PROFILES_PATH": str(folder / "profiles.toml"),
-        # A profile that ships with Prefect: one that the person selected would not be in our profiles file.
+        # This profile ships with Prefect. A profile that the user selected would not be in our profiles file.
         "PREFECT_PROFILE": "ephemeral",
-        # Without an address Prefect would quietly start a server of its own inside each command.
+        # Otherwise Prefect would silently start a server inside each command when no address is set.
         "PREFECT_SERVER_ALLOW_EPHEMERAL_MODE": "false",
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
         "PREFECT_CLI_PROMPT": "false",
@@ -227,22 +227,22 @@ def prefect_environment(env: Environment, state: State) -> dict[str, str]:
 
 
 def prefect_auth(env: Environment, state: State) -> SecretStr | None:
-    """Return user:password of the Prefect in force: the configured one has the person's, the embedded one its own."""
+    """Return user:password for Prefect: the environment's for a configured server, else the embedded server's."""
     if env.prefect_api_url:
         return env.prefect_api_auth_string
     return SecretStr(state.prefect_auth) if state.prefect_auth else None
 
 
 def plain(secret: SecretStr | None) -> str | None:
-    """Return what a secret holds."""
+    """Return the value of a secret, or None."""
     return secret.get_secret_value() if secret else None
 
 
 def inherit(variables: Mapping[str, str]) -> dict[str, str]:
-    """Return the whole environment of a child process: ours, with ``variables`` over it.
+    """Return the whole environment of a child process: ours, overridden by ``variables``.
 
-    The tools beside this Python come first on PATH. RCLONE_* is left out: those variables are flags of the
-    person's own rclone and would change what the embedded S3 does.
+    The tools beside this Python come first on PATH. RCLONE_* is left out: those variables are flags for the
+    user's own rclone and would change the behaviour of the embedded S3.
     """
     own = {name: value for name, value in os.environ.items() if not name.startswith("RCLONE_")}
     path = f"{Path(sys.executable).parent}{os.pathsep}{own.get('PATH', os.defpath)}"
@@ -255,7 +255,7 @@ def _given() -> dict[str, str]:
 
 
 def _names(model: type[BaseModel]) -> dict[str, str]:
-    """Return variable → field of the fields that are read from a variable."""
+    """Return a mapping from variable to field, for the fields that are read from a variable."""
     aliases = {str(field.validation_alias): name for name, field in model.model_fields.items()}
     return {alias: name for alias, name in aliases.items() if alias != "None"}
 
@@ -280,12 +280,12 @@ def _refuse_unknown(given: Mapping[str, str]) -> None:
 
 
 def _meant(end: str) -> str:
-    """Return what LOCKSTEP_<end> was probably meant to be, or all that it can be."""
+    """Return the setting that LOCKSTEP_<end> was probably meant to be, or all possible ones."""
     ends = sorted(name.removeprefix(OVERRIDE) for name in {"LOCKSTEP_HOME", *_settings_names()})
     near = difflib.get_close_matches(end, ends, n=1)
     if near:
         return f"did you mean {OVERRIDE}{near[0]}?"
-    return f"after {OVERRIDE} comes one of {', '.join(ends)}."
+    return f"after {OVERRIDE}, use one of {', '.join(ends)}."
 
 
 def _overrides(given: Mapping[str, str]) -> dict[str, Any]:
@@ -302,29 +302,29 @@ def _overrides(given: Mapping[str, str]) -> dict[str, Any]:
 
 
 def _explain(error: ValidationError, model: type[BaseModel], given: Mapping[str, str]) -> str:
-    """Return one sentence for the first thing that is wrong."""
+    """Return a message for the first error."""
     first = error.errors()[0]
     name = str(first["loc"][0])
     field = model.model_fields.get(_names(model).get(name, name))
     variable = name if name in given else f"{OVERRIDE}{name.upper()}"
     expected = (field.description if field else None) or first["msg"]
     if field and "SecretStr" in str(field.annotation):
-        return f"{variable} is not what it must be. Expected: {expected}."
+        return f"{variable} is invalid. Expected: {expected}."
     if model is Environment:
         return f"{variable} is {given.get(variable)!r}. Expected: {expected}."
     problem = first["msg"].replace("Input should", "it should")
-    return f"{variable} is {given.get(variable)!r}; {problem}. It means: {expected}"
+    return f"{variable} is {given.get(variable)!r}, but {problem}. Its meaning: {expected}"
 
 
 def _no_proxy_for_local() -> dict[str, str]:
-    """Return NO_PROXY with this machine in it: a company's proxy cannot reach the embedded parts."""
+    """Return NO_PROXY with this machine added, since a company's proxy cannot reach the embedded parts."""
     old = os.environ.get("NO_PROXY") or os.environ.get("no_proxy") or ""
     hosts = dict.fromkeys([*filter(None, old.split(",")), "127.0.0.1", "localhost"])
     return {"NO_PROXY": ",".join(hosts), "no_proxy": ",".join(hosts)}
 
 
 def enter(variables: Mapping[str, str]) -> None:
-    """Make this process run under ``variables``; call it before Prefect is imported."""
+    """Set ``variables`` in this process. Call this before Prefect is imported."""
     for name, value in variables.items():
         if _counts(name, value):
             os.environ[name] = value
@@ -333,5 +333,5 @@ def enter(variables: Mapping[str, str]) -> None:
 
 
 def _counts(name: str, value: str) -> bool:
-    """Return whether a variable is to be there: Prefect takes empty credentials for credentials."""
+    """Return whether to set a variable. Empty credentials are left out, since Prefect would use them."""
     return bool(value) or name not in ("PREFECT_API_KEY", "PREFECT_API_AUTH_STRING")

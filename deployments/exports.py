@@ -1,4 +1,4 @@
-"""The addresses and secrets in force as variables for other tools: the output of `lockstep env`."""
+"""Export the addresses and secrets in use as variables for other tools, as `lockstep env` prints them."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from deployments.endpoints import Endpoints
 from deployments.environment import Environment
 
 MISLEADING = ("AWS_SESSION_TOKEN", "PREFIX", "MILVUS_TOKEN", "MILVUS_DB", "PREFECT_API_KEY", "PREFECT_API_AUTH_STRING")
-"""What a shell may have of another stack: with the addresses of this one it would be refused, or read elsewhere."""
+"""Variables that a shell may have from another stack. They are unset, since they do not fit these addresses."""
 
 
 def exports(env: Environment, here: Endpoints) -> dict[str, str]:
-    """Return variable → value of all that a tool needs to reach the parts, secrets included, without what is not set.
+    """Return the variables that a tool needs to reach the parts, secrets included. Unset values are left out.
 
-    A command of ours that finds the addresses of its own home's parts in them takes those parts for its own still.
+    Lockstep's own commands recognise their home's addresses in these variables. They do not count as configured.
     """
     found: dict[str, str | SecretStr | None] = {
         "LOCKSTEP_HOME": str(env.home),
@@ -48,6 +48,6 @@ def exports(env: Environment, here: Endpoints) -> dict[str, str]:
 
 
 def lines(variables: Mapping[str, str]) -> str:
-    """Return one `export` a line, quoted for any POSIX shell; what would mislead if it stayed set is unset."""
+    """Return one `export` per line, quoted for any POSIX shell. Variables of another stack are unset."""
     gone = "".join(f"unset {name}\n" for name in MISLEADING if name not in variables)
     return gone + "".join(f"export {name}={shlex.quote(value)}\n" for name, value in variables.items())

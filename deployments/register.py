@@ -1,4 +1,4 @@
-"""Register the blocks with Prefect: types for the UI, and the pipeline that the environment describes."""
+"""Register block types with Prefect for the UI, and save the pipeline that the environment describes."""
 
 from __future__ import annotations
 
@@ -37,9 +37,9 @@ TYPES: tuple[type[Block], ...] = (
 
 
 def settings_of(env: Environment) -> Settings:
-    """Return the settings with the overrides of the environment (LOCKSTEP_CHUNK_TOKENS and the like).
+    """Return the settings with the environment's overrides (LOCKSTEP_CHUNK_TOKENS and the like).
 
-    On a wholly local stack, where a question is asked to try things out, a chat model that fails is stood in for.
+    On an entirely local stack, people try things out. So answers there fall back to extracts if the chat model fails.
     """
     local = {"fallback": "extractive"} if env.aws_endpoint_url is None and env.milvus_uri is None else {}
     try:
@@ -51,9 +51,9 @@ def settings_of(env: Environment) -> Settings:
 
 
 def changed_settings(settings: Settings, given: dict[str, Any]) -> Settings:
-    """Return the settings with those that are given on the command line, checked. Values of None are not given."""
+    """Return the settings with checked changes from the command line. None means not given."""
     changes = {name: value for name, value in given.items() if value is not None}
-    if changes.get("index_type", settings.index_type) != settings.index_type:  # each index has parameters of its own
+    if changes.get("index_type", settings.index_type) != settings.index_type:  # parameters belong to one index type
         changes = {"index_params": {}, "search_params": {}, **changes}
     try:
         return Settings(**{**settings.model_dump(), **changes})
@@ -64,7 +64,7 @@ def changed_settings(settings: Settings, given: dict[str, Any]) -> Settings:
 
 
 def describe(env: Environment, here: Endpoints) -> Pipeline:
-    """Return the pipeline that the environment describes, its blocks not yet saved."""
+    """Return the pipeline that the environment describes, with unsaved blocks."""
     chat = None
     if here.vllm_base_url:
         chat = ChatModel(base_url=here.vllm_base_url, api_key=here.vllm_api_key, model=here.llm_model)
@@ -91,16 +91,15 @@ def describe(env: Environment, here: Endpoints) -> Pipeline:
 
 
 def _embedded(env: Environment, here: Endpoints) -> dict[str, str]:
-    """Return the id of this home's S3 server."""
+    """Return fields that distinguish this home's S3 server from another's."""
     return {"server": embedded_server(here.s3_access_key or ""), "folder": str(env.home / "s3" / here.bucket)}
 
 
 def save(pipeline: Pipeline, name: str, no_longer_named: Collection[str] = ()) -> str:
-    """Save a pipeline and the blocks it nests under one name, each as a block of its own; returns the name.
+    """Save a pipeline and its nested blocks under one name, each as a block of its own. Return the name.
 
-    A worker that loads it in between gets some of the old blocks and some of the new ones: the generation that it
-    would sync says whose it is, in its collection and in its ledger, and the sync is refused
-    (`tasks/generations/claims.py`).
+    A worker that loads the pipeline meanwhile gets a mix of old and new blocks. The generation records its source and
+    its ledger, so such a sync is refused (`tasks/generations/claims.py`).
     """
     pipeline = merged(pipeline, name, no_longer_named)
     source = pipeline.source.model_copy(update={"credentials": _saved(pipeline.source.credentials, name)})
@@ -113,17 +112,17 @@ def save(pipeline: Pipeline, name: str, no_longer_named: Collection[str] = ()) -
 
 
 def merged(pipeline: Pipeline, name: str, no_longer_named: Collection[str] = ()) -> Pipeline:
-    """Return the pipeline that saving under this name would result in.
+    """Return the pipeline that saving under a name results in.
 
-    A field that the environment does not speak of (globs, limits, timeouts, prompts) keeps what somebody
-    set in the Prefect UI; a setting that a generation is built with keeps what a rebuild or a rollback gave it. What
-    the environment named last time and names no more goes back to its default.
+    Fields that the environment does not cover (globs, limits, timeouts, prompts) keep their values from the Prefect
+    UI. Settings of a generation keep the values of the last rebuild or rollback. A setting that was in the environment
+    last time and is not any more returns to its default.
     """
     before = _existing(Pipeline, name)
     if before is not None and before.alias != pipeline.alias:
         raise MisuseError(
             f"COLLECTION_NAME {pipeline.alias} and the pipeline of {before.alias} would share the block name '{name}'. "
-            "Choose a name that differs in more than capitals and underscores."
+            "Choose a COLLECTION_NAME that differs in more than capitals and underscores."
         )
     if before is not None:
         given = {*pipeline.settings.model_fields_set, *no_longer_named}
@@ -145,13 +144,13 @@ def merged(pipeline: Pipeline, name: str, no_longer_named: Collection[str] = ())
 
 
 def _with_kept(block: Any, name: str) -> Any:
-    """Return a block whose unset fields are filled from the saved block of that name."""
+    """Return a block whose fields that are not given are taken from the block saved under that name."""
     before = _existing(type(block), name)
     if before is None:
         return block
     given = {*block.model_fields_set}
     if isinstance(block, S3Source) and block.endpoint_url != before.endpoint_url:
-        given |= {"server", "folder"}  # they were those of the other address
+        given |= {"server", "folder"}  # the saved values belong to the old address
     kept = {field: getattr(before, field) for field in type(block).model_fields if field not in given}
     return block.model_copy(update=kept)
 
@@ -162,7 +161,7 @@ def _saved(block: Any, name: str) -> Any:
 
 
 def saved(name: str) -> Pipeline | None:
-    """Return the pipeline that is saved under a name, if there is one."""
+    """Return the pipeline saved under a name, if there is one."""
     before: Pipeline | None = _existing(Pipeline, name)
     return before
 
@@ -182,7 +181,7 @@ SECRETS = {
 
 
 def deviations(now: Pipeline, before: Pipeline) -> list[str]:
-    """Return where a pipeline's settings differ from the saved ones: variable, saved value, value here; no secrets."""
+    """Return the settings in which a pipeline differs from the saved one: variable, both values, no secrets."""
     found = []
     for part in ("source", "store", "embedder", "ledger", "chat_model"):
         one, other = getattr(now, part), getattr(before, part)
@@ -220,6 +219,6 @@ def _existing(kind: type[Block], name: str) -> Any:
 
 
 def register_types() -> None:
-    """Register every block type, so that the UI can show and make them."""
+    """Register every block type, so that the UI can show and create such blocks."""
     for kind in TYPES:
         kind.register_type_and_schema()

@@ -1,8 +1,8 @@
-"""The state that `lockstep up` keeps between commands: processes, ports, and secrets of the embedded parts.
+"""The state of `lockstep up` between commands: its processes, their ports, the secrets of the embedded parts.
 
-One file, ``state.json`` in the home folder, readable by its owner alone and replaced whole (a reader sees
-the old one or the new one, never half of one). A process is known by its pid *and* the second it was
-created in, so that a pid which the system has given to somebody else is neither counted nor signalled.
+It is one file, ``state.json`` in the home folder, that only its owner can read. It is replaced atomically, so a reader
+sees the old file or the new one, never a part. A process is identified by its pid *and* its creation time. A pid that
+the system has given to another process is neither counted nor signalled.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ Report = Callable[[str], None]
 
 
 class Record(BaseModel):
-    """One part that was started: its process (no ``pid`` once stopped) and the address kept for it."""
+    """One part that was started: its process (no ``pid`` once stopped) and its address."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -37,8 +37,10 @@ class Record(BaseModel):
 
 
 class State(BaseModel):
-    """Everything that is kept: ``access_key`` and ``secret_key`` are those of the embedded S3, ``prefect_auth`` is the
-    user:password of the embedded Prefect."""
+    """The whole state. ``access_key`` and ``secret_key`` belong to the embedded S3.
+
+    ``prefect_auth`` is the user:password of the embedded Prefect.
+    """
 
     model_config = ConfigDict(frozen=True)
 
@@ -48,21 +50,21 @@ class State(BaseModel):
     records: Mapping[str, Record] = Field(default_factory=dict)
 
     def url(self, name: str) -> str | None:
-        """Return the address that the embedded part ``name`` has or had, None when it never ran."""
+        """Return the current or last address of the embedded part ``name``; None if it never ran."""
         record = self.records.get(name)
         return record.url if record else None
 
     def born(self, name: str) -> float:
-        """Return when the process of part ``name`` was created, in seconds since 1970; 0 when it has none."""
+        """Return the creation time of the process of part ``name``, in seconds since 1970; 0 without a process."""
         record = self.records.get(name)
         return (record.create_time if record else None) or 0.0
 
     def keeping(self, record: Record) -> State:
-        """Return this state with ``record`` in place of the one of the same name."""
+        """Return this state with ``record`` in place of the record with the same name."""
         return self.model_copy(update={"records": {**self.records, record.name: record}})
 
     def keyed(self) -> State:
-        """Return this state with the secrets of the embedded parts, each made up at random the first time."""
+        """Return this state with the secrets of the embedded parts. Missing secrets are generated at random."""
         made = {}
         if not self.access_key:
             made = {"access_key": secrets.token_hex(10), "secret_key": secrets.token_hex(20)}
@@ -72,9 +74,9 @@ class State(BaseModel):
 
 
 def load(home: Path) -> State:
-    """Return the state kept in ``home``; an empty one if there is none.
+    """Return the state saved in ``home``; an empty state if there is none.
 
-    Raises MisuseError when the file cannot be read or is not one of ours.
+    Raises MisuseError when the file cannot be read or is malformed.
     """
     path = home / "state.json"
     try:
@@ -83,20 +85,20 @@ def load(home: Path) -> State:
         return State()
     except (OSError, ValidationError) as error:
         raise MisuseError(
-            f"{path} cannot be read ({type(error).__name__}). It holds which local processes were started: "
-            "stop those by hand, move the file away and run `lockstep up`; the data beside it stays."
+            f"{path} cannot be read ({type(error).__name__}). It lists the local processes that were started. "
+            "Stop them by hand, move the file away and run `lockstep up`. The data beside it stays."
         ) from error
 
 
 def save(home: Path, state: State) -> State:
-    """Write ``state`` to ``home`` with mode 0600, in one step, and return it."""
+    """Write ``state`` to ``home`` atomically, with mode 0600, and return it."""
     replace(home / "state.json", state.model_dump_json(indent=2))
     return state
 
 
 def replace(path: Path, text: str) -> None:
-    """Replace a file atomically, with mode 0600: readers see the old content or the new."""
-    # mkstemp makes the file 0600, so secrets are never readable by others, not even for a moment.
+    """Replace a file with ``text`` atomically, with mode 0600: readers see the old file or the new one."""
+    # mkstemp creates the file with mode 0600, so that others can never read the secrets, not even for a moment.
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f"{path.stem}.", suffix=".tmp")
     with os.fdopen(handle, "w") as file:
         file.write(text)
@@ -106,20 +108,20 @@ def replace(path: Path, text: str) -> None:
 
 
 def private(path: str, flags: int) -> int:
-    """Open a file that, if it is made now, is the owner's alone whatever the umask says; for ``open(opener=…)``."""
+    """Open a file for ``open(opener=…)``. A new file gets mode 0600, whatever the umask is."""
     return os.open(path, flags, 0o600)
 
 
 @contextmanager
 def exclusive(home: Path, report: Report, lock: str = "lock") -> Iterator[None]:
-    """Lock ``home`` against other `up` and `down` commands; waits for them and reports that.
+    """Lock ``home`` against other `up` and `down` commands. If it is locked, report that and wait.
 
-    The lock belongs to the open file, so the system lets go of it however the command ends.
+    The lock belongs to the open file, so the system releases it however the command ends.
     """
     with open(home / lock, "w", opener=private) as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            report("another `lockstep up` or `lockstep down` is at work here: waiting for it")
+            report("another `lockstep up` or `lockstep down` is running here: waiting for it")
             fcntl.flock(file, fcntl.LOCK_EX)
         yield

@@ -1,1 +1,1 @@
-"""The Prefect flows, one file each."""
+"""The Prefect flows, one per file."""

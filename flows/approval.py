@@ -14,16 +14,16 @@ ASKED_EVERY_SECONDS = 2
 
 
 class Approval(RunInput):
-    """The form that a paused promotion shows."""
+    """The form of a paused promotion."""
 
-    approve: bool = Field(default=False, description="Let queries come to this generation.")
-    comment: str = Field(default="", description="Why, or why not.")
+    approve: bool = Field(default=False, description="Promote this generation, so that it answers all questions.")
+    comment: str = Field(default="", description="The reason for your decision.")
 
 
 def ask_for_approval(collection: str, report: str, hours: float) -> str:
-    """Pause this flow run until somebody approves, with the report above the form; returns the comment.
+    """Pause this flow run until somebody approves, with the report above the form. Return the comment.
 
-    Raises ``RejectedError`` when they do not, or when nobody answers in time.
+    Raises ``RejectedError`` on a rejection, or if nobody answers within ``hours``.
     """
     get_run_logger().info("waiting up to %g hours for an approval of %s in the Prefect UI", hours, collection)
     form = Approval.with_initial_data(description=report)
@@ -32,8 +32,10 @@ def ask_for_approval(collection: str, report: str, hours: float) -> str:
     except FlowPauseTimeout as error:
         raise RejectedError(
             f"{collection} was not promoted: nobody approved it within {hours:g} hours (approval_hours). It stays "
-            "ready; `lockstep promote` asks again."
+            "ready. Run `lockstep promote` to ask again."
         ) from error
     if not said.approve:
-        raise RejectedError(f"{collection} was not promoted, it was rejected: {said.comment or 'no reason was given'}.")
+        raise RejectedError(
+            f"{collection} was not promoted: it was rejected ({said.comment or 'no reason was given'}). It stays ready."
+        )
     return str(said.comment)

@@ -6,7 +6,7 @@
                            ├── answered before    │   ────▶ the same answer
                            └── no chat model      └─fails─▶ extract sentences
 
-The steps are tasks, so that the Prefect UI shows how long each took.
+The steps are tasks, so that the Prefect UI shows the duration of each.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ NAME_LENGTH = 80
 
 
 def run_name() -> str:
-    """Return the name of a run: the pipeline and the question."""
+    """Return the name of a run: the pipeline and the start of the question."""
     given = flow_run.parameters
     shortened = " ".join(one_line(str(given["question"])).split())
     return f"ask {given['pipeline']}: {shortened[:NAME_LENGTH]}{'…' if len(shortened) > NAME_LENGTH else ''}"
@@ -49,12 +49,11 @@ def ask(
 ) -> Answer:
     """Answer a question from the pipeline's index and return the answer with its citations.
 
-    ``settings`` replaces the pipeline's own for this question; while a generation is in canary, all questions of a
-    ``session`` go to the same one. ``filter`` (see `tasks/retrieval/filters.py`) and ``tenant`` say of which objects
-    it is asked.
+    ``settings`` replaces the pipeline's own for this question. During a canary, all questions of a ``session`` go to
+    the same generation. ``filter`` (see `tasks/retrieval/filters.py`) and ``tenant`` limit the objects.
 
-    Raises ``MisuseError`` for an empty question and a filter that cannot be read, ``PartError`` before the first sync
-    and when a part refuses.
+    Raises ``MisuseError`` for an empty question or a malformed filter. Raises ``PartError`` before the first sync and
+    when a part refuses the call.
     """
     block = load_pipeline(pipeline)
     answered = answer(block, question, settings or block.settings, recorded, session, Scope(filter, tenant))
@@ -68,7 +67,7 @@ def ask(
 
 
 def link(pipeline: Pipeline, key: str) -> str:
-    """Return the address of an object: on its server, or in the AWS console's own scheme. It holds no credentials."""
+    """Return the address of an object without credentials: on its server, or as s3:// without an endpoint."""
     source = pipeline.source
     path = quote(f"{source.bucket}/{key}")
     if not source.endpoint_url:

@@ -1,11 +1,11 @@
-"""Prove that the index equals the bucket, or list the differences and repair them.
+"""Check that the index equals the bucket, report the differences, and repair them.
 
     look ──consistent──▶ report
       └─ look again while nobody writes ──▶ record ──▶ sync ──▶ look again ──▶ report
 
-The first look does not stop writers, so what is being written meanwhile may look wrong; only the second one
-counts. Repairing is recording what is wrong as work in the ledger and syncing: whatever is wrong with an
-object, a sync writes it anew and deletes what does not belong to it.
+The first look does not stop writers, so objects that are being written may look wrong. Only the second look
+counts. A repair records the wrong objects as work in the ledger and runs a sync. The sync writes each such object
+anew and deletes the chunks that do not belong to it.
 """
 
 from __future__ import annotations
@@ -37,11 +37,11 @@ def audit(
     allow_deletions: bool = False,
     accept_source: bool = False,
 ) -> Findings:
-    """Compare bucket, ledger and Milvus chunk by chunk and return what was found.
+    """Compare bucket, ledger and Milvus chunk by chunk and return the findings.
 
-    ``repair`` mends what is wrong and audits again; ``sync_first`` brings the index in step before, so that
-    only what a sync does not see counts as wrong; ``allow_deletions`` and ``accept_source`` are those of a sync.
-    Raises ``InconsistentError`` when something is (still) wrong.
+    ``repair`` repairs the differences and audits again. ``sync_first`` runs a sync before, so that only differences
+    count that a sync does not see. ``allow_deletions`` and ``accept_source`` are those of a sync. Raises
+    ``InconsistentError`` if differences remain.
     """
     logger, consent = get_run_logger(), Consent(allow_deletions, accept_source)
     if sync_first:
@@ -55,17 +55,17 @@ def audit(
         before = sum(found.counts.values())
         found, doubted = examine(block, repair, consent)
         if sum(found.counts.values()) >= before:
-            break  # a sync does not mend it: the fingerprint, or a bucket that changes all the time
+            break  # a sync cannot repair it: a wrong fingerprint, or a bucket that changes all the time
     rename_run(f"audit {found.collection}: {findings(found)}")
     create_markdown_artifact(
-        audit_markdown(found, repaired), key=f"audit-{pipeline}", description=f"Is the index of {pipeline} right?"
+        audit_markdown(found, repaired), key=f"audit-{pipeline}", description=f"Audit of the index of {pipeline}"
     )
     logger.info(
         "%s: %s (%s objects, %s chunks)", found.collection, findings(found), f"{found.objects:,}", f"{found.chunks:,}"
     )
     if not found.consistent:
         raise InconsistentError(
-            f"{found.collection} is not what the bucket says: {findings(found)}. "
+            f"{found.collection} does not agree with the bucket: {findings(found)}. "
             f"{advice(found, repair, block.settings)}",
             found,
         )
@@ -73,21 +73,21 @@ def audit(
 
 
 def advice(found: Findings, repaired: bool, settings: Settings) -> str:
-    """Return what to do about findings."""
+    """Return advice on the findings."""
     if repaired:
-        return "A sync does not mend it."
+        return "A sync does not repair it."
     if found.counts["orphaned"] > unasked(found.answering, settings):
         return (
-            "Most of it may be gone from the bucket because bucket or prefix are not the right ones: look there first. "
-            "If so much is meant to go, `lockstep audit --repair --allow-deletions` mends it."
+            "So many objects are missing from the bucket that bucket or prefix may be wrong. Check them first. If "
+            "these objects are meant to be deleted, `lockstep audit --repair --allow-deletions` repairs it."
         )
-    return "`lockstep audit --repair` mends it."
+    return "`lockstep audit --repair` repairs it."
 
 
 def examine(block: Pipeline, repair: bool, consent: Consent) -> tuple[Findings, int]:
-    """Audit; if something seems wrong, audit again while nobody writes.
+    """Audit, and if something seems wrong, audit again while nobody writes.
 
-    Returns what was found and, with ``repair``, how many objects were recorded for the next sync to mend.
+    Returns the findings and, with ``repair``, the number of objects recorded for the next sync to repair.
     """
     logger = get_run_logger()
     with connect(block, flow_run.id or "", consent) as resources:
@@ -96,7 +96,7 @@ def examine(block: Pipeline, repair: bool, consent: Consent) -> tuple[Findings, 
         found = look(resources, collection)
         if found.consistent:
             return found, 0
-        logger.info("%s: %s; looking again while nothing is written", collection, findings(found))
+        logger.info("%s: %s; auditing again while nobody writes", collection, findings(found))
         wait = block.settings.wait_for_writer_seconds
         with resources.writing(collection, f"an audit ({flow_run.name})", wait):
             found = look(resources, collection)

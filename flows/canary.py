@@ -1,4 +1,4 @@
-"""Send a growing share of the questions to a new generation, as long as they fare as well there as on the live one.
+"""Send a growing share of the questions to a new generation, as long as its answers are as good as the live one's.
 
 share 10 % ──hold──▶ compare ──as good──▶ share 50 % ──hold──▶ compare ──▶ …
                         └─ worse ──▶ share 0, Failed, with the figures
@@ -27,7 +27,7 @@ LOOKED_EVERY_SECONDS = 1.0
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One step of a canary: the share of the questions, in percent, how they fared, and what was wrong."""
+    """One step of a canary: the share of the questions in percent, the statistics of both sides, and the breaches."""
 
     share: int
     new: QuestionStats
@@ -35,7 +35,7 @@ class Step:
     breaches: tuple[str, ...]
 
     def as_row(self, collection: str) -> dict[str, Any]:
-        """Return it as a row of the table artifact."""
+        """Return a row of the table artifact."""
         sides = {"": self.new, "live ": self.live}
         figures = {f"{of}{name}": round(value, 4) for of, side in sides.items() for name, value in asdict(side).items()}
         return {"share": f"{self.share}%", "of": collection, **figures, "breaches": "; ".join(self.breaches) or "none"}
@@ -44,7 +44,7 @@ class Step:
 def planned(
     resources: Resources, collection: str, live: str | None, steps: Sequence[int], hold_seconds: float
 ) -> Canary | None:
-    """Return the canary to hold: the requested one, or one that an earlier run left; None if there is neither."""
+    """Return the canary to hold: the requested one, or one that an earlier run left running; None without either."""
     if steps and live:
         checked = checked_steps(steps)
         return Canary(resources.store.alias, collection, live, checked, 0, hold_seconds, 0)
@@ -54,13 +54,13 @@ def planned(
 
 @flow(name="canary", flow_run_name="canary")
 def canary(resources: Resources, chosen: Canary) -> None:
-    """Run a canary step by step, from its current step. The last share stays until the alias moves.
+    """Hold a canary step by step, from its current step. The last share stays until the alias is moved.
 
-    Raises ``GateError`` with the figures when its questions fare worse, ``RejectedError`` when somebody ended it;
-    then the live generation alone answers.
+    Raises ``GateError`` with the statistics when the new generation does worse, and ``RejectedError`` when somebody
+    ended the canary. Then only the live generation answers.
     """
     logger, alias = get_run_logger(), chosen.alias
-    if chosen.since:  # gone on with: what was asked while nobody watched is not held against it
+    if chosen.since:  # a resumed canary: questions from the time without a run do not count
         next_step(resources.ledger, alias, chosen.step)
         chosen = at(chosen, chosen.step)
     else:
@@ -74,7 +74,7 @@ def canary(resources: Resources, chosen: Canary) -> None:
         create_table_artifact(
             [step.as_row(chosen.collection) for step in done],
             key=f"canary-{alias.lower().replace('_', '-')}",
-            description=f"How the questions of {chosen.collection} fared beside those of {chosen.live}",
+            description=f"Questions to {chosen.collection}, compared with questions to {chosen.live}",
         )
         if done[-1].breaches:
             end_canary(resources.ledger, alias)
@@ -90,7 +90,7 @@ def canary(resources: Resources, chosen: Canary) -> None:
 
 
 def at(chosen: Canary, step: int) -> Canary:
-    """Return the canary in a step that begins now."""
+    """Return the canary at a step that begins now."""
     return Canary(chosen.alias, chosen.collection, chosen.live, chosen.steps, step, chosen.hold_seconds, now())
 
 
@@ -99,16 +99,18 @@ def hold(resources: Resources, chosen: Canary) -> None:
     while True:
         canary = patiently(canary_of)(resources.ledger, chosen.alias)
         if canary is None or canary.collection != chosen.collection:
-            raise RejectedError(f"the canary of {chosen.collection} was ended by somebody; it was not promoted.")
+            raise RejectedError(
+                f"{chosen.collection} was not promoted: somebody ended its canary. Run `lockstep promote` to try again."
+            )
         if now() >= chosen.until:
             return
         time.sleep(min(LOOKED_EVERY_SECONDS, max(0.0, (chosen.until - now()) / 1000)))
 
 
 def judged(resources: Resources, chosen: Canary) -> Step:
-    """Compare how the questions of this step fared with those of the live generation.
+    """Compare the questions of this step with those of the live generation.
 
-    Those of the live one in the same step, or, if they were too few, since the canary began.
+    The live questions are those of the same step, or, if they are too few, those since the canary began.
     """
     new = fared(resources.ledger, chosen.alias, chosen.collection, chosen.since)
     live = fared(resources.ledger, chosen.alias, chosen.live, chosen.since)

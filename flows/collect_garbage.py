@@ -1,4 +1,4 @@
-"""Drop generations that no rollback needs any more."""
+"""Drop old generations that are no longer kept for a rollback."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from tasks.resources import connect
 
 @flow(name="collect-garbage", flow_run_name="collect garbage of {pipeline}")
 def collect_garbage(pipeline: str = "docs") -> list[str]:
-    """Drop the generations that are neither live, nor newer, nor kept for a rollback; returns their names."""
+    """Drop the generations that are neither live, nor newer, nor kept for a rollback. Return their names."""
     logger = get_run_logger()
     block = load_pipeline(pipeline)
     with connect(block, flow_run.id or "") as resources:
         wait = block.settings.wait_for_writer_seconds
         described = f"a collection of garbage ({flow_run.name})"
         with (
-            resources.writing(next_of(block.alias), described, wait),  # not under a rebuild's hands
+            resources.writing(next_of(block.alias), described, wait),  # never during a rebuild
             resources.writing(block.alias, described, wait),
         ):
             dropped: list[str] = collect(resources, block.alias)

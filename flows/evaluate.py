@@ -1,4 +1,4 @@
-"""Measure retrieval on golden questions, for one generation, or for two generations or modes side by side.
+"""Measure a generation with golden questions, or compare two generations or two search modes.
 
 golden questions ──look keys up──▶ ask one ──▶ ask the other ──▶ measures, differences with intervals ──▶ report
 """
@@ -29,7 +29,10 @@ from tasks.text.markdown import inline
 
 @dataclass(frozen=True, slots=True)
 class Evaluated:
-    """An evaluation; with what it was compared to, and how it differs, if it was. ``left_out``: questions."""
+    """An evaluation, with its baseline and the differences if there is one.
+
+    ``left_out`` counts the questions whose objects are not indexed.
+    """
 
     evaluation: Evaluation
     baseline: Evaluation | None
@@ -48,16 +51,16 @@ def evaluate(
     against_mode: SearchMode | None = None,
     ignore_missing: bool = False,
 ) -> Evaluated:
-    """Ask the golden questions (a file, or s3://bucket/key) of a generation, and of another, or in another mode.
+    """Search a generation for the golden questions (a file, or s3://bucket/key), and a second generation or mode.
 
-    The live generation, the pipeline's mode and the pipeline's golden questions by default. Raises ``MisuseError``
-    for questions that cannot be read, that name keys which are not indexed, and for a mode the server has not,
-    ``SourceError`` for a generation that another ledger keeps.
+    The defaults are the live generation, the pipeline's mode and the pipeline's golden questions. Raises
+    ``MisuseError`` for malformed questions, for keys that are not indexed, and for a mode that the server does not
+    support. Raises ``SourceError`` for a generation that another ledger keeps.
     """
     block = load_pipeline(pipeline)
     where = golden or block.settings.golden
     if not where:
-        raise MisuseError("which golden questions? Name a file or s3://bucket/key with --golden.")
+        raise MisuseError("no golden questions are set. Name a file or s3://bucket/key with --golden.")
     given = read_golden(where, block.source)
     with connect(block, flow_run.id or "") as resources:
         collection = named(resources, generation)
@@ -76,7 +79,7 @@ def evaluate(
     create_markdown_artifact(
         evaluation_markdown(evaluation, baseline, found, where),
         key=f"evaluate-{pipeline}",
-        description=f"What {inline(evaluation.label)} finds for the golden questions",
+        description=f"Golden questions: results of {inline(evaluation.label)}",
     )
     create_table_artifact(
         as_rows(evaluation),
@@ -87,5 +90,5 @@ def evaluate(
 
 
 def named(resources: Resources, number: int | None) -> str:
-    """Return the collection with a generation's number, or the live one. Raises ``MisuseError`` when there is none."""
+    """Return the collection of a generation number, or the live one. Raises ``MisuseError`` if it does not exist."""
     return numbered(resources, number).collection if number else resources.store.resolve()

@@ -1,10 +1,10 @@
-"""Index one wave of batches. A sync is a series of waves, each of bounded size.
+"""Index one wave of batches. A sync consists of waves of bounded size.
 
     parse ──▶ chunk ──▶ embed ──▶ upsert ──▶ prune ──▶ record        mapped over the batches of the wave
-                                                                     delete for what is gone
+                                                                     delete for deleted objects
 
-While one batch is embedded the next ones are fetched and parsed, and the one before is pruned. What the tasks
-return is released when the wave ends, so memory does not grow with the bucket.
+While one batch is embedded, the next ones are fetched and parsed, and the one before is pruned. The results of the
+tasks are released at the end of the wave, so memory does not grow with the bucket.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ if TYPE_CHECKING:
     from tasks.resources import Resources
 
 STEPS = 6
-"""Mapped tasks of a batch, at the most."""
+"""Number of mapped tasks per batch, at most."""
 
 
 class Wave:
-    """The work of one wave. Opaque to Prefect, which would otherwise store it all with the run."""
+    """The work of one wave. Opaque to Prefect, so that Prefect does not store all of it with the run."""
 
     __slots__ = ("batches", "collection", "done", "first", "resources")
 
@@ -43,7 +43,7 @@ class Wave:
 
 
 def write_in_turn(cut: Iterable[Any], work: Wave, numbers: range) -> tuple[list[Any], list[Any]]:
-    """Embed each batch after the previous one is written: a run that dies loses the vectors of one piece at most."""
+    """Embed each batch after the one before is written, so that a run that dies loses one piece's vectors at most."""
     embedded: list[Any] = []
     upserted: list[Any] = []
     for batch, number in zip(cut, numbers, strict=True):
@@ -55,7 +55,7 @@ def write_in_turn(cut: Iterable[Any], work: Wave, numbers: range) -> tuple[list[
 
 
 def outcomes(*steps: Iterable[PrefectFuture[Any]]) -> list[Any]:
-    """Wait for mapped steps and return the results of the last; raises the first error, in order of steps."""
+    """Wait for mapped steps and return the results of the last. Raises the first error, in order of steps."""
     for step in steps:
         for future in step:
             future.wait()
@@ -66,9 +66,9 @@ def outcomes(*steps: Iterable[PrefectFuture[Any]]) -> list[Any]:
 
 @flow(name="index wave", flow_run_name="{stage} {objects}, wave {number}", validate_parameters=False)
 def index_wave(stage: Stage, number: int, objects: str, work: Wave) -> None:  # noqa: ARG001 - they name the run
-    """Write, or delete, the objects of a wave, and add what became of them to the sync's tally.
+    """Write or delete the objects of a wave, and add the outcomes to the sync's tally.
 
-    It returns nothing: what sub-flows return is held by their parent to its end.
+    Returns nothing, since a parent flow holds the results of its sub-flows until it ends.
     """
     resources, on = unmapped(work.resources), unmapped(work.collection)
     numbers = range(work.first, work.first + len(work.batches))
@@ -87,7 +87,7 @@ def index_wave(stage: Stage, number: int, objects: str, work: Wave) -> None:  # 
 
 
 def run_wave(stage: Stage, number: int, work: Wave) -> None:
-    """Run a wave with a thread for each of its tasks, so that steps wait for each other, not for threads."""
+    """Run a wave with a thread for each task, so that steps wait only for each other, not for threads."""
     runner: Any = ThreadPoolTaskRunner(max_workers=STEPS * len(work.batches))
     count = sum(len(batch) for batch in work.batches)
     objects = f"{count:,} object{'s' * (count != 1)}"

@@ -1,8 +1,8 @@
-"""Queue syncs of a generation: one run of the deployment waits for the writer, further runs end at once.
+"""Let one run of the deployment wait for the writer of a generation; further runs end at once.
 
-A limit of Prefect's would keep it too, but not outlive what it has to: a deployment's is a lease in the server's
-memory, whose loss kills the run that holds it; a work queue counts the runs that are marked Running, so that one that
-died with its machine would let none through for ever. The ledger's leases end by themselves.
+Prefect's concurrency limits would not survive all crashes. A deployment's limit is a lease in the server's memory,
+whose loss kills the run that holds it. A work queue counts runs that are marked Running, so a run that died with its
+machine would block it for ever. The ledger's leases expire by themselves.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ if TYPE_CHECKING:
 
 
 def unattended() -> bool:
-    """Return whether a schedule or an event of a deployment started this run, and no other run did."""
+    """Return whether a deployment started this run, by its schedule or an event, and it has no parent run."""
     return bool(deployment.id) and not flow_run.parent_flow_run_id
 
 
 def stand_in_line(line: ExitStack, ledger: Database, alias: str, described: str) -> bool:
-    """Take the one place in the queue until ``line`` is closed; returns False if another run has it."""
+    """Take the only place in the line until ``line`` is closed. Return False if another run has it."""
     try:
         line.enter_context(writing(ledger, line_of(alias), described, 0, get_run_logger().info))
     except BusyError:
@@ -39,6 +39,6 @@ def stand_in_line(line: ExitStack, ledger: Database, alias: str, described: str)
 
 
 def left(alias: str) -> State[None]:
-    """Return the final state of a run that is not needed: another one in the queue has yet to list the bucket."""
+    """Return the final state of a run that is skipped, because a waiting run will list the bucket later anyway."""
     rename_run(f"sync {alias}: left to the run that waits")
-    return Completed(name="Skipped", message="Another sync is waiting, and will list the bucket later than this came.")
+    return Completed(name="Skipped", message="Another sync is waiting and will list the bucket after this run began.")

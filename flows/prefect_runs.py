@@ -1,4 +1,4 @@
-"""Run names that say what a run did, and runs without Prefect's heartbeat where they are short."""
+"""Change a flow's own run in Prefect: rename it after its outcome, and switch off heartbeats of short runs."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from prefect.settings import PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settin
 
 
 def rename_run(name: str) -> None:
-    """Rename the flow run that this is called from; does nothing outside of one."""
+    """Rename the current flow run. Does nothing outside a flow run."""
     if flow_run.id:
         with get_client(sync_client=True) as client:
             client.update_flow_run(UUID(flow_run.id), name=name)
@@ -20,10 +20,10 @@ def rename_run(name: str) -> None:
 
 @contextmanager
 def without_heartbeat() -> Iterator[None]:
-    """Switch heartbeats off for the flows called inside: stopping the heartbeat thread takes up to a second.
+    """Switch heartbeats off for the flows called inside, since ending a heartbeat's thread costs up to a second.
 
-    Meant for flows of seconds, and for sub-flows whose parent has a heartbeat: a run that dies without
-    one stays 'Running' in the UI until somebody cancels it.
+    Meant for flows of seconds, and for sub-flows whose parent has a heartbeat. A run that dies without a heartbeat
+    stays 'Running' in the UI until somebody cancels it.
     """
     with temporary_settings({PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}):
         yield

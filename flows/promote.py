@@ -1,10 +1,10 @@
-"""Send queries to a generation that is ready, if it passes the gates.
+"""Move the alias to a ready generation, if it passes the gates.
 
     newest ready ──sync──▶ index, load, measure ──▶ gates ──all passed──▶ approval? ──▶ canary? ──▶ alias ──▶ sync
                                                       └─ one failed ────▶ nothing is changed; the report says which
 
-The alias is the truth: whatever dies after it was moved is finished by the next sync. A canary that dies goes on
-answering its share, and the next promotion goes on with it.
+The alias decides. If a promotion dies after moving it, the next sync finishes the rest. If it dies during a canary,
+the canary keeps answering its share, and the next promotion continues it.
 """
 
 from __future__ import annotations
@@ -54,15 +54,17 @@ def promote(  # noqa: PLR0913, PLR0917 - they are what the run page shows that i
     allow_deletions: bool = False,
     accept_source: bool = False,
 ) -> Swap:
-    """Point the pipeline's alias at a generation: the newest that is ready, or that number.
+    """Point the pipeline's alias at a generation: the newest ready one, or a given number.
 
     ``settings`` replaces the pipeline's own: the bounds of the gates, and the search parameters from now on. With
-    ``approve`` the run pauses until somebody approves in the Prefect UI. ``canary`` are the shares of the questions,
-    in percent, that come to it before all do, each for ``hold_seconds``. Raises ``GateError`` when it does not pass a
-    gate or its canary; ``force``, the reason why it should be promoted though a gate fails, is recorded with ``by``,
-    who says so. ``wait_seconds`` is how long another run that builds, measures or drops generations is waited for.
-    ``allow_deletions`` and ``accept_source`` are those of a sync; the first lets a generation of fewer objects through.
-    Raises ``RejectedError`` when it is not approved, ``MisuseError`` when nothing is ready.
+    ``approve`` the run pauses until somebody approves in the Prefect UI. ``canary`` lists the shares of the questions,
+    in percent, that go to the generation first, each for ``hold_seconds``. ``force`` is the reason for a promotion in
+    spite of failed gates, and is recorded with the person ``by``. ``wait_seconds`` is how long to wait for another run
+    that builds, measures or drops generations. ``allow_deletions`` and ``accept_source`` are those of a sync.
+    ``allow_deletions`` also accepts a generation with fewer objects.
+
+    Raises ``GateError`` when a gate or the canary fails, ``RejectedError`` without an approval, and ``MisuseError``
+    when no generation is ready.
     """
     started, logger = time.monotonic(), get_run_logger()
     block = load_pipeline(pipeline)
@@ -80,7 +82,7 @@ def promote(  # noqa: PLR0913, PLR0917 - they are what the run page shows that i
                 raise MisuseError("a canary needs a live generation beside it: there is none yet.")
             work_as(resources, chosen, settings)
             questions = read_golden(resources.settings.golden, block.source) if resources.settings.golden else []
-            sync(pipeline, settings, chosen.collection, **asdict(consent))  # it may have been ready for days
+            sync(pipeline, settings, chosen.collection, **asdict(consent))  # the generation may be days behind
             report = gates(resources, chosen.collection, live, questions)
             shown = show(pipeline, resources, report, force, by)
             refuse(report, force)
@@ -91,7 +93,7 @@ def promote(  # noqa: PLR0913, PLR0917 - they are what the run page shows that i
                 sync(pipeline, settings, chosen.collection, **asdict(consent))  # a person may have taken a day
             if step_by_step:
                 hold_canary(resources, step_by_step)  # from here on each sync of the live generation keeps it in step
-            # Only now: a sync of the live generation may start while this one is measured.
+            # Take this lease last, so that syncs of the live generation can run during the measurement.
             with resources.writing(block.alias, described, wait):
                 patiently(still_mine)()
                 still_saved(resources.pipeline)  # a person may have taken a day
@@ -100,30 +102,30 @@ def promote(  # noqa: PLR0913, PLR0917 - they are what the run page shows that i
                 record_search_params(resources.ledger, chosen.collection, resources.settings.search_params)
                 swap(resources, chosen.collection)
     rename_run(f"promote {chosen.collection}")
-    logger.info("'%s' points at %s now, before at %s", block.alias, chosen.collection, live)
-    sync(pipeline, **asdict(consent))  # what changed while it was measured
+    logger.info("'%s' now points at %s, before at %s", block.alias, chosen.collection, live)
+    sync(pipeline, **asdict(consent))  # catch up with changes since the measurement
     rows = tuple(gate.as_row() for gate in report.gates)
     seconds = round(time.monotonic() - started, 3)
     return Swap(chosen.collection, live, "live", True, gates=rows, seconds=seconds, flow_run_id=flow_run.id or "")
 
 
 def refuse(report: GateReport, force: str) -> None:
-    """Raise ``GateError`` when a gate was not passed, unless somebody gives a reason to go on."""
+    """Raise ``GateError`` when a gate failed, unless ``force`` gives a reason."""
     if report.failed and not force:
         raise GateError(
             f"{report.collection} was not promoted: {report}. {report.live or 'Nothing'} stays live. "
-            "The report is in the Prefect UI; --force WHY promotes it all the same.",
+            "The report is in the Prefect UI. To promote it anyway, use --force WHY.",
             report,
         )
 
 
 def forced(report: GateReport, force: str, by: str) -> dict[str, str] | None:
-    """Return who forces the promotion despite a failed gate, and why; None if no gate failed."""
+    """Return the person and the reason of a forced promotion; None if no gate failed."""
     return {"who": by or "somebody", "why": force} if report.failed else None
 
 
 def take_back(resources: Resources, collection: str, kind: type[BaseException] | None, *_: object) -> None:
-    """End the canary of a refused promotion, so that the live generation answers all questions again."""
+    """End this generation's canary when its promotion was refused, so that the live generation answers everything."""
     if kind and issubclass(kind, (GateError, RejectedError, MisuseError, ChangedError)):
         under_way = patiently(canary_of)(resources.ledger, resources.store.alias)
         if under_way and under_way.collection == collection:
@@ -131,26 +133,28 @@ def take_back(resources: Resources, collection: str, kind: type[BaseException] |
 
 
 def still_beside(resources: Resources, collection: str, live: str | None, canary: Canary | None) -> None:
-    """Raise ``RejectedError`` when another generation is live than the one measured against, or the canary ended."""
+    """Raise ``RejectedError`` if the live generation changed since the measurement, or the canary was ended."""
     now_live = patiently(resources.store.live)()
     if now_live != live:
         raise RejectedError(
-            f"{collection} was not promoted: it was measured beside {live}, and {now_live} is live now. Promote again."
+            f"{collection} was not promoted: it was compared with {live}, but {now_live} is live now. Promote again."
         )
     under_way = patiently(canary_of)(resources.ledger, resources.store.alias)
     if canary and (under_way is None or under_way.collection != collection):
-        raise RejectedError(f"{collection} was not promoted: its canary was ended by somebody.")
+        raise RejectedError(
+            f"{collection} was not promoted: somebody ended its canary. Run `lockstep promote` to try again."
+        )
 
 
 def work_as(resources: Resources, chosen: Generation, settings: Settings | None) -> None:
-    """Use the settings that the generation was built with, and the requested search parameters if there are any."""
+    """Use the settings that the generation was built with, and the search parameters of ``settings`` or its own."""
     if settings:
         resources.work_with(settings)
     work_as_built(resources, chosen.ingredients, settings.search_params if settings else chosen.search_params)
 
 
 def show(pipeline: str, resources: Resources, report: GateReport, force: str, by: str) -> str:
-    """Leave the report as an artifact, and return it."""
+    """Save the report as an artifact and return it."""
     shown = promotion_markdown(report, side_by_side(resources.store, resources.ledger), force, by)
-    create_markdown_artifact(shown, key=f"promote-{pipeline}", description=f"May {report.collection} be promoted?")
+    create_markdown_artifact(shown, key=f"promote-{pipeline}", description=f"Gates of {report.collection}")
     return shown

@@ -2,8 +2,8 @@
 
     next generation ──sync──▶ sync ──nothing differs──▶ ready ──▶ promote
 
-The live generation is synced and answers meanwhile. A rebuild that dies is gone on with by the next one with the
-same settings.
+The live generation is synced and answers meanwhile. If a rebuild dies, the next one with the same settings
+continues it.
 """
 
 from __future__ import annotations
@@ -40,18 +40,18 @@ def rebuild(
     allow_deletions: bool = False,
     accept_source: bool = False,
 ) -> Swap:
-    """Build a generation with other settings or another model, the pipeline's own by default, and promote it.
+    """Build a generation with other settings or another model, by default the pipeline's own, and promote it.
 
-    Texts whose vectors the live generation has are not embedded again. With ``promote`` 'manual' it is left ready,
-    with 'approve' it waits for somebody to approve it in the Prefect UI.
-    Raises ``MisuseError`` for an index that the server has not, ``TransientError`` while another rebuild runs,
-    ``GateError`` when it does not pass the gates. ``allow_deletions`` and ``accept_source`` are those of a sync.
+    Texts whose vectors the live generation has are not embedded again. With ``promote`` 'manual' the generation is
+    left ready. With 'approve' it waits for an approval in the Prefect UI. ``allow_deletions`` and ``accept_source``
+    are those of a sync. Raises ``MisuseError`` for an index that the server does not support, ``TransientError`` while
+    another rebuild runs, and ``GateError`` when a gate fails.
     """
     started, logger = time.monotonic(), get_run_logger()
     block = changed(load_pipeline(pipeline), settings, embed_model)
     check_prefix(block.settings.tenants, block.source.prefix)
     if promote != "manual" and block.settings.golden:
-        read_golden(block.settings.golden, block.source)  # a bad line is told now, not after hours of embedding
+        read_golden(block.settings.golden, block.source)  # report a malformed line now, not after hours of embedding
     with connect(block, flow_run.id or "", Consent(allow_deletions, accept_source)) as resources:
         live = resources.store.live()
         with resources.writing(next_of(block.alias), f"a rebuild ({flow_run.name})", 0):
@@ -67,7 +67,7 @@ def rebuild(
             number_of(collection),
             settings=settings,
             approve=promote == "approve",
-            wait_seconds=block.settings.wait_for_writer_seconds,  # garbage may be collected in between
+            wait_seconds=block.settings.wait_for_writer_seconds,  # a garbage collection may hold the lease meanwhile
             allow_deletions=allow_deletions,
             accept_source=accept_source,
         )
@@ -90,7 +90,7 @@ def number_of(collection: str) -> int:
 
 
 def changed(block: Pipeline, settings: Settings | None, embed_model: str | None) -> Pipeline:
-    """Return the pipeline with other settings and another model, where they are given."""
+    """Return the pipeline with the given settings and embedding model."""
     update: dict[str, object] = {"settings": settings or block.settings}
     if embed_model:
         update["embedder"] = block.embedder.model_copy(update={"model_name": embed_model, "revision": None})
@@ -98,9 +98,9 @@ def changed(block: Pipeline, settings: Settings | None, embed_model: str | None)
 
 
 def fill(resources: Resources, pipeline: str, settings: Settings | None, collection: str) -> tuple[int, int]:
-    """Sync a generation until nothing differs; returns how many chunks were embedded, and how many reused.
+    """Sync a generation until nothing differs. Return the number of embedded chunks and of reused ones.
 
-    A bucket that changes all the time is caught up with as nearly as ten syncs can; a promotion syncs again.
+    Stops after ten syncs, in case the bucket changes all the time. A promotion syncs again.
     """
     embedded = reused = 0
     for _ in range(ROUNDS):

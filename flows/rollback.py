@@ -1,4 +1,4 @@
-"""Roll back to an earlier generation: move the alias in one call, then sync what the generation missed."""
+"""Roll back to an earlier generation: move the alias in one call, then sync the changes it missed."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ def rollback(
     accept_source: bool = False,
     force: bool = False,
 ) -> Swap:
-    """Point the pipeline's alias at the generation that was live before, or at that number, and sync it.
+    """Point the pipeline's alias at the previously live generation, or at a given number, and sync it.
 
-    The saved pipeline gets the settings that it was built with. While a generation is in canary, the way back is to
-    end that. Raises ``MisuseError`` when there is nothing to go back to, ``FingerprintError`` when this Lockstep cannot
-    keep it in step; with ``force`` it goes back all the same, and only deletions reach it from then on.
-    ``allow_deletions`` and ``accept_source`` are those of the sync: one that is refused leaves the alias where it was
-    moved, at a generation that is as it was.
+    The saved pipeline gets the settings of that generation. During a canary, a rollback without ``to`` ends the canary
+    instead. Raises ``MisuseError`` without a generation to roll back to, and ``FingerprintError`` when this version of
+    Lockstep cannot sync it. ``force`` rolls back anyway, and then only deletions reach the generation.
+    ``allow_deletions`` and ``accept_source`` are those of the sync. If the sync is refused, the alias stays moved, and
+    the generation stays as it was.
     """
     started, logger = time.monotonic(), get_run_logger()
     block = load_pipeline(pipeline)
@@ -46,13 +46,13 @@ def rollback(
             swap(resources, collection)
             swapped = time.monotonic() - started
     rename_run(f"roll back to {collection}")
-    logger.info("'%s' points at %s after %.1f s; syncing what it missed", block.alias, collection, swapped)
+    logger.info("'%s' points at %s after %.1f s; now syncing the changes it missed", block.alias, collection, swapped)
     try:
         report = sync(pipeline, **asdict(consent))
     except FingerprintError as error:
         if not force:
             raise
-        get_run_logger().warning("%s answers as it was, but for what was deleted: %s", collection, error)
+        get_run_logger().warning("%s was not synced, except for deletions: %s", collection, error)
         report = SyncReport(collection)
     return Swap(
         collection,

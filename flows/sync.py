@@ -2,9 +2,9 @@
 
     bucket ──list──▶ plan ──ledger──▶ batches ──▶ waves ──▶ index_wave ──▶ quarantine ──▶ report
 
-Whatever started it, an event, a schedule or a person, it does the same: it trusts only the listing. What is
-to be written or deleted is recorded before Milvus is touched, so a sync that dies is finished by the next.
-The first sync of a pipeline builds its first generation, which answers from its end on, as any other one does.
+An event, a schedule and a person all start the same sync. It trusts only the listing. The work is recorded before
+Milvus is changed, so the next sync finishes one that died. The first sync of a pipeline builds its first generation,
+which answers only when the sync is done.
 """
 
 from __future__ import annotations
@@ -55,15 +55,16 @@ def sync(
     allow_deletions: bool = False,
     accept_source: bool = False,
 ) -> SyncReport:
-    """Bring the pipeline's live generation in step with its bucket and return what was done.
+    """Bring the pipeline's live generation in step with its bucket and return a report.
 
     ``into`` names another collection, which is written with the settings it was begun with. ``settings`` replaces
-    the pipeline's own for this run. Raises ``FingerprintError`` when they are not those that the generation was
-    built with, when what is gone from the bucket is deleted and nothing else done; ``OutageError`` when more objects
-    fail than files can be bad, ``DeletionError`` when more would be deleted than goes unasked (``allow_deletions``
-    says yes), ``SourceError`` when the generation holds another bucket or another ledger keeps it (``accept_source``
-    says that this one is meant). A run of the deployment waits for the writer until it is done; one that comes while
-    another waits so leaves it to that, unless it brings a person's yes.
+    the pipeline's own for this run. A run of the deployment waits until the current writer is done. If another run
+    already waits, this one ends at once, unless it carries a person's consent.
+
+    Raises ``FingerprintError`` when the generation was built with other settings; then only deletions are carried
+    out. Raises ``OutageError`` when too many objects fail. Raises ``DeletionError`` when too much would be deleted
+    without consent (``allow_deletions``). Raises ``SourceError`` when the generation holds another bucket or another
+    ledger keeps it (``accept_source`` takes it over).
     """
     started, logger = time.monotonic(), get_run_logger()
     block = load_pipeline(pipeline)
@@ -110,21 +111,21 @@ def sync(
     create_markdown_artifact(
         sync_markdown(report, held.states, done.changes, held.quarantined, resources.settings),
         key=f"sync-{pipeline}",
-        description=f"What this sync of {pipeline} changed",
+        description=f"Changes by this sync of {pipeline}",
     )
     logger.info(
         "%s is in step with the bucket: %s, %s chunks embedded", collection, todo, f"{report.chunks_embedded:,}"
     )
     if canary and canary.live == collection != canary.collection:
-        sync(pipeline, settings, canary.collection, **asdict(consent))  # it answers a share of the questions
+        sync(pipeline, settings, canary.collection, **asdict(consent))  # the canary answers a share of the questions
     return report
 
 
 def begin(work: ExitStack, resources: Resources, into: str | None, as_saved: bool, lease: Callable[..., Any]) -> str:
-    """Return the collection to write to, its lease taken until ``work`` is closed.
+    """Return the collection to write to, and hold its lease until ``work`` is closed.
 
-    It is the one that is live once the writer before is done, which may have been waited for while a swap went on.
-    Raises ``ChangedError`` when the pipeline is of another bucket, index or ledger by then.
+    The alias may move while this run waits for the writer before it, so the live collection is looked up again.
+    Raises ``ChangedError`` when the pipeline names another bucket, index or ledger by then.
     """
     while True:
         collection = generation(resources, resources.store.alias, into, as_saved)
@@ -137,7 +138,7 @@ def begin(work: ExitStack, resources: Resources, into: str | None, as_saved: boo
 
 
 def planned(pipeline: str, resources: Resources, collection: str) -> Plan:
-    """Record the plan. If it is refused, leave its numbers as an artifact that explains why."""
+    """Record the work of this sync. If that raises ``DeletionError``, save the numbers as an artifact."""
     try:
         return plan(resources, collection)
     except DeletionError as error:
@@ -150,9 +151,10 @@ def planned(pipeline: str, resources: Resources, collection: str) -> Plan:
 
 
 def catch_up(resources: Resources, collection: str, done: Tally, described: str, *, alone: bool) -> None:
-    """Carry out the plan. Deletions come before the remaining writes, even if a renamed object cannot be read.
+    """Do the recorded work: renamed objects first, then deletions, then the rest.
 
-    From the generation in canary too, unless this one is written ``alone``.
+    Deletions are done even if renamed objects fail. They are done in the generation in canary too, unless this one is
+    written ``alone``.
     """
 
     def delete() -> None:
@@ -171,9 +173,9 @@ def catch_up(resources: Resources, collection: str, done: Tally, described: str,
 
 
 def delete_in_canary(resources: Resources, live: str, described: str) -> None:
-    """Delete what is gone from the generation in canary, which answers a share of the questions.
+    """Delete objects from the generation in canary too, since it answers a share of the questions.
 
-    What is in the way of that stops nothing: its own sync, after that of the live one, meets it again and says so.
+    Errors are only logged. The canary's own sync follows that of the live generation and raises them again.
     """
     logger = get_run_logger()
     try:
@@ -183,13 +185,13 @@ def delete_in_canary(resources: Resources, live: str, described: str) -> None:
                 check_source(resources, canary.collection)
                 delete_gone(resources, canary.collection)
     except LockstepError as error:
-        logger.warning("what is gone may still be in the generation in canary: %s", error)
+        logger.warning("deleted objects may still be in the generation in canary: %s", error)
 
 
 def delete_all_the_same(
     resources: Resources, collection: str, lease: Callable[..., Any], line: ExitStack, *, alone: bool
 ) -> None:
-    """Delete what is gone even from a generation that refuses this sync's settings: a deletion needs none."""
+    """Carry out deletions in a generation that was built with other settings. Deletions do not depend on them."""
     if not collection:
         return
     with lease(collection):
@@ -202,7 +204,10 @@ def delete_all_the_same(
 
 
 def delete_gone(resources: Resources, collection: str) -> int:
-    """Delete from a generation what the bucket no longer has; returns how many objects. The rest is recorded alone."""
+    """Delete objects from a generation that the bucket no longer has. Return their number.
+
+    All other work is only recorded.
+    """
     shown, resources.progress = resources.progress, Silent()
     try:
         todo = plan(resources, collection, again=False)
@@ -215,7 +220,7 @@ def delete_gone(resources: Resources, collection: str) -> int:
 def work_off(resources: Resources, collection: str, stage: Stage, done: Tally) -> None:
     """Carry out the work that the ledger has recorded for a stage, wave by wave, and add it to the tally.
 
-    Raises ``DeletionError`` before it deletes many objects whose bytes are not yet indexed where they were moved to.
+    Raises ``DeletionError`` before deleting too many objects that were moved to keys that cannot be read.
     """
     if stage == "deleted":
         check_moved(resources, collection)
@@ -227,7 +232,7 @@ def work_off(resources: Resources, collection: str, stage: Stage, done: Tally) -
 
 
 def summary(collection: str, todo: Plan, done: Tally, held: Totals, seconds: float) -> SyncReport:
-    """Return the totals of a sync."""
+    """Return the report of a sync."""
     return SyncReport(
         collection=collection,
         new=todo.new,
@@ -247,7 +252,7 @@ def summary(collection: str, todo: Plan, done: Tally, held: Totals, seconds: flo
 
 
 def show_failures(pipeline: str, resources: Resources, collection: str) -> None:
-    """Leave an artifact that lists the failed objects and explains why the run stopped."""
+    """Save an artifact with the failed objects that stopped the run."""
     create_markdown_artifact(
         failures_markdown(collection, failed(resources.ledger, collection, resources.flow_run_id, FAILURES_SHOWN)),
         key=f"sync-{pipeline}",

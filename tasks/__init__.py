@@ -1,1 +1,1 @@
-"""The work itself: pure functions, with a thin Prefect task around those that are retried. Imports `blocks` alone."""
+"""The work: pure functions, and a thin Prefect task around each one that is retried. Imports only `blocks`."""

@@ -1,4 +1,4 @@
-"""Check an address before a library does: the library's error message would show part of its password."""
+"""Check an address before a library parses it: the library's error would quote a part of the password."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from tasks.errors import PartError
 
 
 def check_address(url: str | None, part: str, variable: str) -> None:
-    """Raise ``PartError`` if an address cannot be parsed."""
+    """Raise ``PartError`` when an address cannot be parsed."""
     try:
         _ = urlsplit(url or "").port
     except ValueError:
         raise PartError(
-            f"{part}: the address is not one, its port is no number. Check {variable}: in a password '#', '/', '?' and "
-            "'@' are written %23, %2F, %3F and %40."
-        ) from None  # the cause would name what it took for the port
+            f"{part}: the address is invalid, its port is not a number. Check {variable}. In a password, write '#', "
+            "'/', '?' and '@' as %23, %2F, %3F and %40."
+        ) from None  # the cause would quote a part of the password as the port

@@ -1,7 +1,7 @@
-"""Crash points: the places between two side effects where a run may die and leave one without the other.
+"""The crash points: places between two side effects, where a run may die after the first and before the second.
 
-Each is named here, once, and marked in the code where it lies. A test kills a real process at each of
-them, runs the sync again and audits; a new effect needs a new name here.
+Each has its name here and a call in the code. A test kills a real process at each crash point, runs the sync
+again and audits. A new side effect needs a new name here.
 
     generation   ledger ▸ collection made ▸ indexed
     source       ledger ▸ collection
@@ -49,7 +49,7 @@ CrashPoint = Literal[
 CRASH_POINTS: tuple[CrashPoint, ...] = get_args(CrashPoint)
 
 listeners: list[Callable[[CrashPoint], None]] = []
-"""Called at each place; empty but in tests."""
+"""Called at each crash point. Empty, except in tests."""
 
 
 def crash_point(place: CrashPoint) -> None:

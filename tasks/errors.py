@@ -1,29 +1,28 @@
 """The errors of Lockstep, grouped by what to do about them.
 
     LockstepError                 every error with a message meant for people
-    ├── TransientError            try again: throttled, timed out, restarting
-    │   └── BusyError             … when another run, which is at work on the same, is done
+    ├── TransientError            retry: throttled, timed out, restarting
+    │   └── BusyError             … when the other run that works on the same index has finished
     ├── PermanentError            quarantine: this object can never be indexed as it is
-    │   ├── UnsuitableError       … nor was it meant to be: empty, too large, of a type that is not read
+    │   ├── UnsuitableError       … and was not meant to be: empty, too large, of a type that is not read
     │   └── WithheldError         … or not now: the bucket does not hand it out, which may pass
     ├── PartError                 fix the part: wrong credentials, no such bucket, a model that does not load
-    │   ├── ContentError          … unless it is what one row holds: then its document fails
+    │   ├── ContentError          … unless the content of one row is the cause: then its document fails
     │   └── GoneError             … or ask again: the collection was dropped meanwhile
     ├── OutageError               stop: so much of a run failed that the files are not to blame
-    ├── DeletionError             look first, or say yes: so much would be deleted that the listing is to be doubted
-    ├── ChangedError              begin anew: the pipeline names another bucket, index or ledger by now
-    ├── GateError                 a generation did not pass what it has to pass to be promoted
-    ├── StoppedError              nothing: whoever asked has gone
-    ├── RejectedError             a person said no to a promotion, or nobody said yes in time
-    ├── InconsistentError         an audit found that the index is not what the bucket says
+    ├── DeletionError             check the listing, or confirm: more would be deleted than is plausible
+    ├── ChangedError              start again: the pipeline now names another bucket, index or ledger
+    ├── GateError                 a generation did not pass the gates of a promotion
+    ├── StoppedError             nothing to do: the asker has gone
+    ├── RejectedError             a person rejected a promotion, or nobody approved it in time
+    ├── InconsistentError         an audit found that the index differs from the bucket
     └── MisuseError               tell the person: an unset, misspelt or contradictory setting
-        ├── FingerprintError      the settings are not those that the generation was built with
-        └── SourceError           the generation holds another bucket, or another ledger keeps it
+        ├── FingerprintError      the settings differ from those that the generation was built with
+        └── SourceError           the generation holds another bucket, or belongs to another ledger
 
-Errors of libraries are translated to these where the call is made, with the cause kept. Only
-``TransientError`` is retried. ``PermanentError`` sends an object to quarantine, and so does whatever else reading,
-cutting or embedding it alone raises. The command exits
-with 2 on ``MisuseError`` and with 1 on the others.
+Errors of libraries are translated to these where the call is made, and the cause is kept. Only ``TransientError`` is
+retried. ``PermanentError`` sends an object to quarantine. So does any other error from reading, cutting or embedding
+that object alone. The command exits with 2 on ``MisuseError`` and with 1 on the others.
 """
 
 from __future__ import annotations
@@ -36,8 +35,8 @@ from tasks.sanitize import hidden, visible
 class LockstepError(Exception):
     """An error whose message says what happened, where, and what to do next.
 
-    Whatever it is made of (addresses, words of libraries, names of objects), it holds no password, and nothing that a
-    terminal obeys.
+    The message may contain addresses, keys of objects and messages of libraries. Passwords and characters that control
+    a terminal are removed from it.
     """
 
     def __init__(self, *said: Any) -> None:
@@ -45,7 +44,7 @@ class LockstepError(Exception):
 
 
 class TransientError(LockstepError):
-    """A part did not answer or asked to wait; the same call may succeed later."""
+    """A part did not answer, or asked us to wait. The same call may succeed later."""
 
 
 class BusyError(TransientError):
@@ -53,23 +52,23 @@ class BusyError(TransientError):
 
 
 class PermanentError(LockstepError):
-    """An object cannot be indexed as it is; the message is the reason kept in quarantine."""
+    """An object cannot be indexed as it is. The message is the reason that quarantine keeps."""
 
 
 class UnsuitableError(PermanentError):
-    """An object that was not meant to be indexed: empty, too large, or of a type that is not read."""
+    """An object is empty, too large or of a type that is not read. That says nothing about the health of the parts."""
 
 
 class WithheldError(PermanentError):
-    """An object that the bucket does not hand out. The object itself is fine, so it is retried automatically."""
+    """The bucket does not hand out an object. The object itself may be fine, so it is retried without being asked."""
 
 
 class ChangedError(LockstepError):
-    """The pipeline was changed while a run waited: what the run is connected to is not the pipeline's any more."""
+    """The pipeline was changed while a run waited: the run is connected to another bucket, index or ledger."""
 
 
 class StoppedError(LockstepError):
-    """Nobody waits for this answer any more, so it was not made."""
+    """Nobody waits for this answer any more, so it was not finished."""
 
 
 class OutageError(LockstepError):
@@ -77,7 +76,7 @@ class OutageError(LockstepError):
 
 
 class DeletionError(LockstepError):
-    """A sync would delete more than the limit; ``loss`` holds the :class:`tasks.generations.deletion_limit.Loss`."""
+    """More would be deleted than Lockstep deletes without consent. ``loss`` is a :class:`tasks.models.Loss`."""
 
     def __init__(self, message: str, loss: Any) -> None:
         super().__init__(message, loss)
@@ -89,7 +88,7 @@ class DeletionError(LockstepError):
 
 
 class InconsistentError(LockstepError):
-    """The index is not what the bucket says; ``found`` holds the :class:`tasks.indexing.audit.Findings`."""
+    """The index differs from the bucket. ``found`` holds the :class:`tasks.indexing.audit.Findings`."""
 
     def __init__(self, message: str, found: Any) -> None:
         super().__init__(message, found)
@@ -105,11 +104,11 @@ class PartError(LockstepError):
 
 
 class ContentError(PartError):
-    """Milvus refused rows for what they hold."""
+    """Milvus refused rows because of their content."""
 
 
 class GateError(LockstepError):
-    """A generation is not as good as it has to be; ``report`` holds the :class:`tasks.evaluation.gates.GateReport`."""
+    """A generation did not pass its gates. ``report`` holds the :class:`tasks.evaluation.gates.GateReport`."""
 
     def __init__(self, message: str, report: Any) -> None:
         super().__init__(message, report)
@@ -121,11 +120,11 @@ class GateError(LockstepError):
 
 
 class RejectedError(LockstepError):
-    """A person did not let a generation be promoted, or ended its canary."""
+    """A person rejected a promotion or ended its canary, or nobody approved it in time."""
 
 
 class GoneError(PartError):
-    """A collection was dropped while it was used: behind the alias is another one by now."""
+    """A collection was dropped while it was in use. The alias points at another one by now."""
 
 
 class MisuseError(LockstepError):
@@ -135,7 +134,7 @@ class MisuseError(LockstepError):
 class FingerprintError(MisuseError):
     """The settings of this run differ from those that the generation was built with.
 
-    ``collection`` is that generation, when the ledger knows what it holds.
+    ``collection`` is that generation, if the ledger knows what it holds.
     """
 
     def __init__(self, message: str, collection: str = "") -> None:
@@ -148,7 +147,7 @@ class FingerprintError(MisuseError):
 
 
 class SourceError(MisuseError):
-    """The bucket of this run is not the one that the generation holds, or its ledger is not the one that keeps it."""
+    """The generation holds another bucket than this run's, or belongs to another ledger."""
 
 
 def is_transient(_task: Any, _run: Any, state: Any) -> bool:
@@ -157,5 +156,5 @@ def is_transient(_task: Any, _run: Any, state: Any) -> bool:
 
 
 def why(error: Exception) -> str:
-    """Return the reason of an error without the file's path, which the surrounding message names."""
+    """Return why a file cannot be read. The path is left out, because the message around it names it."""
     return error.strerror if isinstance(error, OSError) and error.strerror else str(error)

@@ -1,4 +1,4 @@
-"""Limits of what Milvus and the ledger hold of one object, checked before anything is sent to them."""
+"""The limits of Milvus and the ledger for one object, checked before anything is sent to them."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ if TYPE_CHECKING:
     from tasks.models import Chunk, ObjectRef
 
 WRITE_SECONDS = 12.0
-"""Deadline of each try of a write. pymilvus begins no try of a call later than 3 s after that time, and may ask for the
-schema first: a call ends within 39 s, and is begun only while half the lease, 45 s, is left."""
+"""Deadline of each attempt of a write. pymilvus starts no attempt later than 3 s after that time, and may ask for the
+schema first. So a call ends within 39 s. It starts only while half the lease, 45 s, is left."""
 
 KEY_BYTES = 1024
 TEXT_BYTES = 65_535
@@ -26,12 +26,12 @@ NAMED = 10
 
 
 def storable(text: str) -> str:
-    """Return the text without what no database keeps: NUL, and halves of surrogate pairs."""
+    """Remove NUL from a text and replace halves of surrogate pairs by '?': no database stores them."""
     return text.replace("\x00", "").encode("utf-8", "replace").decode()
 
 
 def unkeepable(ref: ObjectRef) -> str | None:
-    """Return why no row can be kept of an object, neither in the ledger nor in Milvus, or None when it can."""
+    """Return why neither the ledger nor Milvus can store a row for an object, or None if they can."""
     try:
         size = len(ref.key.encode())
     except UnicodeEncodeError:
@@ -48,14 +48,14 @@ def unkeepable(ref: ObjectRef) -> str | None:
 
 
 class LeftOut:
-    """What a listing has that no row can be kept of: how many objects, and the first few of them with the reason."""
+    """The listed objects for which no row can be stored: their count, and the first few with the reason."""
 
     def __init__(self) -> None:
         self.count = 0
         self.first: list[str] = []
 
     def keepable(self, refs: Iterable[ObjectRef]) -> list[ObjectRef]:
-        """Return those that a row can be kept of; count the others."""
+        """Return the objects for which a row can be stored, and count the others."""
         kept = []
         for ref in refs:
             why = unkeepable(ref)
@@ -69,7 +69,7 @@ class LeftOut:
 
 
 def check_metadata(metadata: Mapping[str, str]) -> None:
-    """Raise ``PermanentError`` for an object's metadata that Milvus cannot hold as JSON."""
+    """Raise ``PermanentError`` if Milvus cannot store an object's metadata as JSON."""
     try:
         size = len(json.dumps(dict(metadata), ensure_ascii=False).encode())
     except UnicodeEncodeError as error:
@@ -79,7 +79,7 @@ def check_metadata(metadata: Mapping[str, str]) -> None:
 
 
 def check_chunk(chunk: Chunk) -> None:
-    """Raise ``PermanentError`` for a chunk that Milvus cannot hold."""
+    """Raise ``PermanentError`` if Milvus cannot store a chunk."""
     for name, value, most in (("text", chunk.text, TEXT_BYTES), ("heading", chunk.heading, HEADING_BYTES)):
         try:
             size = len(value.encode())

@@ -1,4 +1,4 @@
-"""Progress of a run and pieces of an answer, for listeners in this process."""
+"""Report the progress of a run to the listeners in this process."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from tasks.models import Checked
 
 
 class Listener(Protocol):
-    """Somebody who shows progress, such as a progress bar."""
+    """An object that shows progress, such as a progress bar."""
 
     def listed(self, objects: int) -> None:
-        """The listing has come to this many objects."""
+        """Show how many objects the listing has reached."""
 
     def planned(self, objects: int) -> None:
-        """This many objects are to be written or deleted."""
+        """Show how many objects will be written or deleted."""
 
     def advanced(self, objects: int) -> None:
-        """So many more objects are done."""
+        """Show that this many more objects are done."""
 
 
 class Silent:
@@ -38,15 +38,15 @@ class Silent:
 
 
 listener: ContextVar[Listener] = ContextVar("listener", default=Silent())  # noqa: B039 - it has no state
-"""Who shows the progress of flows called from here; set by the command."""
+"""The listener that shows the progress of flows called from here. The command sets it."""
 
 
 reader: ContextVar[Callable[[Checked], None] | None] = ContextVar("reader", default=None)
-"""Is given each piece of an answer once it is checked; set by the command and the service."""
+"""The function that receives each piece of an answer once it is checked. The command and the service set it."""
 
 
 class Stop:
-    """Says that nobody waits for an answer any more, and ends what is being waited for. Safe to use from any thread."""
+    """A sign, for any thread, that nobody waits for an answer any more. It ends what the answer waits for."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -54,11 +54,11 @@ class Stop:
         self._ends: list[Callable[[], None]] = []
 
     def __bool__(self) -> bool:
-        """Return whether it was said."""
+        """Return whether the sign was given."""
         return self._set
 
     def set(self) -> None:
-        """Say it; from any thread, and as often as you like."""
+        """Give the sign. It may be given from any thread, and more than once."""
         with self._lock:
             self._set, ends = True, tuple(self._ends)
         for end in ends:
@@ -66,11 +66,11 @@ class Stop:
 
     @contextmanager
     def ending(self, end: Callable[[], None]) -> Iterator[None]:
-        """Have ``end`` called when it is said inside, or was said before."""
+        """Call ``end`` when the sign is given inside, or was given before."""
         with self._lock:
             self._ends.append(end)
-            said = self._set
-        if said:
+            given = self._set
+        if given:
             end()
         try:
             yield
@@ -80,4 +80,4 @@ class Stop:
 
 
 stop: ContextVar[Stop | None] = ContextVar("stop", default=None)
-"""Whether anybody still waits for the answer that is being made here; set by the service."""
+"""The sign that nobody waits any more for the answer that is made here. The service sets it."""

@@ -1,4 +1,4 @@
-"""Keep passwords and terminal control characters out of this process' log."""
+"""Remove passwords and terminal control characters from every line that this process logs."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from tasks.sanitize import hidden, visible
 
 
 def clean_logs() -> None:
-    """From now on, let whatever is logged hold no password and nothing that a terminal obeys; twice is as once.
+    """Remove passwords and terminal control characters from all log records from now on. Idempotent.
 
-    Prefect logs an error with all its causes, and those have the words of libraries, which name addresses whole.
+    Prefect logs an error with all its causes. Those hold messages of libraries, which quote whole addresses.
     """
     make = logging.getLogRecordFactory()
     if getattr(make, "cleans", False):
@@ -22,7 +22,7 @@ def clean_logs() -> None:
         record = make(*args, **extra)
         try:
             message = record.getMessage()
-        except Exception:  # noqa: BLE001 - a line that cannot be put together is its logger's to report
+        except Exception:  # noqa: BLE001 - logging itself reports a line that cannot be formatted
             return record
         if (said := _clean(message)) != message:
             record.msg, record.args = said, None

@@ -1,4 +1,4 @@
-"""The values that pass between tasks. All are frozen; none knows a network."""
+"""The values that pass between tasks. All are frozen, and none uses a network."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Mode = Literal["generated", "extractive", "abstained"]
 
 
 WRITTEN = "written-"
-"""Begins the version of an object that has no ETag: the second that it was written in follows."""
+"""Start of the version of an object without an ETag. The second in which it was written follows."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,9 +64,9 @@ class Document:
 class Chunk:
     """A piece of one document.
 
-    ``embedded`` is what the model reads (heading path and text), ``text_hash`` its hash, ``index`` the
-    position in the document from 0. ``id`` follows from key, ``text_hash`` and occurrence, not from the
-    position, so that it survives edits elsewhere in the document.
+    ``embedded`` is what the model reads (heading path and text), ``text_hash`` its hash, ``index`` the position in
+    the document from 0. ``id`` is computed from key, ``text_hash`` and occurrence. The position does not count, so the
+    id survives edits elsewhere in the document.
     """
 
     id: str
@@ -81,7 +81,7 @@ class Chunk:
 
 @dataclass(frozen=True, slots=True)
 class CutDocument:
-    """One document as chunks."""
+    """One document, cut into chunks."""
 
     ref: ObjectRef
     chunks: Collection[Chunk]
@@ -90,10 +90,10 @@ class CutDocument:
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """An object that cannot be indexed as it is, and why, in a sentence for people.
+    """An object that cannot be indexed as it is, and the reason as a sentence for people.
 
-    ``unsuitable`` objects (empty, too large, of a type that is not read) are no sign of an outage. ``withheld``
-    ones the bucket does not hand out: that may pass, so they are tried again by themselves.
+    ``unsuitable`` objects (empty, too large, of a type that is not read) are no sign of an outage. The bucket does not
+    hand out ``withheld`` objects. That may pass, so they are retried without being asked.
     """
 
     ref: ObjectRef
@@ -104,7 +104,7 @@ class Failure:
 
 @dataclass(frozen=True, slots=True)
 class ParsedBatch:
-    """A batch after parsing. ``moved_on`` changed or vanished while being read: left for the next sync."""
+    """A batch after parsing. Objects in ``moved_on`` changed or vanished during the read; the next sync takes them."""
 
     documents: tuple[Document, ...]
     failures: tuple[Failure, ...] = ()
@@ -133,11 +133,11 @@ class Piece:
     vectors: Vectors
 
     def without(self, keys: Collection[str]) -> Piece:
-        """Return the piece without the chunks of some objects."""
+        """Return the piece without the chunks of these objects."""
         return self._only([i for i, (document, _) in enumerate(self.chunks) if document.ref.key not in keys])
 
     def of(self, hashes: Collection[str]) -> Piece:
-        """Return the chunks with some texts, given by hash."""
+        """Return the piece with only the chunks whose text has one of these hashes."""
         return self._only([i for i, (_, chunk) in enumerate(self.chunks) if chunk.text_hash in hashes])
 
     def _only(self, places: list[int]) -> Piece:
@@ -146,9 +146,9 @@ class Piece:
 
 @dataclass(frozen=True, slots=True)
 class EmbeddedBatch:
-    """A batch with the vectors of those chunks that are not written, shape (chunks, dimension).
+    """A batch with the vectors of the chunks that are not written yet, shape (chunks, dimension).
 
-    ``waiting`` are their ids; None when none is written.
+    ``waiting`` holds the ids of those chunks. None means that no chunk is written.
     """
 
     cut: ChunkedBatch
@@ -158,14 +158,14 @@ class EmbeddedBatch:
     waiting: frozenset[str] | None = None
 
     def last(self) -> Piece:
-        """Return the chunks that are not written."""
+        """Return the chunks that are not written yet."""
         chunks = ((document, chunk) for document in self.cut.documents for chunk in document.chunks)
         return Piece(tuple(one for one in chunks if self.waiting is None or one[1].id in self.waiting), self.vectors)
 
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """A chunk within a passage: its text stands there from ``begin`` to ``end``, in characters."""
+    """A chunk within a passage, whose text it fills from character ``begin`` to ``end``."""
 
     chunk_id: str
     page: int | None
@@ -177,9 +177,9 @@ class Part:
 class Hit:
     """A chunk found for a question. ``score`` is its cosine similarity, or its rank score in other modes.
 
-    ``outdated`` when it is of an older version of its object, whose newest one is in quarantine; ``etag`` is that of
-    the version it is of. ``parts`` are the chunks that ``text`` is joined from, in reading order; none when it is that
-    of this chunk alone.
+    A hit is ``outdated`` if the newest version of its object is in quarantine, so that the chunk is from an older one.
+    ``etag`` is that of the chunk's version. ``parts`` are the chunks that ``text`` is joined from, in reading order.
+    There are none if ``text`` is that of this chunk alone.
     """
 
     chunk_id: str
@@ -197,10 +197,10 @@ class Hit:
 
 @dataclass(frozen=True, slots=True)
 class Citation:
-    """A passage that the answer rests on: ``quote`` stands word for word in the chunk ``chunk_id``, if ``verified``.
+    """A passage that the answer rests on. A ``verified`` ``quote`` is word for word in the chunk ``chunk_id``.
 
-    ``span`` says where: characters from start to end of the chunk's text. A quote that is not verified is what the
-    model claimed, and has no span. ``version`` is the object's ETag; ``outdated`` as for a hit.
+    ``span`` gives its start and end in the chunk's text, in characters. A quote that is not verified is the model's
+    claim, and has no span. ``version`` is the object's ETag. ``outdated`` has the same meaning as for a hit.
     """
 
     n: int
@@ -217,7 +217,7 @@ class Citation:
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """A statement of an answer and the numbers that it cites; ``verified`` when a quote of one of them stands there."""
+    """A statement of an answer and the numbers that it cites. ``verified`` if a quote of one of them is verified."""
 
     text: str
     citations: tuple[int, ...] = ()
@@ -235,10 +235,11 @@ class Checked:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """An answer and what it rests on.
+    """An answer with its citations and passages.
 
-    ``seconds`` by stage, ``tokens`` as the chat model counted them; ``cached`` when it was written for an earlier
-    question. ``passages`` are what was found, best first: citation ``n`` is of ``passages[n - 1]``.
+    ``seconds`` has one entry for each stage. ``tokens`` are as the chat model counted them. A ``cached`` answer was
+    written for an earlier question. ``passages`` were found for the question, best first. Citation ``n`` is of
+    ``passages[n - 1]``.
     """
 
     question: str
@@ -257,10 +258,10 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class Swap:
-    """What a rebuild, a promotion or a rollback did.
+    """The result of a rebuild, a promotion or a rollback.
 
-    ``state`` of the collection at the end; ``promoted`` whether the alias points at it now; ``gates`` as rows of
-    name, value, bound, passed, detail.
+    ``state`` is that of the collection at the end. ``promoted`` says whether the alias points at it now. ``gates`` are
+    rows of name, value, bound, passed, detail.
     """
 
     collection: str
@@ -276,9 +277,11 @@ class Swap:
 
 @dataclass(frozen=True, slots=True)
 class SyncReport:
-    """What one sync did. Objects: ``new`` + ``changed`` + ``unchanged`` were listed; ``quarantined`` is the
-    number in quarantine after the run, ``moved_on`` the number left for the next one,
-    ``left_out`` the number that no row can be kept of, with the first few in ``left_out_named``."""
+    """The result of one sync, in numbers of objects unless a name says chunks or seconds.
+
+    ``new`` + ``changed`` + ``unchanged`` objects were listed. ``quarantined`` objects are in quarantine after the run.
+    ``moved_on`` objects are left for the next one. No row can be stored for ``left_out`` objects, of which
+    ``left_out_named`` has the first few."""
 
     collection: str
     new: int = 0
@@ -298,9 +301,9 @@ class SyncReport:
 
 @dataclass(frozen=True, slots=True)
 class Loss:
-    """What a listing would cost: objects held, how many of them would go for good, and how many were listed.
+    """The loss from a listing: objects held, how many of them would be deleted for good, and how many were listed.
 
-    ``keys`` are the first of those that would go.
+    ``keys`` are the first of those that would be deleted.
     """
 
     held: int

@@ -1,4 +1,4 @@
-"""The open connections and models of one sync, passed down to its tasks."""
+"""The clients, the model and the parsing processes of one sync, opened once and passed down."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Consent:
-    """The consent of a person, for this run alone: to many deletions, or to another bucket."""
+    """A person's consent for this run alone: to many deletions, or to another bucket than the generation holds."""
 
     allow_deletions: bool = False
     accept_source: bool = False
@@ -44,8 +44,8 @@ class Consent:
 class Resources:
     """The clients, the model and the parsing processes of one sync; a context manager.
 
-    The bucket, Milvus and the ledger are connected to at once; the model and the parsers are loaded when
-    there is something to parse. Holds no Prefect state, so it passes to tasks as it is.
+    It connects to the bucket, Milvus and the ledger at once. It loads the model and starts the parsers when there is
+    something to parse. It holds no Prefect state, so it can be passed to tasks as it is.
     """
 
     def __init__(self, pipeline: Pipeline, settings: Settings, flow_run_id: str = "") -> None:
@@ -61,25 +61,25 @@ class Resources:
             self.s3: S3Client = pipeline.source.get_client()
         self.consent = Consent()
         self.donor: str | None = None
-        """Another generation whose vectors of the same texts are the same."""
+        """Another generation that has the same vectors for the same texts."""
         self.check_writer: Callable[[], None] = lambda: None
-        """Called before each write; raises when another writer has taken over."""
+        """Called before each write. Raises if another writer has taken over."""
         self._opening = threading.Lock()
         self._isolated: Isolated | None = None
 
     def work_as(self, pipeline: Pipeline) -> None:
-        """Work from now on with this pipeline's settings and model; bucket, index and ledger stay those connected."""
+        """Use this pipeline's settings and model from now on. Bucket, index and ledger stay as connected."""
         connected = {part: getattr(self.pipeline, part) for part in ("alias", "source", "store", "ledger")}
         self.pipeline = pipeline.model_copy(update=connected)
         self.settings = pipeline.settings
 
     def work_with(self, settings: Settings) -> None:
-        """Work from now on with these settings."""
+        """Use these settings from now on."""
         self.work_as(self.pipeline.model_copy(update={"settings": settings}))
 
     @contextmanager
     def writing(self, what: str, described: str, wait_seconds: float) -> Iterator[Callable[[], None]]:
-        """Hold a lease (:func:`tasks.ledger.lease.writing`) on which all writes depend meanwhile, as on those held."""
+        """Hold a lease (:func:`tasks.ledger.lease.writing`). Each write first checks it and the leases held already."""
         before = self.check_writer
         with writing(self.ledger, what, described, wait_seconds, run_logger().info) as mine:
 
@@ -109,12 +109,12 @@ class Resources:
 
     @property
     def source(self) -> S3Source:
-        """The bucket, without what is never indexed."""
+        """The bucket, without the objects that are never indexed."""
         return without_golden(self.pipeline.source, self.settings.golden)
 
     @property
     def isolated(self) -> Isolated:
-        """The parsing processes; started with the first file."""
+        """The parsing processes, started with the first file."""
         with self._opening:
             if self._isolated is None:
                 settings = self.settings
@@ -123,19 +123,19 @@ class Resources:
 
     @property
     def model(self) -> EmbeddingModel:
-        """The embedding model; loaded when first asked for."""
+        """The embedding model, loaded on first use."""
         return load_model(self.pipeline.embedder)
 
     @cached_property
     def measure(self) -> Measure:
-        """What a chunk may cost under this model and these settings."""
+        """The cost limit of a chunk under this model and these settings, with the model's own counter."""
         counter = self.model.counter
         return Measure(counter, capacity_of(self.settings, counter, self.pipeline.embedder.document_prompt))
 
 
 @task(task_run_name="connect", **RETRIED)
 def connect(pipeline: Pipeline, flow_run_id: str, consent: Consent | None = None) -> Resources:
-    """Connect to the bucket, Milvus and the ledger; a part that is just restarting is waited for."""
+    """Connect to the bucket, Milvus and the ledger. Retries wait for a part that is restarting."""
     resources = Resources(pipeline, pipeline.settings, flow_run_id)
     resources.consent = consent or resources.consent
     return resources

@@ -1,4 +1,4 @@
-"""Retries for calls that are too small to be Prefect tasks."""
+"""Retries for calls that are too small to be tasks."""
 
 from __future__ import annotations
 
@@ -12,4 +12,4 @@ patiently = retry(
     wait=wait_exponential(multiplier=2) + wait_random(0, 2),
     reraise=True,
 )
-"""As patient as a task that calls a server (:mod:`tasks.task_runs`), for calls that a flow makes itself."""
+"""Retries like those of a task that calls a server (:mod:`tasks.task_runs`), for calls that a flow makes itself."""

@@ -1,4 +1,4 @@
-"""Prefect's options for our tasks: retries and loggers."""
+"""The options with which Prefect runs our tasks: retries, caching and the logger."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from prefect.tasks import exponential_backoff
 from tasks.errors import is_transient
 
 ONCE: dict[str, Any] = {
-    # Inputs hold clients and vectors: nothing that Prefect could hash for a cache key, nor should keep.
+    # Inputs hold clients and vectors. Prefect cannot hash them for a cache key, and should not store them.
     "cache_policy": NO_CACHE,
     "persist_result": False,
 }
@@ -24,12 +24,12 @@ RETRIED: dict[str, Any] = {
     "retry_jitter_factor": 0.5,
     "retry_condition_fn": is_transient,
 }
-"""Options of a task that calls a server: six attempts, 2, 4, 8, 16 and 32 s apart and up to half as long again, for
-transient errors only: a server that restarts is back by then."""
+"""Options of a task that calls a server. Transient errors get six attempts, 2, 4, 8, 16 and 32 s apart plus up to half
+as long again. A server that restarts is back by then."""
 
 
 def run_logger() -> logging.Logger | logging.LoggerAdapter[logging.Logger]:
-    """Return the logger of the flow or task run that calls; outside of a run, Lockstep's own."""
+    """Return the logger of the current flow or task run, or Lockstep's own outside of a run."""
     try:
         return get_run_logger()
     except MissingContextError:

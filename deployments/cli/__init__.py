@@ -1,1 +1,1 @@
-"""The command line: options, output and exit codes. It may import everything below; only the demo imports it."""
+"""The command line: commands, options and printed output. Imports everything below; only the demo imports it."""

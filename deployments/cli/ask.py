@@ -28,7 +28,7 @@ NoCache = Annotated[
 ]
 Fallback = Annotated[
     Literal["none", "extractive"] | None,
-    typer.Option("--fallback", help="What answers when the chat model fails; default: the pipeline's."),
+    typer.Option("--fallback", help="The substitute when the chat model fails; default: the pipeline's."),
 ]
 
 
@@ -51,13 +51,13 @@ def ask(  # noqa: PLR0913, PLR0917 - they are the options of a command
 ) -> None:
     """Answer a question from the index with checked citations, by the running service or as a flow run of its own.
 
-    [?] marks what no quote in the passages supports. Exits with 1 when a part that is needed does not answer.
+    [?] marks statements that no quote supports. Exits with 1 when a required part does not answer.
     """
     from tasks.retrieval.question import checked
 
     question = checked(question)
     if stream and as_json:
-        raise MisuseError("give either --stream or --json, one of the two: JSON is printed when it is whole.")
+        raise MisuseError("give either --stream or --json, not both: JSON is printed only when it is complete.")
     from deployments import environment
     from deployments.cli import output
     from deployments.cli.remote import SLOW, service_url
@@ -122,13 +122,13 @@ def in_process(
 
 
 def with_given(settings: Any, given: dict[str, Any]) -> Any:
-    """Return the settings with the options that were given; None is none."""
+    """Return the settings with the given options. None means not given."""
     return settings.model_copy(update={name: value for name, value in given.items() if value is not None})
 
 
 @contextmanager
 def printed(stream: bool) -> Iterator[list[str]]:
-    """Print the pieces of an answer written inside, on stdout, as they come; yields what was printed."""
+    """Print the pieces of an answer on stdout while it is streamed. Yield the list of printed pieces."""
     from deployments.cli.output import write
     from tasks.listeners import reader
 

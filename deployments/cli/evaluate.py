@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from blocks.settings import SearchMode
 
 Against = Annotated[
-    str, typer.Option("--against", help="What to compare with: a generation's number, or dense, hybrid or lexical.")
+    str, typer.Option("--against", help="Compare with a generation's number, or with dense, hybrid or lexical.")
 ]
 MODES = ("dense", "hybrid", "lexical")
 
@@ -23,14 +23,15 @@ def evaluate(  # noqa: PLR0917 - they are the options of a command
         str,
         typer.Option(
             "--golden",
-            help='A file, or s3://bucket/key, with one {"question", "relevant": [keys], "answer"?} a line.',
+            help='A file, or s3://bucket/key, with one {"question", "relevant": [keys], "answer"?} per line.',
         ),
     ] = "",
-    generation: Annotated[int | None, typer.Option("--generation", help="Its number; default: the live one.")] = None,
+    generation: Annotated[int | None, typer.Option("--generation", help="A number; default: the live one.")] = None,
     mode: Mode = None,
     against: Against = "",
     ignore_missing: Annotated[
-        bool, typer.Option("--ignore-missing", help="Leave out questions that name keys which are not indexed.")
+        bool,
+        typer.Option("--ignore-missing", help="Leave out keys that are not indexed, and questions without others."),
     ] = False,
     pipeline: PipelineName = None,
     as_json: Json = False,
@@ -40,9 +41,7 @@ def evaluate(  # noqa: PLR0917 - they are the options of a command
     if against and against not in MODES and not against.isdecimal():
         raise MisuseError(f"--against {against} is invalid: give a generation's number, or one of {', '.join(MODES)}.")
     from deployments import environment
-    from deployments.cli import output_evaluation as show_quality
-    from deployments.cli.output import as_json as print_json
-    from deployments.cli.output import progress_bar
+    from deployments.cli import output, output_evaluation
     from deployments.cli.session import open_session
 
     session = open_session(environment.load(), pipeline, verbose)
@@ -50,6 +49,6 @@ def evaluate(  # noqa: PLR0917 - they are the options of a command
 
     other_mode = cast("SearchMode", against) if against in MODES else None
     other = int(against) if against.isdecimal() else None
-    with progress_bar(shown=not as_json and not verbose):
+    with output.progress_bar(shown=not as_json and not verbose):
         done = run(session.pipeline, golden, generation, mode, other, other_mode, ignore_missing)
-    print_json(show_quality.evaluated_json(done)) if as_json else show_quality.evaluated_report(done)
+    output.as_json(output_evaluation.evaluated_json(done)) if as_json else output_evaluation.evaluated_report(done)

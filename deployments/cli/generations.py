@@ -1,4 +1,4 @@
-"""The commands that build generations, swap them, list them and drop them."""
+"""The commands that build, promote, roll back, list and drop generations."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tasks.errors import MisuseError
 
 
 def rebuild(  # noqa: PLR0913, PLR0917 - they are the options of a command
-    chunk_tokens: Annotated[int | None, typer.Option("--chunk-tokens", help="Most tokens of one chunk.")] = None,
+    chunk_tokens: Annotated[int | None, typer.Option("--chunk-tokens", help="Maximum tokens of a chunk.")] = None,
     embed_model: Annotated[str | None, typer.Option("--embed-model", help="A model's name, or its folder.")] = None,
     index_type: Annotated[str | None, typer.Option("--index-type", help="HNSW, IVF_FLAT, …")] = None,
     index_params: Annotated[
@@ -23,7 +23,7 @@ def rebuild(  # noqa: PLR0913, PLR0917 - they are the options of a command
     ] = None,
     promote: Annotated[
         Literal["auto", "approve", "manual"],
-        typer.Option("--promote", help="Once it is ready: promote it, wait for an approval in the UI, or leave it."),
+        typer.Option("--promote", help="When it is ready: promote it, wait for an approval in the UI, or leave it."),
     ] = "auto",
     allow_deletions: AllowDeletions = False,
     accept_source: AcceptSource = False,
@@ -31,7 +31,7 @@ def rebuild(  # noqa: PLR0913, PLR0917 - they are the options of a command
     as_json: Json = False,
     verbose: Verbose = False,
 ) -> None:
-    """Build the next generation beside the live one; settings you do not give stay as the pipeline has them."""
+    """Build the next generation beside the live one. Other settings stay as in the pipeline."""
     from deployments import environment
     from deployments.cli import output
     from deployments.cli.session import open_session
@@ -58,20 +58,20 @@ def rebuild(  # noqa: PLR0913, PLR0917 - they are the options of a command
 
 
 def promote(  # noqa: PLR0913, PLR0917 - they are the options of a command
-    generation: Annotated[int | None, typer.Argument(help="Its number; default: the newest that is ready.")] = None,
+    generation: Annotated[int | None, typer.Argument(help="A number; default: the newest that is ready.")] = None,
     force: Annotated[str, typer.Option("--force", help="Promote it although a gate fails; give the reason.")] = "",
     approve: Annotated[bool, typer.Option("--approve", help="Wait for an approval in the Prefect UI.")] = False,
     canary: Annotated[
-        str, typer.Option("--canary", help="Shares of the questions that come to it first, in percent: 10,50,100.")
+        str, typer.Option("--canary", help="Shares of the questions to send to it first, in percent: 10,50,100.")
     ] = "",
-    hold: Annotated[str, typer.Option("--hold", help="How long each share is watched: 90s, 15m, 2h.")] = "15m",
+    hold: Annotated[str, typer.Option("--hold", help="How long to hold each share: 90s, 15m, 2h.")] = "15m",
     allow_deletions: AllowDeletions = False,
     accept_source: AcceptSource = False,
     pipeline: PipelineName = None,
     as_json: Json = False,
     verbose: Verbose = False,
 ) -> None:
-    """Send queries to a generation that is ready, if it passes the gates."""
+    """Send all questions to a ready generation, if it passes the gates."""
     steps, hold_seconds = shares(canary), seconds(hold)
     from deployments import environment
     from deployments.cli import output
@@ -98,7 +98,7 @@ def promote(  # noqa: PLR0913, PLR0917 - they are the options of a command
 
 
 def shares(given: str) -> list[int]:
-    """Return the percentages of '10,50,100'. Raises ``MisuseError`` when they are none."""
+    """Return the percentages of '10,50,100'. Raises ``MisuseError`` for anything else."""
     try:
         return [int(one.strip().removesuffix("%")) for one in given.split(",")] if given else []
     except ValueError as error:
@@ -106,7 +106,7 @@ def shares(given: str) -> list[int]:
 
 
 def seconds(given: str) -> float:
-    """Return the seconds of '90s', '15m' or '2h'. Raises ``MisuseError`` when it is no such time."""
+    """Return the seconds of '90s', '15m' or '2h'. Raises ``MisuseError`` for anything else."""
     units = {"s": 1, "m": 60, "h": 3600}
     number, unit = given[:-1], given[-1:]
     try:
@@ -114,12 +114,12 @@ def seconds(given: str) -> float:
     except (KeyError, ValueError) as error:
         raise MisuseError(f"--hold {given} is invalid: it needs a time such as 90s, 15m or 2h.") from error
     if not 0 <= found < 30 * 86400:
-        raise MisuseError(f"--hold {given} is invalid: it may be 0s to 30 days.")
+        raise MisuseError(f"--hold {given} is invalid: use a time from 0s to 30 days.")
     return found
 
 
 def who() -> str:
-    """Return who runs this command, as the machine knows them."""
+    """Return the user of this command, as user@host."""
     import getpass
     import socket
 
@@ -131,20 +131,20 @@ def who() -> str:
 
 
 def rollback(
-    to: Annotated[int | None, typer.Option("--to", help="The generation's number; default: the one before.")] = None,
+    to: Annotated[int | None, typer.Option("--to", help="A number; default: the generation live before.")] = None,
     allow_deletions: AllowDeletions = False,
     accept_source: AcceptSource = False,
     force: Annotated[
         bool,
         typer.Option(
-            "--force", help="Roll back even to a generation of another version of Lockstep; it can only lose objects."
+            "--force", help="Allow a generation of another version of Lockstep; syncs can only delete from it."
         ),
     ] = False,
     pipeline: PipelineName = None,
     as_json: Json = False,
     verbose: Verbose = False,
 ) -> None:
-    """Roll back to an earlier generation, and sync what it missed."""
+    """Roll back to an earlier generation, and sync the changes it missed."""
     from deployments import environment
     from deployments.cli import output
     from deployments.cli.session import open_session
@@ -157,7 +157,7 @@ def rollback(
 
 
 def generations(pipeline: PipelineName = None, as_json: Json = False) -> None:
-    """List the generations: which is live, how they differ, what they hold."""
+    """List the generations: their state, their contents, and how they differ."""
     from deployments import environment
     from deployments.cli import output
     from deployments.cli.session import open_session

@@ -1,20 +1,20 @@
 """The `lockstep` command.
 
-    lockstep up | down | status       the local stack: what is not configured elsewhere is started
+    lockstep up | down | status       the local stack: start, stop, inspect the parts that are not configured
     lockstep env                      its addresses and secrets, for a shell
     lockstep sync                     bring the index in step with the bucket
     lockstep search Q | ask Q         find chunks | get a cited answer
-    lockstep serve                    answer questions over HTTP (`up` does it in the background)
+    lockstep serve                    answer questions over HTTP (`up` starts it in the background)
     lockstep keys create | list | revoke   who may ask the service
-    lockstep audit [--repair]         prove that the index is what the bucket says
+    lockstep audit [--repair]         check that the index equals the bucket
     lockstep quarantine list | retry  objects that cannot be indexed
     lockstep rebuild                  build the next generation beside the live one, and promote it
     lockstep promote | rollback       go to the next generation | back to the one before
-    lockstep generations              which there are, and how they differ
-    lockstep evaluate --golden F      what is found for questions whose answers are known
-    lockstep collect-garbage          drop those that are no longer needed
+    lockstep generations              list the generations and how they differ
+    lockstep evaluate --golden F      measure retrieval on golden questions
+    lockstep collect-garbage          drop generations that are no longer needed
 
-Exit codes: 0 done, 1 failed, 2 misuse. JSON goes to stdout alone; everything else goes to stderr.
+Exit codes: 0 done, 1 failed, 2 misuse. Results go to stdout, with --json as JSON; messages go to stderr.
 """
 
 from __future__ import annotations
@@ -64,9 +64,9 @@ app = typer.Typer(
 
 @app.command()
 def up(as_json: Json = False) -> None:
-    """Start the parts that are not configured elsewhere, register blocks, deploy the flows.
+    """Start the parts that you have not configured, register the blocks, deploy the flows.
 
-    Exits with 1 when a part that is used does not answer, or no sync is planned.
+    Exits with 1 when a part does not answer, or when no sync is planned.
     """
     from deployments import environment
     from deployments.cli import output
@@ -88,7 +88,7 @@ def up(as_json: Json = False) -> None:
     else:
         output.ui_link(started.endpoints.prefect_open_url)
     if missing := [f"{part.name}: {part.detail}" for part in parts if part.state == "down"]:
-        raise PartError(f"the local parts are up, but {'; '.join(missing)}")
+        raise PartError(f"the local parts are up, but not everything works: {'; '.join(missing)}")
 
 
 @app.command()
@@ -103,7 +103,7 @@ def down() -> None:
 
 @app.command()
 def status(as_json: Json = False) -> None:
-    """Print which parts are up and where, and what is in canary. Exits with 1 when a part is down."""
+    """Print the state and address of each part, and the canary if there is one. Exits with 1 when a part is down."""
     from deployments import environment
     from deployments.cli import output
     from deployments.endpoints import resolve
@@ -125,9 +125,9 @@ def status(as_json: Json = False) -> None:
 
 @app.command("env")
 def env_command(as_json: Json = False) -> None:
-    """Print the addresses and secrets in force as a shell's exports: eval "$(lockstep env)".
+    """Print the addresses and secrets in use as exports for a shell: eval "$(lockstep env)".
 
-    Then `prefect`, `aws` and scripts reach the local stack. Exits with an error when it does not run.
+    Then `prefect`, `aws` and scripts reach the local stack. Exits with an error when it is not running.
     """
     from deployments import environment
     from deployments.cli import output
@@ -170,10 +170,10 @@ def sync(
 
 @app.command()
 def search(  # noqa: PLR0917 - its options
-    question: Annotated[str | None, typer.Argument(help="What to look for.")] = None,
+    question: Annotated[str | None, typer.Argument(help="The question.")] = None,
     queries_file: Annotated[
         Path | None,
-        typer.Option("--queries-file", help='Many questions: one JSON {"id", "question"} a line.'),
+        typer.Option("--queries-file", help='Many questions: one JSON {"id", "question"} per line.'),
     ] = None,
     top_k: TopK = None,
     mode: Mode = None,
@@ -184,7 +184,7 @@ def search(  # noqa: PLR0917 - its options
 ) -> None:
     """Print the chunks nearest to a question; records no flow run."""
     if (question is None) == (queries_file is None):
-        raise MisuseError("give either a question or --queries-file, one of the two")
+        raise MisuseError("give either a question or --queries-file, exactly one of the two")
     from deployments import environment
     from deployments.cli import output
     from deployments.cli.questions_file import read_questions
@@ -227,14 +227,14 @@ def _show_found(named: str, told: dict[str, Any], scope: Scope, as_json: bool, m
 
 @app.command()
 def audit(
-    repair: Annotated[bool, typer.Option("--repair", help="Repair what is wrong, then audit again.")] = False,
+    repair: Annotated[bool, typer.Option("--repair", help="Repair the differences, then audit again.")] = False,
     allow_deletions: AllowDeletions = False,
     accept_source: AcceptSource = False,
     pipeline: PipelineName = None,
     as_json: Json = False,
     verbose: Verbose = False,
 ) -> None:
-    """Compare bucket, ledger and index chunk by chunk. Exits with 1 when they do not agree."""
+    """Compare bucket, ledger and index chunk by chunk. Exits with 1 when they differ."""
     from deployments import environment
     from deployments.cli import output
     from deployments.cli.session import open_session
@@ -260,16 +260,18 @@ app.add_typer(quarantine, name="quarantine")
 
 @quarantine.callback(invoke_without_command=True)
 def quarantine_default(context: typer.Context, pipeline: PipelineName = None, as_json: Json = False) -> None:
-    """List what is in quarantine (as `quarantine list` does)."""
+    """List the objects in quarantine (as `quarantine list` does)."""
     if context.invoked_subcommand is None:
         quarantine_list(pipeline, as_json)
     elif pipeline or as_json:
-        raise MisuseError(f"put the options behind: lockstep quarantine {context.invoked_subcommand} --json …")
+        raise MisuseError(
+            f"put the options after the command: lockstep quarantine {context.invoked_subcommand} --json …"
+        )
 
 
 @quarantine.command("list")
 def quarantine_list(pipeline: PipelineName = None, as_json: Json = False) -> None:
-    """List what is in quarantine: key, reason, since when, attempts, and whether an older version answers."""
+    """List the objects in quarantine: key, reason, attempts, since when, and whether an older version answers."""
     from deployments import environment
     from deployments.cli import output
     from deployments.cli.session import open_session
@@ -284,13 +286,13 @@ def quarantine_list(pipeline: PipelineName = None, as_json: Json = False) -> Non
 @quarantine.command("retry")
 def quarantine_retry(
     keys: Annotated[list[str] | None, typer.Argument(help="Keys to retry.")] = None,
-    every: Annotated[bool, typer.Option("--all", help="Retry all of them.")] = False,
+    every: Annotated[bool, typer.Option("--all", help="Retry all objects.")] = False,
     pipeline: PipelineName = None,
     as_json: Json = False,
 ) -> None:
-    """Take objects out of quarantine; the next sync retries them."""
+    """Release objects from quarantine. The next sync retries them."""
     if bool(keys) == every:
-        raise MisuseError("give either keys or --all, one of the two")
+        raise MisuseError("give either keys or --all, exactly one of the two")
     from deployments import environment
     from deployments.cli import output
     from deployments.cli.session import open_session
@@ -302,7 +304,7 @@ def quarantine_retry(
     if as_json:
         output.as_json({"retried": released})
     else:
-        output.say(f"{len(released)} taken out of quarantine; the next sync tries them (`lockstep sync` does it now)")
+        output.say(f"{len(released)} released from quarantine. The next sync retries them; `lockstep sync` does it now")
 
 
 app.add_typer(keys, name="keys")
@@ -321,9 +323,9 @@ def main() -> None:
 
 
 def main_with(run: Callable[[], Any]) -> None:
-    """Run something as the command does: errors end in one sentence and an exit code.
+    """Run a function like the command: print errors as one message, and exit with a code.
 
-    No stack trace reaches the person: that of an unexpected error goes to a file. What is written is the owner's alone.
+    The stack trace of an unexpected error goes to a file, not to the terminal. Files are readable by their owner only.
     """
     os.umask(0o077)
     try:
@@ -333,8 +335,8 @@ def main_with(run: Callable[[], Any]) -> None:
     except LockstepError as error:
         _fail(str(error), 1)
     except KeyboardInterrupt:
-        _fail("stopped; what was recorded is taken up by the next sync", 130)
-    except Exception as error:  # noqa: BLE001 - the last resort of a command: say it, keep the trace for a report
+        _fail("stopped. The next sync continues with the recorded work", 130)
+    except Exception as error:  # noqa: BLE001 - the last resort of a command: print it, keep the trace for a report
         _fail(
             f"unexpected: {type(error).__name__}: {error}. The trace is in {_keep_trace()}; please report it.",
             1,

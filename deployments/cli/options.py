@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from tasks.retrieval.scope import Scope
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
-Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Show Prefect's log on stderr as well.")]
+Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Show Prefect's log on stderr too.")]
 PipelineName = Annotated[
     str | None, typer.Option("--pipeline", help="Name of a saved Pipeline block; default: the environment's.")
 ]
@@ -19,28 +19,30 @@ TopK = Annotated[
 ]
 Mode = Annotated[
     Literal["auto", "dense", "hybrid", "lexical"] | None,
-    typer.Option("--mode", help="How chunks are found; default: the pipeline's."),
+    typer.Option("--mode", help="The search mode; default: the pipeline's."),
 ]
 Filter = Annotated[
     str,
-    typer.Option("--filter", help='Only these: prefix=guides/ and page<=3, metadata.team="infra", key in (a, b), …'),
+    typer.Option(
+        "--filter", help='Search only matches: prefix=guides/ and page<=3, metadata.team="infra", key in (a, b), …'
+    ),
 ]
 Tenant = Annotated[str, typer.Option("--tenant", help="The tenant whose objects may answer.")]
 
 AllowDeletions = Annotated[
     bool,
-    typer.Option("--allow-deletions", help="Delete everything that is gone from the bucket, however much, this once."),
+    typer.Option("--allow-deletions", help="Delete everything that is gone from the bucket, however much, once."),
 ]
 AcceptSource = Annotated[
     bool,
     typer.Option(
-        "--accept-source", help="Accept another bucket, prefix, address or ledger than the generation was built from."
+        "--accept-source", help="Accept a bucket, prefix, address or ledger that differs from the generation's."
     ),
 ]
 
 
 def scope_of(only: str, tenant: str) -> Scope:
-    """Return of which objects is asked. A filter that cannot be read is refused before anything is loaded."""
+    """Return the scope of the options. Raises ``MisuseError`` for a malformed filter, before anything is loaded."""
     from tasks.retrieval.filters import compiled
     from tasks.retrieval.scope import Scope
 

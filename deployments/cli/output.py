@@ -1,4 +1,4 @@
-"""Print the commands' reports: JSON and tables on stdout, everything else on stderr."""
+"""Print the reports of commands: JSON and tables on stdout, everything else on stderr."""
 
 from __future__ import annotations
 
@@ -33,10 +33,10 @@ if TYPE_CHECKING:
 
 
 class Screen(Console):
-    """A console on which the texts of others are texts: no part of one moves the cursor or sets the clipboard."""
+    """A console that strips control sequences from texts: no text can move the cursor or set the clipboard."""
 
     def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
-        """Return the segments of what is printed; those that are text hold nothing that a terminal obeys."""
+        """Return the segments to print. Text segments contain no control characters."""
         for segment in super().render(renderable, options):
             yield segment if segment.control else Segment(visible(segment.text), segment.style)
 
@@ -49,7 +49,7 @@ SYNC_KEYS = (
     "chunks_deleted", "seconds", "flow_run_id",
 )  # fmt: skip
 LOAD_SHOWN = 0.05
-"""Seconds of loading that are worth a word."""
+"""Loading is shown if it takes at least this many seconds."""
 
 
 def say(line: str) -> None:
@@ -58,7 +58,7 @@ def say(line: str) -> None:
 
 
 def escape(name: str) -> str:
-    """Return a name (a key, a heading, a reason) as it is printed within a line: it is no markup, and ends no line."""
+    """Return a name (a key, a heading, a reason) for printing within a line, without markup or line breaks."""
     return markup.escape(one_line(name))
 
 
@@ -68,13 +68,13 @@ def as_json(value: object) -> None:
 
 
 def write(text: str) -> None:
-    """Write a text on stdout at once, as it is but for what a terminal obeys."""
+    """Write a text on stdout at once, without control sequences."""
     sys.stdout.write(visible(text))
     sys.stdout.flush()
 
 
 def sync_json(report: SyncReport) -> dict[str, Any]:
-    """Return a sync's report as `lockstep sync --json` prints it; what was left out only where something was."""
+    """Return a sync's report as `lockstep sync --json` prints it. ``left_out`` appears only if it is not 0."""
     keys = (*SYNC_KEYS, *(("left_out", "left_out_named") if report.left_out else ()))
     return {key: getattr(report, key) for key in keys}
 
@@ -90,21 +90,21 @@ def sync_report(report: SyncReport) -> None:
         table.add_row(name.replace("_", " "), f"{getattr(report, name):,}")
     out.print(table)
     if report.moved_on:
-        say(f"{report.moved_on} objects changed while they were being read: the next sync takes them")
+        say(f"{report.moved_on} objects changed while they were being read: the next sync indexes them")
     if report.left_out:
         first = "; ".join(report.left_out_named)
-        say(f"{report.left_out} objects are left out, since no row can be kept of them: {first}")
+        say(f"{report.left_out} objects are left out, since no row can hold them: {first}")
 
 
 def place(citation: Citation | Hit) -> str:
-    """Return where something stands: key › heading › page."""
+    """Return the place of a citation or hit: key › heading › page."""
     page = f"page {citation.page}" if citation.page else ""
     old = " (an older version)" if citation.outdated else ""
     return " › ".join(part for part in (citation.key, citation.heading, page) if part) + old
 
 
 def hits_table(collection: str, hits: Sequence[Hit], scope: Scope = EVERYTHING) -> None:
-    """Print what was found, best first."""
+    """Print hits, best first."""
     if not hits:
         say(nothing_found(collection, scope))
     for n, hit in enumerate(hits, start=1):
@@ -114,10 +114,10 @@ def hits_table(collection: str, hits: Sequence[Hit], scope: Scope = EVERYTHING) 
 
 
 def answer_text(answer: Answer, streamed: str = "") -> None:
-    """Print an answer with its citations; of one that was shown while it came, only these."""
+    """Print an answer with its citations. If it was streamed completely, print only the citations."""
     if streamed.strip() != answer.answer:
         if streamed:
-            say("  what was printed so far is not the whole answer; this is:")
+            say("  the text above is not the complete answer. The complete answer is:")
         out.print(markup.escape(answer.answer))
     for line in dict.fromkeys(f"  [dim]\\[{one.n}][/] {_cited(one)}" for one in answer.citations):
         out.print(line)
@@ -128,7 +128,7 @@ def answer_text(answer: Answer, streamed: str = "") -> None:
 
 
 def _took(seconds: dict[str, float]) -> str:
-    """Return how long an answer took; connecting and loading the model apart, which a process does once."""
+    """Return the duration of an answer. Loading the model and connecting, once per process, is shown apart."""
     load = seconds.get("load", 0.0)
     worked = f"{max(seconds['total'] - load, 0.0):.2f} s"
     return f"{worked} (loading: {load:.1f} s more)" if load >= LOAD_SHOWN else worked
@@ -155,7 +155,7 @@ def keys_table(keys: Sequence[dict[str, Any]]) -> None:
 
 
 def parts_table(parts: Sequence[PartStatus]) -> None:
-    """Print the parts of the stack, a line each: an address is never cut, however narrow the terminal."""
+    """Print the parts of the stack, one per line. Addresses are never cut, however narrow the terminal."""
     colours = {"up": "green", "down": "red"}
     names, states, urls = (
         max((len(getattr(part, field) or "") for part in parts), default=0) for field in ("name", "state", "url")
@@ -167,8 +167,11 @@ def parts_table(parts: Sequence[PartStatus]) -> None:
 
 
 def ui_link(address: str) -> None:
-    """Print where the Prefect UI is. Of an embedded server the link holds the password: it goes to a terminal, not into
-    JSON, logs or artifacts."""
+    """Print the address of the Prefect UI.
+
+    The link to an embedded server holds the password, so it is printed on terminals only, not in JSON, logs or
+    artifacts.
+    """
     plain, secret, _ = address.partition("/lockstep/open#")
     if secret and not out.is_terminal:
         address = f"{plain} (`lockstep status` in a terminal prints the link that opens it)"
@@ -180,7 +183,7 @@ def canary_line(canary: dict[str, Any] | None) -> None:
     if canary:
         until = datetime.fromtimestamp(canary["until"] / 1000).astimezone().isoformat(" ", timespec="seconds")
         out.print(
-            f"canary: {canary['collection']} answers {canary['share']}% of the questions, {canary['live']} the others "
+            f"canary: {canary['collection']} answers {canary['share']}% of the questions, {canary['live']} the rest "
             f"(step {canary['step']} of {len(canary['steps'])}, until {until})"
         )
 
@@ -188,7 +191,7 @@ def canary_line(canary: dict[str, Any] | None) -> None:
 def audit_json(found: Findings) -> dict[str, Any]:
     """Return an audit as `lockstep audit --json` prints it: at most 10,000 keys of each kind.
 
-    What was left out, and a fingerprint that is wrong, only where there is one.
+    ``left_out`` and ``fingerprint`` appear only if objects were left out, or the fingerprint is wrong.
     """
     numbers = {"consistent": found.consistent, "objects": found.objects, "chunks": found.chunks}
     wrong = {"fingerprint": found.fingerprint} if found.fingerprint else {}
@@ -197,7 +200,7 @@ def audit_json(found: Findings) -> dict[str, Any]:
 
 
 def audit_report(found: Findings) -> None:
-    """Print an audit: the verdict, and each key that is not as it should be."""
+    """Print an audit: the verdict, and each inconsistent key."""
     from tasks.indexing.report import KINDS, findings
 
     out.print(
@@ -206,16 +209,16 @@ def audit_report(found: Findings) -> None:
     )
     if found.left_out:
         first = "; ".join(found.left_out_named)
-        say(f"{found.left_out} objects are left out, since no row can be kept of them: {first}")
+        say(f"{found.left_out} objects are left out, since no row can hold them: {first}")
     for kind in KINDS:
         for key in found.keys[kind]:
             out.print(f"  [red]{kind:<10}[/]  [cyan]{escape(key)}[/]  {escape(found.details.get(key, ''))}")
 
 
 def quarantine_table(rows: Sequence[dict[str, Any]]) -> None:
-    """Print what is in quarantine, a paragraph an object."""
+    """Print the objects in quarantine, one per paragraph."""
     if not rows:
-        say("nothing is in quarantine")
+        say("the quarantine is empty")
     for row in rows:
         times = f"{row['attempts']} attempt{'s' * (row['attempts'] != 1)} since {row['since']}"
         old = "; an older version answers" if row["older_version_answers"] else ""
@@ -245,7 +248,7 @@ def _gates(done: Swap) -> list[dict[str, Any]]:
 
 
 def swap_report(done: Swap) -> None:
-    """Print what a rebuild, a promotion or a rollback did."""
+    """Print the result of a rebuild, a promotion or a rollback."""
     what = f"is live now, before it was {done.before or 'nothing'}" if done.promoted else f"is {done.state}"
     cost = f", {done.chunks_embedded:,} chunks embedded, {done.chunks_reused:,} reused"
     out.print(
@@ -258,9 +261,9 @@ def swap_report(done: Swap) -> None:
 
 
 def generations_table(rows: Sequence[dict[str, Any]]) -> None:
-    """Print the generations, newest first: a line each, what it found at its gates, and what differs from live."""
+    """Print the generations, newest first: state and size, gate values, and differences from the live one."""
     if not rows:
-        say("there is no generation yet: `lockstep sync` makes the first")
+        say("there is no generation yet. Run `lockstep sync` to build the first")
     for row in rows:
         colour = "green" if row["state"] == "live" else "dim"
         size = f", {row['vector_bytes'] / 1e6:,.1f} MB of vectors" if row["vector_bytes"] is not None else ""
@@ -288,15 +291,15 @@ class Bar:
         self._task = progress.add_task("listing", total=None)
 
     def listed(self, objects: int) -> None:
-        """Show how many objects were listed."""
+        """Show the number of listed objects."""
         self._progress.update(self._task, description=f"listing: {objects:,} objects")
 
     def planned(self, objects: int) -> None:
-        """Show how many there are to do."""
+        """Show the number of objects to process."""
         self._progress.update(self._task, description="indexing", total=max(objects, 1), completed=not objects)
 
     def advanced(self, objects: int) -> None:
-        """Move on."""
+        """Advance the bar."""
         self._progress.advance(self._task, objects)
 
 

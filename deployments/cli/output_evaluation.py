@@ -1,4 +1,4 @@
-"""Print the report of an evaluation."""
+"""Print an evaluation."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def _json(evaluation: Evaluation) -> dict[str, Any]:
 
 
 def evaluated_report(done: Evaluated) -> None:
-    """Print an evaluation: the measures, and the questions that were answered by none of the ten."""
+    """Print an evaluation: the measures, and the questions without a relevant object in the top ten."""
     evaluation, baseline = done.evaluation, done.baseline
     table = Table(title=f"{len(evaluation.outcomes)} golden questions", title_justify="left")
     table.add_column("")
@@ -61,6 +61,6 @@ def evaluated_report(done: Evaluated) -> None:
     out.print(table)
     missed = [one for one in evaluation.answerable if one.rank is None]
     for one in missed:
-        out.print(f"  [red]not among ten[/]  {escape(one.question)}  [dim]({escape(', '.join(one.relevant))})[/]")
+        out.print(f"  [red]not in the top ten[/]  {escape(one.question)}  [dim]({escape(', '.join(one.relevant))})[/]")
     if done.left_out:
-        say(f"{done.left_out} questions were left out: what they name is not indexed")
+        say(f"{done.left_out} questions were left out: their objects are not indexed")

@@ -10,9 +10,9 @@ from tasks.retrieval.question import Question, check_text, checked
 
 
 def read_questions(path: Path) -> list[Question]:
-    """Return the questions of a file with one JSON ``{"id", "question"}`` a line.
+    """Return the questions of a file with one JSON ``{"id", "question"}`` per line.
 
-    Raises ``MisuseError`` naming the first line that is not one, before anything is answered.
+    Raises ``MisuseError`` for the first malformed line, before any question is answered.
     """
     try:
         lines = path.read_text(encoding="utf-8-sig").split("\n")

@@ -1,4 +1,4 @@
-"""Prepare a command: read the environment, resolve the addresses, and point this process at Prefect."""
+"""Open a session for a command: the environment, the parts in use, and the connection to Prefect."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Session:
-    """An open session; ``pipeline`` is the name of the block that flows take.
+    """An open session. ``pipeline`` is the name of the pipeline block for the flows.
 
-    ``before`` is that block as it was, when this session saved another one because a person accepts another bucket.
+    ``before`` is the block before this session saved it, if the user accepts another bucket (--accept-source).
     """
 
     env: Environment
@@ -33,7 +33,7 @@ class Session:
 
 
 QUIET = {
-    # The API and the UI get every log line; the terminal gets the command's own words.
+    # The API and the UI get every log line. The terminal gets only the command's own output.
     "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "CRITICAL",
     "HF_HUB_DISABLE_PROGRESS_BARS": "1",
     "TRANSFORMERS_VERBOSITY": "error",
@@ -42,7 +42,7 @@ QUIET = {
 
 
 def enter(env: Environment, verbose: bool = False) -> None:
-    """Point this process at the Prefect in force, before Prefect is imported; its log lines hold no passwords."""
+    """Point this process at its Prefect server, before Prefect is imported. Mask passwords in log lines."""
     clean_logs()
     environment.enter({**environment.prefect_environment(env, state.load(env.home)), **({} if verbose else QUIET)})
     if not verbose:
@@ -57,10 +57,10 @@ def open_session(
     saves: bool = False,
     accept_source: bool = False,
 ) -> Session:
-    """Return a session for the named pipeline, or for the one that the environment describes.
+    """Return a session for the named pipeline, or for the environment's pipeline.
 
-    With ``saves`` that is saved if it changed; else it is used as it is saved, and where it differs is said. Raises
-    ``MisuseError`` when the parts it needs are neither configured nor running.
+    With ``saves``, a changed environment's pipeline is saved. Otherwise the saved pipeline is used, and differences
+    are printed. Raises ``MisuseError`` when required parts are neither configured nor running.
     """
     here = stack.endpoints(env)
     enter(env, verbose)
@@ -76,14 +76,14 @@ def open_session(
 
 @contextmanager
 def prefect_answers(api_url: str) -> Iterator[None]:
-    """Translate what Prefect's client raises when its server does not answer, or refuses."""
+    """Translate the errors of Prefect's client when its server does not answer or refuses the request."""
     import httpx
 
     try:
         yield
     except httpx.HTTPStatusError as error:
         status = error.response.status_code
-        hint = "Check PREFECT_API_KEY or PREFECT_API_AUTH_STRING." if status in (401, 403) else "See its log."
+        hint = "Check PREFECT_API_KEY or PREFECT_API_AUTH_STRING." if status in (401, 403) else "See the server's log."
         raise PartError(f"Prefect: {api_url} answered {status} to {error.request.url.path}. {hint}") from error
     except httpx.HTTPError as error:
         raise PartError(

@@ -1,4 +1,4 @@
-"""The demo: the project's own documentation becomes an index that answers two questions.
+"""The demo: index the project's own documentation and answer two questions from it.
 
 python -m deployments.demo        what `make demo` runs after installing
 """
@@ -38,7 +38,7 @@ def run() -> None:
 
 
 def upload(env: environment.Environment) -> None:
-    """Build the sample corpus and put into the bucket what is not there as it is."""
+    """Build the sample corpus and upload the new and changed files to the bucket."""
     from deployments.register import describe
 
     here = open_session(env).here

@@ -6,7 +6,7 @@
     docs/sources/tour.md             ──slides▶  tour.pptx
     docs/sources/sizing.md           ──sheets▶  sizing.xlsx
 
-The same sources give the same bytes each time, so that a second demo uploads, and embeds, nothing.
+The same sources give the same bytes each time, so that a second demo uploads and embeds nothing.
 """
 
 from __future__ import annotations
@@ -37,18 +37,18 @@ CONTENT_TYPES = {
     ".xlsx": "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet",
 }
 DOCS = Path(__file__).parents[2] / "docs"
-"""Where the corpus comes from."""
+"""The source of the corpus."""
 COPIED = (".md", ".html", ".txt", ".csv", ".eml")
-# Sources are what the binary files are made from. The others are notes for contributors: what was weighed and
-# dropped there would be quoted as if it were so.
+# The binary files are made from the sources. The other two are notes for contributors: answers would quote rejected
+# alternatives from them as facts.
 LEFT_OUT = {"sources", "decisions.md", "architecture.md"}
 METADATA = {"source": "lockstep-docs"}
 
-# Any moment will do as long as it is always the same; a zip cannot hold one before 1980.
+# Any fixed time will do, but a zip file cannot hold one before 1980.
 MOMENT = datetime(2026, 1, 1, tzinfo=UTC)
 CORE_PROPERTIES = "docProps/core.xml"
 NUMBER = re.compile(r"\d{1,3}(,\d{3})*(\.\d+)?")
-# The fonts that every PDF reader brings know Latin-1 only, and no font file has to be shipped for them.
+# The fonts built into every PDF reader cover only Latin-1, but need no font file in the repository.
 LATIN = str.maketrans({"–": "-", "—": "-", "›": ">", "→": "->", "≈": "~", "“": '"', "”": '"', "’": "'"})
 
 
@@ -64,7 +64,7 @@ class Block:
 
 
 def build(docs: Path, out: Path) -> list[Path]:
-    """Write the corpus made from ``docs`` into ``out`` and return the files, sorted.
+    """Write the corpus of ``docs`` into ``out`` and return the files, sorted.
 
     Raises ``OSError`` when a source is missing or ``out`` cannot be written.
     """
@@ -79,7 +79,7 @@ def build(docs: Path, out: Path) -> list[Path]:
 
 
 def upload(client: S3Client, bucket: str, prefix: str, files_root: Path) -> tuple[int, int]:
-    """Put the files below ``files_root`` into the bucket under ``prefix``; return (uploaded, unchanged).
+    """Upload the files below ``files_root`` to the bucket under ``prefix``. Return (uploaded, unchanged).
 
     A file whose MD5 is already the ETag of its key is left alone, and nothing is ever removed. Raises
     botocore's own errors.
@@ -130,7 +130,7 @@ def _plain(node: SyntaxTreeNode) -> str:
 
 
 def write_pdf(blocks: list[Block]) -> bytes:
-    """Return a PDF with numbered pages in which every second-level heading begins a page."""
+    """Return a PDF with numbered pages. Every second-level heading begins a page."""
     from fpdf import FPDF
 
     def number_page() -> None:
@@ -161,7 +161,7 @@ def _add_to_pdf(pdf: Any, block: Block) -> None:
         pdf.set_font("Helvetica", "B", size=22 - 3 * block.level)
         pdf.multi_cell(0, 10, text, **flow)
     elif block.kind == "table":
-        pdf.set_font_size(9)  # most cells then fit on one line, which is how a PDF reader finds them whole
+        pdf.set_font_size(9)  # most cells then fit on one line, so that PDF parsers read them as a whole
         widths = [max(map(len, column)) + 5 for column in zip(*block.rows, strict=True)]
         with pdf.table(col_widths=widths, text_align="LEFT", line_height=5, padding=1) as table:
             for row in block.rows:
@@ -196,7 +196,7 @@ def write_docx(blocks: list[Block]) -> bytes:
 
 
 def write_pptx(blocks: list[Block]) -> bytes:
-    """Return slides: one a heading, with what stands under it as its lines."""
+    """Return slides: one per heading, with the text below the heading as its lines."""
     from pptx import Presentation
 
     show = Presentation()
@@ -213,7 +213,7 @@ def write_pptx(blocks: list[Block]) -> bytes:
 
 
 def write_xlsx(blocks: list[Block]) -> bytes:
-    """Return a workbook: one sheet a second-level heading; what stands before the first goes on top of it."""
+    """Return a workbook with one sheet per second-level heading. Text before the first heading goes on top of it."""
     from openpyxl import Workbook
     from openpyxl.styles import Font
 
@@ -226,7 +226,7 @@ def write_xlsx(blocks: list[Block]) -> bytes:
             sheet = book.create_sheet() if named else sheet
             sheet.title, named = block.text, True
             continue
-        # An empty row around each table tells readers, people and parsers, where it ends.
+        # An empty row around each table shows people and parsers where it ends.
         for row in [*(block.rows or [(block.text,)]), ()]:
             sheet.append([_cell(text) for text in row])
         if block.kind == "heading":
@@ -235,7 +235,7 @@ def write_xlsx(blocks: list[Block]) -> bytes:
 
 
 def _cell(text: str) -> str | int | float:
-    """Return a number for what looks like one, so that people can calculate on with it."""
+    """Return numeric text as a number, so that people can calculate with it."""
     if not NUMBER.fullmatch(text):
         return text
     number = float(text.replace(",", ""))
@@ -250,7 +250,7 @@ def _sign(properties: Any, blocks: list[Block]) -> None:
 
 
 def _same_bytes(save: Callable[[io.BytesIO], None]) -> bytes:
-    """Return what ``save`` writes, an Office file, with every time in it set to the same moment."""
+    """Return the Office file that ``save`` writes, with every time in it set to ``MOMENT``."""
     written, steady = io.BytesIO(), io.BytesIO()
     save(written)
     stamp = MOMENT.strftime("%Y-%m-%dT%H:%M:%SZ").encode()
@@ -260,7 +260,7 @@ def _same_bytes(save: Callable[[io.BytesIO], None]) -> bytes:
             if name == CORE_PROPERTIES:
                 content = re.sub(rb"(W3CDTF\">)[^<]*", rb"\g<1>" + stamp, content)
             entry = zipfile.ZipInfo(name, date_time=MOMENT.timetuple()[:6])
-            entry.create_system = 0  # otherwise it names the operating system
+            entry.create_system = 0  # the default depends on the operating system
             after.writestr(entry, content, compress_type=zipfile.ZIP_DEFLATED)
     return steady.getvalue()
 

@@ -1,1 +1,1 @@
-"""The local stack: the parts that `lockstep up` starts, and their health. It knows no flows and no commands."""
+"""The local stack: the parts that `lockstep up` starts, and their health. Imports no flows and no commands."""

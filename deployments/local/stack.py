@@ -1,14 +1,14 @@
 """The local stack: `lockstep up`, `down` and `status` as plain functions.
 
-    up(env, report)      start what is down, wait until all is well      → Stack
-    down(env, report)    stop exactly what `up` started
-    status(env)          look, start nothing                             → [PartStatus]
-    endpoints(env)       the addresses and credentials in force          → Endpoints
+    up(env, report)      start the parts that are down, wait until all are healthy  → Stack
+    down(env, report)    stop exactly the processes that `up` started
+    status(env)          check all parts, start nothing                             → [PartStatus]
+    endpoints(env)       the addresses and credentials in use                       → Endpoints
 
     up: lock the home ─▶ s3, milvus, prefect at once ─▶ worker ─▶ unlock
-        each: configured elsewhere? only check · well? leave · gone? start · hung? start again
+        each: configured? only check · healthy? leave · gone? start · hung? restart
 
-Each part is a process in a session of its own, which outlives the command; its output goes to
+Each part is a process in a session of its own, so it outlives the command. Its output goes to
 ``logs/<part>.log`` in the home folder.
 """
 
@@ -22,31 +22,30 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
-from deployments import state as memory
 from deployments.endpoints import Endpoints, resolve
 from deployments.environment import Environment
 from deployments.local import health, processes
 from deployments.local.parts import PREFECT, SCHEDULE, STOPS, USED, WAVES, WORKER, WORKER_MARK, Check, Part, Used
-from deployments.state import Record, Report, State
+from deployments.state import Record, Report, State, exclusive, load, save
 from tasks.errors import LockstepError, MisuseError, PartError
 from tasks.sanitize import hidden
 
 LOG_LINES = 15
 POLL_SECONDS = 0.1
-# How long a part that was running before, or that is not ours, may take to answer.
+# Time to answer for a part that was already running, or that is not ours.
 PATIENCE_SECONDS = 15.0
-# What Lockstep makes in its home: names, and how the names of files begin.
+# Lockstep's own entries in its home: names, and prefixes of file names.
 MADE = {"lock", "logs", "prefect", "milvus", "s3", "rclone", "samples"}
 MADE_FILES = ("state.", "registered.", "ledger.db")
 
 
 class StartError(LockstepError):
-    """A part did not start or does not answer; the message names it, its log and the log's last lines."""
+    """A part did not start or does not answer. The message names the part, its log and the log's last lines."""
 
 
 @dataclass(frozen=True)
 class PartStatus:
-    """One row of `lockstep status`; ``url`` never holds a password, ``log`` is a file or None."""
+    """One row of `lockstep status`. ``url`` never holds a password, ``log`` is a file or None."""
 
     name: str
     state: Literal["up", "down", "not configured"]
@@ -58,7 +57,7 @@ class PartStatus:
 
 @dataclass(frozen=True)
 class Stack:
-    """What runs after `up`: a row for each part, the endpoints, and the seconds that it took."""
+    """The running stack after `up`: a row for each part, the endpoints, and the duration of `up` in seconds."""
 
     parts: tuple[PartStatus, ...]
     endpoints: Endpoints
@@ -66,29 +65,29 @@ class Stack:
 
 
 def up(env: Environment, report: Report) -> Stack:
-    """Start what is not running, wait until every part is well, and return what runs.
+    """Start the parts that are not running, wait until all are healthy, and return the stack.
 
-    Call it as often as you like: it starts only what is gone. ``report`` gets one line for each part.
-    Raises StartError when a part does not come up (those that did stay up), MisuseError when a program
-    is not installed or the home folder cannot be used.
+    A repeated call starts only missing parts. ``report`` gets one line for each part. Raises StartError when a part
+    does not come up; the other parts stay up. Raises MisuseError when a program is not installed or the home folder
+    cannot be used.
     """
     began = time.monotonic()
     try:
         env.home.mkdir(mode=0o700, parents=True, exist_ok=True)
         _make_private(env.home)
         for folder in (env.home / name for name in ("logs", "prefect", "milvus")):
-            if not folder.exists():  # a file there is for the part to tell
+            if not folder.exists():  # if it is a file, the part reports that
                 folder.mkdir(mode=0o700)
     except OSError as error:
         raise MisuseError(
-            f"LOCKSTEP_HOME {env.home} cannot be used as a folder: {error.strerror}. Set it to another one."
+            f"LOCKSTEP_HOME {env.home} cannot be used as a folder: {error.strerror}. Set it to another folder."
         ) from error
     rows: list[PartStatus] = []
-    with memory.exclusive(env.home, report):
-        state = memory.load(env.home)
+    with exclusive(env.home, report):
+        state = load(env.home)
         if not state.prefect_auth:
             _stop_unguarded(env, state, report)
-        state = memory.save(env.home, state.keyed())
+        state = save(env.home, state.keyed())
         for wave in WAVES:
             state, found = _raise_wave(wave, env, state, report)
             rows += found
@@ -99,7 +98,7 @@ def up(env: Environment, report: Report) -> Stack:
 
 
 def _make_private(home: Path) -> None:
-    """Restrict the files that an older Lockstep left readable for other users of this machine."""
+    """Make Lockstep's files private that an older version left readable for others, if they can enter the home."""
     if home.stat().st_mode & 0o077:
         for entry in home.iterdir():
             if (entry.name in MADE or entry.name.startswith(MADE_FILES)) and not entry.is_symlink():
@@ -107,10 +106,10 @@ def _make_private(home: Path) -> None:
 
 
 def _stop_unguarded(env: Environment, state: State, report: Report) -> None:
-    """Stop a Prefect, and its worker, that an older Lockstep started without a password."""
+    """Stop a Prefect server, and its worker, that an older version of Lockstep started without a password."""
     found = {part.name: processes.running(state.records.get(part.name)) for part in (WORKER, PREFECT)}
     if not PREFECT.configured(env) and found[PREFECT.name]:
-        report("prefect: it runs without a password; starting it again with one")
+        report("prefect: it runs without a password; restarting it with one")
         processes.stop(filter(None, [found[WORKER.name]]), [])
         processes.stop(filter(None, [found[PREFECT.name]]), [])
 
@@ -118,14 +117,14 @@ def _stop_unguarded(env: Environment, state: State, report: Report) -> None:
 def down(env: Environment, report: Report) -> None:
     """Stop the processes that `up` started, with their children, and nothing else.
 
-    The worker goes first and Prefect last, so that runs in progress can report how they ended. Each gets
-    SIGTERM, and SIGKILL after 10 s. Nothing to stop is no error. Configured parts are left alone.
+    The worker is stopped first and Prefect last, so that runs in progress can report their end. Each process gets
+    SIGTERM, and SIGKILL after 10 s. It is no error if nothing is running. Configured parts are left alone.
     """
     if not (env.home / "state.json").exists():
         report("nothing is running")
         return
-    with memory.exclusive(env.home, report):
-        state = memory.load(env.home)
+    with exclusive(env.home, report):
+        state = load(env.home)
         for wave in STOPS:
             victims = {part.name: processes.running(state.records.get(part.name)) for part in wave}
             strays = processes.marked(WORKER_MARK, resolve(env, state).worker_name) if WORKER in wave else []
@@ -134,12 +133,12 @@ def down(env: Environment, report: Report) -> None:
                 if record := state.records.get(name):
                     report(f"{name}: {'stopped' if process else 'was not running'}")
                     state = state.keeping(record.model_copy(update={"pid": None, "create_time": None}))
-            memory.save(env.home, state)
+            save(env.home, state)
 
 
 def status(env: Environment) -> list[PartStatus]:
-    """Return a row for each part, looked at now; starts and changes nothing."""
-    state = memory.load(env.home)
+    """Check each part now and return a row for it. Starts and changes nothing."""
+    state = load(env.home)
     here = resolve(env, state)
     with ThreadPoolExecutor(max_workers=8) as pool:
         own = [pool.submit(_look, part, env, state) for wave in WAVES for part in wave]
@@ -148,44 +147,44 @@ def status(env: Environment) -> list[PartStatus]:
 
 
 def canary(env: Environment) -> dict[str, Any] | None:
-    """Return which generation is in canary, as :func:`deployments.local.health.canary` says it."""
-    return health.canary(resolve(env, memory.load(env.home)), env.collection_name)
+    """Return the canary of the environment's alias, as :func:`deployments.local.health.canary` does."""
+    return health.canary(resolve(env, load(env.home)), env.collection_name)
 
 
 def schedule(env: Environment) -> PartStatus:
-    """Return the row of the schedule: when the next sync is due, or why none is."""
-    state = memory.load(env.home)
+    """Return the row of the schedule: the time of the next sync, or why none is planned."""
+    state = load(env.home)
     return _look_at_used(SCHEDULE, resolve(env, state), state)
 
 
 def endpoints(env: Environment) -> Endpoints:
-    """Return the addresses and credentials in force.
+    """Return the addresses and credentials in use.
 
     Raises MisuseError when `up` was not called, PartError when a part that it started is gone.
     """
-    state = memory.load(env.home)
+    state = load(env.home)
     ours = [part.name for wave in WAVES for part in wave if part.variable and not part.configured(env)]
     missing = [name for name in ours if not processes.running(state.records.get(name))]
     if missing and missing == ours:
-        raise MisuseError("nothing is running: run `lockstep up` first")
+        raise MisuseError("the local stack is not running. Run `lockstep up` first.")
     if PREFECT.name in ours and not missing and not processes.serving(state.records.get(PREFECT.name)):
         missing = [PREFECT.name]
     if missing:
-        raise PartError(f"not running: {', '.join(missing)}. `lockstep up` starts what is gone.")
+        raise PartError(f"not running: {', '.join(missing)}. Run `lockstep up` to start the missing parts.")
     return resolve(env, state)
 
 
 def _raise_wave(
     wave: tuple[Part, ...], env: Environment, state: State, report: Report
 ) -> tuple[State, list[PartStatus]]:
-    """Start the parts of ``wave``; return the new state and a row for each, all of them up."""
+    """Start the parts of ``wave``. Return the new state and a row for each part, all of them up."""
     before = state
     for part in wave:
         state = _start_if_gone(part, env, state, report)
     found = _await_all(wave, env, before, state, report)
     hung = [part for part in wave if found[part.name].state == "down" and _is_old(part, env, before, state)]
     for part in hung:
-        report(f"{part.name}: runs but does not answer; starting it again")
+        report(f"{part.name}: runs but does not answer; restarting it")
         processes.stop(filter(None, [processes.running(state.records[part.name])]), [])
         state = _start_if_gone(part, env, state, report)
     found |= _await_all(hung, env, before, state, report)
@@ -202,7 +201,7 @@ def _is_old(part: Part, env: Environment, before: State, state: State) -> bool:
 
 
 def _start_if_gone(part: Part, env: Environment, state: State, report: Report) -> State:
-    """Start ``part`` unless it is configured or runs where it should; return the state with it."""
+    """Start ``part`` unless it is configured or runs at the right address. Return the new state."""
     if part.configured(env):
         return state
     old = state.records.get(part.name)
@@ -215,11 +214,11 @@ def _start_if_gone(part: Part, env: Environment, state: State, report: Report) -
         if process and old and old.url == command.url:
             return state
         if process:
-            report(f"{part.name}: starting it again, now for {command.url}")
+            report(f"{part.name}: restarting it, now for {command.url}")
             processes.stop([process], [])
         child = processes.spawn(command.argv, command.variables, env.home, _log(env, part))
     except OSError as error:
-        raise StartError(f"{part.name} cannot be started: {error}. Mend that and run `lockstep up` again.") from error
+        raise StartError(f"{part.name} cannot be started: {error}. Fix this and run `lockstep up` again.") from error
     record = Record(
         name=part.name,
         url=command.url,
@@ -228,18 +227,18 @@ def _start_if_gone(part: Part, env: Environment, state: State, report: Report) -
         create_time=child.create_time(),
         started_at=datetime.now(UTC),
     )
-    return memory.save(env.home, state.keeping(record))
+    return save(env.home, state.keeping(record))
 
 
 def _make_folder(home: Path, folder: Path) -> None:
-    """Make a folder and its parents with mode 0700; ``parents=True`` would take the modes of the umask."""
+    """Make a folder and its parents below ``home`` with mode 0700. With ``parents=True`` the umask would decide."""
     for step in reversed([folder, *folder.parents]):
         if step.is_relative_to(home):
             step.mkdir(mode=0o700, exist_ok=True)
 
 
 def _port(part: Part, old: Record | None, state: State, report: Report) -> int:
-    """Return the port to start ``part`` on: the one it had, unless somebody else took it meanwhile."""
+    """Return the port for ``part``: its last port, unless another program has taken it."""
     if not part.listens:
         return 0
     wanted = old.port if old else None
@@ -253,7 +252,7 @@ def _port(part: Part, old: Record | None, state: State, report: Report) -> int:
 def _await_all(
     parts: Sequence[Part], env: Environment, before: State, state: State, report: Report
 ) -> dict[str, PartStatus]:
-    """Wait for ``parts`` side by side and return their rows; a part that did not come up is "down"."""
+    """Wait for ``parts`` in parallel and return their rows. A part that did not come up is "down"."""
 
     def wait(part: Part) -> PartStatus:
         old = bool(part.configured(env)) or _is_old(part, env, before, state)
@@ -267,7 +266,7 @@ def _await_all(
 
 
 def _await(part: Part, env: Environment, state: State, seconds: float) -> PartStatus:
-    """Return the row of ``part`` as soon as it is up, or the last one when it ended or time is over."""
+    """Return the row of ``part`` as soon as it is up. If it ends or time is over, return its last row."""
     deadline = time.monotonic() + seconds
     while True:
         row = _look(part, env, state)
@@ -309,18 +308,18 @@ def _checked(row: PartStatus, check: Check, here: Endpoints, state: State) -> Pa
 
 
 def _failure(part: Part, row: PartStatus) -> str:
-    """Return the error message for a part that is not up; the remedy depends on whether it is ours."""
+    """Return the message for a part that is not up. The advice depends on whether Lockstep started the part."""
     if row.log is None:
         return (
-            f"{part.name} at {row.url} is not well: {row.detail}. {part.variable} says to use that one, so "
-            f"none is started here: mend it, or unset {part.variable} to have one started."
+            f"{part.name} at {row.url} does not work: {row.detail}. It is set by {part.variable}, so Lockstep does not "
+            f"start its own. Fix it, or unset {part.variable} to let Lockstep start one."
         )
     what = "ended before it answered" if row.pid is None else f"does not answer ({row.detail})"
     lines = row.log.read_text(errors="replace").splitlines()[-LOG_LINES:]
     return (
         f"{part.name} {what}. The last lines of {row.log}:\n"
         + "\n".join(f"    {line}" for line in lines or ["(nothing)"])
-        + "\nMend that and run `lockstep up` again; what is running stays up."
+        + "\nFix this and run `lockstep up` again. The running parts stay up."
     )
 
 

@@ -1,1 +1,1 @@
-"""From a question to a cited answer. Uses retrieval and the common ground; knows nothing of indexing."""
+"""Answer a question with citations. Imports retrieval and the common ground, nothing from indexing."""

@@ -1,4 +1,4 @@
-"""Answer a question: embed, search, generate or extract, check. With the flow engine, or without."""
+"""Answer a question: embed, search, generate or extract, check. With Prefect, or without."""
 
 from __future__ import annotations
 
@@ -40,12 +40,12 @@ if TYPE_CHECKING:
     from tasks.embedding.model import EmbeddingModel
     from tasks.retrieval.routing import Connections, LedgerOrWhy
 
-EXTRACTIVE_NOTE = "no chat model is configured: these are sentences of the documents (set VLLM_BASE_URL for answers)"
+EXTRACTIVE_NOTE = "no chat model is configured: these sentences are quotes (set VLLM_BASE_URL for written answers)"
 UNCITED_NOTE = "the model cited none of the passages: do not rely on this answer"
-UNVERIFIED_NOTE = f"nothing in the passages was found to support what is marked{UNVERIFIED}"
-REMOVED_NOTE = "nothing that the model said could be verified, and strict leaves out what is not"
-CACHED_NOTE = "written for an earlier question to the same index (--no-cache writes a new one)"
-FALLBACK_NOTE = "the chat model failed, so these are sentences of the documents: {error}"
+UNVERIFIED_NOTE = f"no support was found in the passages for the statements marked{UNVERIFIED}"
+REMOVED_NOTE = "no statement of the model could be verified, and strict removes unverified statements"
+CACHED_NOTE = "from the answer cache: written for an earlier question (use --no-cache for a new answer)"
+FALLBACK_NOTE = "the chat model failed, so these sentences are quotes from the documents: {error}"
 
 
 P = ParamSpec("P")
@@ -53,24 +53,24 @@ R = TypeVar("R")
 
 
 class Run(Protocol):
-    """Chooses how a step of an answer runs: as a Prefect task, or as its plain function."""
+    """A way to run a step of an answer: as a Prefect task, or as the function inside it."""
 
     def __call__(self, step: Task[P, R]) -> Callable[P, R]:
-        """Return what to call in place of a task."""
+        """Return the function to call in place of a task."""
 
 
 def recorded(step: Task[P, R]) -> Callable[P, R]:
-    """Run a step as a task of the flow: the Prefect UI shows how long it took, and its retries."""
+    """Run a step as a task of the flow, so that the Prefect UI shows its duration and retries."""
     return cast("Callable[P, R]", step)
 
 
 def plain(step: Task[P, R]) -> Callable[P, R]:
-    """Run a step as a plain function, without Prefect's second a run."""
+    """Run a step as a plain function. This saves the second that Prefect needs for a run."""
     return step.fn
 
 
 class Stopwatch:
-    """Seconds by stage, in the order they were measured."""
+    """Durations by stage, in seconds, in the order of measurement."""
 
     def __init__(self) -> None:
         self.seconds: dict[str, float] = {}
@@ -78,7 +78,7 @@ class Stopwatch:
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
-        """Measure what happens inside."""
+        """Measure the time inside the ``with`` block. Repeated stages add up."""
         started = time.monotonic()
         try:
             yield
@@ -86,13 +86,13 @@ class Stopwatch:
             self.seconds[name] = round(self.seconds.get(name, 0.0) + time.monotonic() - started, 4)
 
     def total(self) -> dict[str, float]:
-        """Return the stages and ``total``, which includes the time between them."""
+        """Return the stages and ``total``, which includes the time between stages."""
         return {**self.seconds, "total": round(time.monotonic() - self._started, 4)}
 
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """A question with what was found for it: everything that an answer is written from."""
+    """A question with its search results and everything else that is needed to write the answer."""
 
     pipeline: Pipeline
     question: str
@@ -115,12 +115,12 @@ def answer(
     scope: Scope = EVERYTHING,
     connections: Connections | None = None,
 ) -> Answer:
-    """Answer a question from the pipeline's live generation, or from the one in canary; a session stays with one.
+    """Answer a question from the pipeline's live generation, or from the one in canary. A session stays with one.
 
-    ``scope`` says of which objects it is asked. Without a chat model the answer is extracted, and says so; when nothing
-    found is near enough to the question, or the model finds no answer in it, the answer says that (mode ``abstained``).
-    Whoever listens (:mod:`tasks.listeners`) is given the pieces of a generated answer as they come, each one checked.
-    ``connections`` that are open already are used, and stay open.
+    ``scope`` limits the objects. Without a chat model the answer is extracted, and a note says so. The answer
+    abstains when no chunk is near enough to the question, or when the model finds no answer in the passages.
+    A listener (:mod:`tasks.listeners`) gets the checked pieces of a generated answer as they are streamed.
+    Open ``connections`` are used if given, and stay open.
     """
     question = checked(question)
     check_text("the session", session)
@@ -171,12 +171,12 @@ def answer(
 
 
 def relevant(found: Retrieved, settings: Settings) -> bool:
-    """Return whether anything was found that is near enough to the question to answer from."""
+    """Return whether any chunk is near enough to the question to answer from."""
     return bool(found.hits) and found.best >= settings.min_score
 
 
 def write(asked: Asked) -> tuple[CachedAnswer, bool]:
-    """Return the answer, and whether it came from the cache."""
+    """Return the answer to a question, and whether it came from the answer cache."""
     found, chat = asked.found, asked.pipeline.chat_model
     if not relevant(found, asked.settings):
         notes = () if found.hits else (nothing_found(found.collection, asked.scope),)
@@ -229,7 +229,7 @@ def generated(asked: Asked, chat: ChatModel) -> CachedAnswer:
 
 
 def telling(strict: bool) -> Tell | None:
-    """Return a callback that passes each checked piece of an answer to the listener; None if there is no listener."""
+    """Return a function that passes each checked piece of an answer to the listener; None without a listener."""
     read = reader.get()
     if read is None:
         return None

@@ -1,10 +1,9 @@
-"""The answer cache: the same question to the same index needs no second call of the chat model.
+"""Cache the chat model's answers, so that the same question to the same index needs no second call.
 
-The key is made of everything that the answer follows from: question, settings, chat model, generation, the passages
-found and the state of the ledger. So any change of the index, and any other setting, leads to another key; nobody has
-to throw anything away for an answer to be right. Kept in Prefect's result storage, as
-plain JSON and not as Prefect's records: those say themselves how they are to be read, by unpickling for one, so whoever
-may write there could run code here.
+The key is a hash of everything that decides the answer: question, settings, chat model, generation, the passages
+found and the state of the ledger. Any change of the index or of a setting leads to another key, so the cache needs no
+invalidation. Answers are stored in Prefect's result storage as plain JSON, not as Prefect's records. A record chooses
+its own deserializer, pickle for example, so write access to the storage would be enough to run code here.
 """
 
 from __future__ import annotations
@@ -37,17 +36,17 @@ if TYPE_CHECKING:
 
 FOLDER = "lockstep-answers"
 VERSION = 2
-"""Raised when answers are checked or kept in another way: what was kept before is not found any more."""
+"""Increased when answers are checked or stored in another way. Answers of earlier versions are then not found."""
 
 ASKED_FOR_SECONDS = 2.0
 KNOWN_FOR_SECONDS = 600.0
 _storages: dict[tuple[str, str, str], tuple[WritableFileSystem, float]] = {}
-"""Where results are kept by what Prefect's settings say of it, and until when that is known."""
+"""Prefect's result storage by Prefect's settings, and the monotonic time at which to ask for it again."""
 
 
 @dataclass(frozen=True, slots=True)
 class CachedAnswer:
-    """A chat model's checked answer; ``whole`` if it may be cached for later questions."""
+    """A checked answer. Only a ``whole`` answer is cached: it was not cut off."""
 
     text: str
     mode: Mode
@@ -62,7 +61,7 @@ _FORM: TypeAdapter[CachedAnswer] = TypeAdapter(CachedAnswer)
 
 
 def key_of(question: str, settings: Settings, chat: ChatModel, found: Retrieved, state: str) -> str:
-    """Return the cache key of an answer; ``state`` is the ledger's change mark."""
+    """Return the cache key of an answer. ``state`` is the ledger's mark of the last change."""
     parts: Sequence[Any] = (
         VERSION,
         FORMATS,
@@ -77,14 +76,14 @@ def key_of(question: str, settings: Settings, chat: ChatModel, found: Retrieved,
 
 
 class AnswerCache:
-    """The cached answer of one question. A failure of its storage never costs an answer."""
+    """The cache entry of one question. Errors of the storage are ignored: they must not cost an answer."""
 
     def __init__(self, key: str, seconds: float) -> None:
         self._key, self._seconds = f"{FOLDER}/{key}", seconds
 
     def read(self) -> CachedAnswer | None:
-        """Return the cached answer, unless it has expired."""
-        with suppress(Exception):  # a missing file, an unreachable storage, another version's record: no answer kept
+        """Return the cached answer, or None if there is none or it has expired."""
+        with suppress(Exception):  # a missing file, an unreachable storage, another version's record: a cache miss
             storage: Any = _storage()
             record = json.loads(storage.read_path(self._key, _sync=True))
             if datetime.fromisoformat(record["until"]) > datetime.now(UTC):
@@ -92,8 +91,8 @@ class AnswerCache:
         return None
 
     def write(self, written: CachedAnswer) -> None:
-        """Cache an answer for as long as the settings say; delete expired ones."""
-        with suppress(Exception):  # an answer that cannot be kept is an answer all the same
+        """Cache an answer until the settings' time is over, and delete expired answers."""
+        with suppress(Exception):  # an answer that cannot be cached is still an answer
             storage: Any = _storage()
             until = datetime.now(UTC) + timedelta(seconds=self._seconds)
             record = {"until": until.isoformat(), "answer": _FORM.dump_python(written, mode="json")}
@@ -102,7 +101,7 @@ class AnswerCache:
 
 
 def sweep(base: str | None, seconds: float) -> None:
-    """Delete answers kept in a local folder for longer than ``seconds``, and at least a day."""
+    """Delete answers from a local folder that are older than ``seconds`` and older than a day."""
     if base is None:
         return
     until = time.time() - max(seconds, 86_400.0)
@@ -114,7 +113,7 @@ def sweep(base: str | None, seconds: float) -> None:
 def kept(
     pipeline: Pipeline, question: str, settings: Settings, found: Retrieved, ledger: LedgerOrWhy
 ) -> AnswerCache | None:
-    """Return the cache entry of a question; None if caching is off or the ledger does not answer."""
+    """Return the cache entry of a question; None if the cache is off or the ledger is down."""
     if pipeline.chat_model is None or not settings.cache_seconds or isinstance(ledger, LockstepError):
         return None
     try:
@@ -125,10 +124,10 @@ def kept(
 
 
 def _storage() -> WritableFileSystem:
-    """Return where Prefect keeps results.
+    """Return Prefect's result storage.
 
-    Its API may name a place, and is asked once in ten minutes, not with each question, and once, not with the minutes
-    of patience that a flow has: while it is away, answers are kept where this machine keeps results.
+    Prefect's API may name one. Lockstep asks it once in ten minutes, not with each question, and does not retry as a
+    flow does. While the API is down, answers are kept in this machine's result storage.
     """
     from prefect.results import get_default_result_storage
     from prefect.settings import (

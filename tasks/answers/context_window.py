@@ -1,4 +1,4 @@
-"""Fit a prompt into the chat model's context window, by the server's token count and by its refusals."""
+"""Make a prompt fit the chat model's context, by the server's token counts and refusals."""
 
 from __future__ import annotations
 
@@ -20,21 +20,21 @@ if TYPE_CHECKING:
 OF_TEMPLATE = 64
 """Tokens that a chat template may add to a prompt."""
 SPARE = 0.95
-"""A prompt is cut to this share of the room that the server named: passages differ in tokens a character."""
+"""A prompt is cut to this share of the room that the server named, since passages differ in tokens per character."""
 
 
 def fewer(hits: Sequence[Hit], shown: int, error: TooLongError) -> Sequence[Hit]:
     """Return the best-ranked passages to try next, at least one less than were ``shown``.
 
-    As many as the room that the server named holds, else half. Raises the error when nothing can be left out.
+    As many as fit into the room that the server named, else half. Raises ``PartError`` when nothing can be left out.
     """
     if error.room is not None and error.room <= 0:
         raise PartError(
-            f"{error} The answer alone may be as long as the model's context: lower LOCKSTEP_MAX_ANSWER_TOKENS."
+            f"{error} The answer alone may fill the model's context. Lower LOCKSTEP_MAX_ANSWER_TOKENS."
         ) from error
     if shown <= 1:
         raise PartError(
-            f"{error} One passage alone is too long: lower LOCKSTEP_MAX_ANSWER_TOKENS, or start vLLM with a larger "
+            f"{error} One passage alone is too long. Lower LOCKSTEP_MAX_ANSWER_TOKENS, or start vLLM with a larger "
             "--max-model-len."
         ) from error
     if not error.room or not error.prompt or error.room >= error.prompt:
@@ -49,9 +49,9 @@ def fewer(hits: Sequence[Hit], shown: int, error: TooLongError) -> Sequence[Hit]
 def within(chat: Chat, hits: Sequence[Hit], make: Callable[[Sequence[Hit]], Prompt]) -> Sequence[Hit]:
     """Return the best-ranked passages that fit into ``context_tokens``, and into the model's context if it is known.
 
-    The whole prompt is counted first: mostly all of it fits, and one call to the server is enough. What is left of it
-    is counted whole again: passages may take more tokens in a prompt than one by one, and vLLM (0.32) does not refuse
-    a prompt that leaves the answer too little room: it cuts the answer.
+    The whole prompt is counted first, since mostly all of it fits, and then one call to the server is enough. A
+    shortened prompt is counted as a whole again: passages may take more tokens in a prompt than one by one. vLLM
+    (0.32) does not refuse a prompt that leaves too little room for the answer. It cuts off the answer.
     """
 
     def size(prompt: Prompt) -> int | None:
@@ -77,7 +77,7 @@ def fitted(
     schema: Callable[[int], dict[str, Any]] | None,
     hearing: Callable[[Prompt], Heard] | None = None,
 ) -> tuple[Prompt, ChatResponse, tuple[str, ...]]:
-    """Return the prompt that fits the model's context, what the model said to it, and a note if it had to be cut."""
+    """Return the prompt that fits the model's context, the model's response, and a note if passages were left out."""
     most, refused, room = len(hits), False, None
     hits = within(chat, hits, make)
     while True:
@@ -90,32 +90,29 @@ def fitted(
         else:
             taken = spoken.tokens.get("prompt", 0)
             if spoken.cut and room and taken > room and shown > 1 and hearing is None:
-                # Cut by what the server named, it fitted, but left the answer too little: vLLM (0.32) then cuts that.
+                # The prompt was cut to the room that the server named, and fitted. It left too little room for the
+                # answer, which vLLM (0.32) then cut off.
                 hits, room = fewer(hits, shown, TooLongError("", room, taken)), None
                 continue
-            why = (
-                "the prompt was too long for the model"
-                if refused
-                else "the passages were more than fit into the prompt"
-            )
-            note = f"{why}: it was shown {shown} of {most} passages"
+            why = "the prompt was too long for the model" if refused else "not all passages fit into the prompt"
+            note = f"{why}: the model was shown {shown} of {most} passages"
             return prompt, spoken, (note,) if shown < most else ()
 
 
 A_FENCE = "passage-0123456789ab"
 Count = Callable[[str], int | None]
-"""Returns how many tokens a text is, or None when nobody can say."""
+"""Returns the number of tokens in a text, or None if it is unknown."""
 
 
 def shown(hit: Hit) -> str:
-    """Return the text that a passage adds to a prompt."""
+    """Return a passage as it stands in a prompt."""
     return fenced(1, hit, A_FENCE)
 
 
 def fitting(hits: Sequence[Hit], tokens: int, count: Count = estimated) -> tuple[Hit, ...]:
-    """Return the best-ranked hits that fit into so many tokens, at least one.
+    """Return the best-ranked hits that fit into ``tokens``, at least one.
 
-    The first that does not fit ends them: none is shown in place of a better one.
+    The list ends at the first hit that does not fit. No worse hit takes its place.
     """
     room = tokens
     for kept, hit in enumerate(hits):

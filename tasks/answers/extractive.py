@@ -1,4 +1,4 @@
-"""Answer without a chat model: the sentences of the found chunks that are nearest to the question."""
+"""Answer without a chat model: quote the sentences of the found chunks that are nearest to the question."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ NEARLY_AS_GOOD = 0.6
 """A further sentence is added only if it scores at least this share of the best one."""
 STATEMENT = re.compile(r"[.!。！:;][\"')\]»”*`]*$")
 SAME = 0.95
-"""Sentences nearer than this to one already taken say the same."""
+"""A sentence with this cosine or more to a chosen sentence counts as a repetition."""
 
 
 def candidates(hits: Sequence[Hit]) -> list[tuple[Hit, str]]:
-    """Return the sentences of the best chunks, each with its chunk, in the order they stand.
+    """Return the sentences of the best chunks, each with its chunk, in their order.
 
-    Statements where there are any: a heading or another question is often nearest to the question and
+    Only statements, if there are any: a heading or another question is often nearest to the question and
     answers nothing.
     """
     found = [(hit, sentence) for hit in hits[:CHUNKS_READ] for sentence in sentences(hit.text)]
@@ -42,9 +42,9 @@ def candidates(hits: Sequence[Hit]) -> list[tuple[Hit, str]]:
 
 
 def choose(question: NDArray[np.float32], vectors: NDArray[np.float32], most: int) -> list[int]:
-    """Return the positions of up to ``most`` sentences nearest to the question, as they stand, none said twice.
+    """Return the positions of up to ``most`` sentences nearest to the question, in their order, without repetitions.
 
-    ``vectors`` has shape (sentences, dimension); all are unit vectors.
+    ``vectors`` has shape (sentences, dimension). All vectors are unit vectors.
     """
     scores = vectors @ question
     chosen: list[int] = []
@@ -73,7 +73,7 @@ def quoted(n: int, hit: Hit, sentence: str) -> Citation:
 
 
 def shown(sentence: str) -> str:
-    """Return a sentence as it stands in an answer: in one line, and with no numbers that would look like citations."""
+    """Return a sentence for an answer: in one line, without numbers that would look like citations."""
     return without_marks(" ".join(sentence.split()))
 
 

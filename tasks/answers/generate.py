@@ -1,4 +1,4 @@
-"""Have the chat model write an answer: as JSON with quotes, or with [n] marks; in one stage, or in two."""
+"""Let the chat model write an answer: as JSON with quotes or with [n] marks, in one stage or in two."""
 
 from __future__ import annotations
 
@@ -41,20 +41,20 @@ if TYPE_CHECKING:
     from blocks.settings import Settings
 
 
-MARKED_NOTE = "the chat server writes no JSON by a schema: citations are [n] marks, their quotes found by Lockstep"
-CUT_NOTE = "the answer came to LOCKSTEP_MAX_ANSWER_TOKENS and was cut off: what is complete of it is shown"
+MARKED_NOTE = "the chat server ignores JSON schemas: the model cited with [n] marks, and Lockstep found the quotes"
+CUT_NOTE = "the answer reached LOCKSTEP_MAX_ANSWER_TOKENS and was cut off: only its complete part is shown"
 _LINE = re.compile(r"^[^\w\n]*+(\d{1,3})\s*+[:.)]((?:\s*+\[[\d\s,]++\])+)", re.MULTILINE)
 
 Tell = Callable[[Draft, Prompt], None]
-"""Is told each piece of the answer as soon as it is complete."""
+"""Called with each piece of the answer as soon as the piece is complete."""
 
 with_schema: set[tuple[str, str]] = set()
 without_schema: set[tuple[str, str]] = set()
-"""Servers and models that were asked for JSON by a schema in this process and gave some; and those that never did."""
+"""Servers with their models that returned JSON for a schema in this process, and those that never did."""
 
 
 class Telling:
-    """Tells the pieces of an answer while it comes, each once."""
+    """Pass on the pieces of an answer while it is streamed, each piece once."""
 
     def __init__(self, tell: Tell, style: Style) -> None:
         self._tell, self._style, self._told = tell, style, 0
@@ -64,7 +64,7 @@ class Telling:
         return lambda text: self.up_to(so_far(text, self._style), prompt)
 
     def up_to(self, found: Sequence[Draft], prompt: Prompt) -> None:
-        """Tell those pieces that were not told yet."""
+        """Pass on the pieces that were not passed on yet."""
         for draft in found[self._told :]:
             self._tell(draft, prompt)
         self._told = max(self._told, len(found))
@@ -75,9 +75,9 @@ def ask_model(
 ) -> Reply:
     """Return the model's reply to the question and the passages that fit.
 
-    When the server says the prompt is too long, the lowest-ranked passages are left out and it is asked again. A
-    server without JSON schemas is asked for [n] marks instead, from then on at once. Raises ``PartError`` or
-    ``TransientError`` naming the setting to look at.
+    If the server refuses the prompt as too long, the call is repeated without the lowest-ranked passages. A server
+    without JSON schemas is asked for [n] marks instead, and for [n] marks at once from then on. Raises ``PartError``
+    or ``TransientError`` that names the setting to check.
     """
     write = _in_two_stages if settings.stages == 2 else _in_one_stage
     wanted = settings.answers == "structured"
@@ -94,17 +94,17 @@ def ask_model(
 
 
 def server_of(chat: Chat) -> tuple[str, str]:
-    """Return the key under which a server's abilities are remembered: its address and the requested model."""
+    """Return the address and the model under which a server's abilities are remembered."""
     return (chat.block.base_url, chat.block.model or "")
 
 
 def may_give_json(chat: Chat) -> bool:
-    """Return whether a server may be asked for JSON: it was not written off, or has returned JSON since."""
+    """Return whether to ask a server for JSON: unless it was written off and has returned no JSON in this process."""
     return server_of(chat) not in without_schema or server_of(chat) in with_schema
 
 
 def write_off(chat: Chat) -> None:
-    """Stop asking a server for JSON, unless it returned some before: then this answer is to blame, not the server."""
+    """Stop asking a server for JSON, unless it has returned JSON before: then only this answer is at fault."""
     if server_of(chat) not in with_schema:
         without_schema.add(server_of(chat))
 
@@ -130,22 +130,22 @@ def _in_one_stage(chat: Chat, question: str, hits: Sequence[Hit], style: Style, 
 
 
 def in_json(text: str) -> bool:
-    """Return whether an answer is JSON, whole or not."""
+    """Return whether an answer is JSON, complete or not."""
     return bare(text).startswith("{")
 
 
 def so_far(text: str, style: Style) -> tuple[Draft, ...]:
-    """Return the complete part of an answer that is still streaming."""
+    """Return the complete pieces of an answer that is still being streamed."""
     if style == "structured" and in_json(text):
         return () if refuses(text) else drafts(complete(Claimed, "claims", text))
     return () if style == "structured" or abstains(text) else from_marks(pieces(text.lstrip())[:-1])
 
 
 def structured(spoken: ChatResponse) -> tuple[Draft, ...]:
-    """Return the claims of an answer in JSON; none when it says that the passages do not hold the answer.
+    """Return the claims of an answer in JSON; none if it says that the passages do not hold the answer.
 
-    Of an answer that was cut off, the complete ones; of plain text with [n] marks, what it says. Raises
-    ``NoSchemaError`` when it is neither, and ``PartError`` when it was cut off too early.
+    If the answer was cut off, only its complete claims count. Plain text with [n] marks is accepted too. Raises
+    ``NoSchemaError`` if the answer is neither, and ``PartError`` if it was cut off before its first claim.
     """
     whole = parse(Structured, spoken.text)
     if whole is not None:
@@ -157,8 +157,8 @@ def structured(spoken: ChatResponse) -> tuple[Draft, ...]:
     found = drafts(complete(Claimed, "claims", spoken.text))
     if not found and spoken.cut and in_json(spoken.text):
         raise PartError(
-            "Chat model: its answer was cut off before the first claim was complete. Raise LOCKSTEP_MAX_ANSWER_TOKENS, "
-            "or set LOCKSTEP_ANSWERS=marked."
+            "Chat model: the answer was cut off before its first claim was complete. Raise "
+            "LOCKSTEP_MAX_ANSWER_TOKENS, or set LOCKSTEP_ANSWERS=marked."
         )
     if not found:
         raise not_asked_for(spoken.text)
@@ -166,15 +166,15 @@ def structured(spoken: ChatResponse) -> tuple[Draft, ...]:
 
 
 def not_asked_for(text: str) -> NoSchemaError:
-    """Return the error for an answer that is not the JSON of the schema; plain text says that the server has none."""
+    """Return the error for an answer outside the schema: plain text means that the server ignores schemas."""
     kind = OtherJSONError if in_json(text) else NoSchemaError
-    return kind(f"Chat model: its answer is not the JSON that was asked for: {text[:60]!r}")
+    return kind(f"Chat model: the answer is not the requested JSON: {text[:60]!r}")
 
 
 def marked(spoken: ChatResponse) -> tuple[Draft, ...]:
-    """Return the sentences of an answer in plain text, each with what its [n] marks cite.
+    """Return the sentences of an answer in plain text, each with the citations of its [n] marks.
 
-    None when it says that the passages do not hold the answer; of one that was cut off, the complete ones.
+    Empty if the answer says that the passages do not hold it. If it was cut off, only complete sentences.
     """
     if abstains(spoken.text):
         return ()
@@ -183,7 +183,7 @@ def marked(spoken: ChatResponse) -> tuple[Draft, ...]:
 
 
 def from_marks(found: Sequence[tuple[str, str]]) -> tuple[Draft, ...]:
-    """Return sentences, each with the white space behind it, as drafts that cite what their marks say."""
+    """Return pairs of a sentence and the white space behind it as drafts with the citations of their marks."""
     return tuple(
         Draft(text, tuple(Cited(n) for n in cited_numbers(text)), after, states(text)) for text, after in found
     )
@@ -201,7 +201,7 @@ def _in_two_stages(chat: Chat, question: str, hits: Sequence[Hit], style: Style,
         return Reply((), prompt.passages, first.tokens, notes)
     written = tuple(replace(draft, text=without_marks(draft.text), cited=()) for draft in written)
     sentences = [draft.text for draft in written if draft.statement]
-    if not sentences:  # a heading alone: there is nothing to assign, but something to tell
+    if not sentences:  # only a heading: nothing to assign citations to, but a piece to pass on
         if tell:
             Telling(tell, style).up_to(written, prompt)
         return Reply(written, prompt.passages, first.tokens, notes, not first.cut)
@@ -226,7 +226,7 @@ def _in_two_stages(chat: Chat, question: str, hits: Sequence[Hit], style: Style,
 
 
 def assignments(spoken: ChatResponse, style: Style) -> dict[int, tuple[Cited, ...]]:
-    """Return what each sentence, by its number from 1, rests on. Raises ``NoSchemaError`` when it is no such JSON."""
+    """Return the citations of each sentence, by its number from 1. Raises ``NoSchemaError`` for other JSON or text."""
     if style == "marked":
         lines = _LINE.findall(spoken.text)
         return {int(n): tuple(Cited(passage) for passage in cited_numbers(marks)) for n, marks in lines}
@@ -238,7 +238,7 @@ def assignments(spoken: ChatResponse, style: Style) -> dict[int, tuple[Cited, ..
 
 
 def assigned(written: Sequence[Draft], by_sentence: dict[int, tuple[Cited, ...]]) -> tuple[Draft, ...]:
-    """Return the sentences of an answer with the citations that were assigned to them, by number."""
+    """Return the sentences of an answer with the citations assigned to their numbers."""
     numbers = itertools.count(1)
     return tuple(
         replace(draft, cited=by_sentence.get(next(numbers), ())) if draft.statement else draft for draft in written
@@ -249,7 +249,7 @@ def assigned(written: Sequence[Draft], by_sentence: dict[int, tuple[Cited, ...]]
 def generate(
     block: ChatModel, question: str, hits: Sequence[Hit], settings: Settings, tell: Tell | None = None
 ) -> Reply:
-    """Ask the chat model; 429, 5xx and refused connections are tried again, as often as its block says."""
+    """Ask the chat model. Its client retries 429, 5xx and refused connections, as often as the block says."""
     return ask_model(block, question, hits, settings, tell)
 
 

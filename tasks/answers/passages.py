@@ -1,7 +1,7 @@
-"""Join found chunks with their neighbours of the same section into readable passages.
+"""Join the found chunks and their neighbours in a section to readable passages.
 
-Chunks end where the embedding model's window ends, in the middle of a thought; sections end where their author ended
-them. So a passage is made of neighbouring chunks under the same headings.
+A chunk ends where the embedding model's window ends, often in the middle of a thought. A section ends where its
+author ended it. So a passage joins neighbouring chunks under the same headings.
 """
 
 from __future__ import annotations
@@ -23,25 +23,25 @@ if TYPE_CHECKING:
     from tasks.milvus.store import Store
 
 BYTES_PER_TOKEN = 3
-"""A high estimate of the tokens, whatever the chat model: English has about four bytes a token, Chinese three."""
+"""Overestimates the tokens of nearly all chat models: English has about four bytes per token, Chinese three."""
 
 
 def estimated(text: str) -> int:
-    """Estimate the tokens of a text, nearly always from above."""
+    """Return an estimate of a text's tokens that is nearly always too high."""
     return math.ceil(len(text.encode("utf-8", "replace")) / BYTES_PER_TOKEN)
 
 
 BETWEEN = "\n"
 
 Place = tuple[str, str, str, int]
-"""Where a chunk stands: key and version of its object, its headings, its number."""
+"""A chunk's place: key and ETag of its object, its headings, its number."""
 
 
 def joined(hits: Sequence[Hit], around: Iterable[Hit] = (), room: int | None = None) -> tuple[Hit, ...]:
-    """Return passages, best first: hits that stand side by side in a section as one, with what is ``around`` them.
+    """Return passages, best first. Adjacent hits of a section become one, together with the chunks ``around`` them.
 
     A passage has the score and the place of its best chunk; ``parts`` say which chunk stands where in its text. With
-    ``room``, in tokens, chunks around are added only while all of it fits, beginning with those of the best hit.
+    ``room``, in tokens, chunks around hits are added only while everything fits, beginning with the best hit's.
     """
     wanted = {place(hit): hit for hit in hits}
     rank = {place(hit): n for n, hit in reversed(list(enumerate(hits)))}
@@ -57,24 +57,24 @@ def joined(hits: Sequence[Hit], around: Iterable[Hit] = (), room: int | None = N
     passages: list[tuple[int, Hit]] = []
     for run in side_by_side(wanted):
         found = [rank[at] for at in run if at in rank]
-        if found:  # else it is around a hit, but what lies between did not fit
+        if found:  # a run without a hit was near one, but the chunks in between did not fit
             passages.append((min(found), as_one(hits[min(found)], [wanted[at] for at in run])))
     return tuple(passage for _, passage in sorted(passages, key=lambda pair: pair[0]))
 
 
 def place(hit: Hit) -> Place:
-    """Return where a chunk stands."""
+    """Return a chunk's place."""
     return (hit.key, hit.etag, hit.heading, hit.chunk_index)
 
 
 def side_by_side(places: Iterable[Place]) -> Iterator[list[Place]]:
-    """Group the places that follow each other in one section of one object."""
+    """Yield runs of consecutive places in one section of one object."""
     for _, run in itertools.groupby(enumerate(sorted(places)), key=lambda pair: (pair[1][:3], pair[1][3] - pair[0])):
         yield [at for _, at in run]
 
 
 def as_one(best: Hit, chunks: Sequence[Hit]) -> Hit:
-    """Join consecutive chunks into one passage."""
+    """Return consecutive chunks as one passage."""
     if len(chunks) == 1:
         return best
     parts: list[Part] = []
@@ -86,13 +86,13 @@ def as_one(best: Hit, chunks: Sequence[Hit]) -> Hit:
 
 
 def around(store: Store, collection: str, hits: Sequence[Hit], reach: int, where: str = "") -> list[Hit]:
-    """Return the chunks up to ``reach`` places before and behind each hit, of the same version of its object."""
+    """Return the chunks up to ``reach`` places before and after each hit, of the same version of its object."""
     return store.neighbours(collection, hits, reach, where) if reach else []
 
 
 @task(name="join passages", **ONCE)
 def join(store: Store, collection: str, hits: Sequence[Hit], settings: Settings, where: str = "") -> tuple[Hit, ...]:
-    """Return the passages to answer from; the hits alone if Milvus stops answering."""
+    """Return the passages for an answer. If Milvus fails meanwhile, join only the hits."""
     try:
         near = around(store, collection, hits, settings.neighbours, where)
     except LockstepError:

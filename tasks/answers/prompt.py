@@ -1,4 +1,4 @@
-"""Put question and passages into a prompt, passages fenced as data."""
+"""Build a prompt from question and passages, with the passages fenced as data."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from blocks.settings import Order
 
 Style = Literal["structured", "marked", "free"]
-"""How an answer is asked for: JSON with quotes, text with [n], or text alone (the first of two stages)."""
+"""The format to ask for: JSON with quotes, text with [n], or text alone (the first of two stages)."""
 
 ABSTAIN = "The documents do not answer this."
 ROLE = "You answer questions from numbered passages. Use only what the passages say, and keep it short."
@@ -63,7 +63,7 @@ class Prompt:
 
 
 def context(question: str, passages: Sequence[Hit], marks: bool = False, order: Order = "best_first") -> str:
-    """Return the passages, numbered from 1, the best, and how each begins and ends."""
+    """Return the fenced passages, numbered from 1 for the best, after a sentence that explains the fence."""
     fence = fence_of(question, passages)
     blocks = [fenced(n, hit, fence, marks) for n, hit in enumerate(passages, start=1)]
     shown = "\n".join(blocks if order == "best_first" else reversed(blocks))
@@ -79,7 +79,7 @@ def build(
 ) -> Prompt:
     """Return the prompt for a question and its passages.
 
-    ``system`` replaces the words on how to answer, never those on what the passages are and on the format.
+    ``system`` replaces the instructions on how to answer, never those about the passages and the format.
     """
     shown = context(question, passages, style == "marked", order)
     return _prompt(f"{system or ROLE} {DATA}\n{FORMATS[style]}", f"{shown}\n\nQuestion: {neutral(question)}", passages)
@@ -92,7 +92,7 @@ def build_assignment(
     style: Style = "structured",
     order: Order = "best_first",
 ) -> Prompt:
-    """Return the prompt that asks which passages the sentences of an answer rest on."""
+    """Return the prompt that asks which passages support each sentence of an answer."""
     lines = "\n".join(
         f"{n}: {' '.join(neutral(sentence, marks=True).split())}" for n, sentence in enumerate(sentences, 1)
     )
@@ -106,5 +106,5 @@ def _prompt(system: str, user: str, passages: Sequence[Hit]) -> Prompt:
 
 
 def abstains(answer: str) -> bool:
-    """Return whether the model answered that the passages do not hold the answer."""
+    """Return whether the model said that the passages do not hold the answer."""
     return not answer or answer.strip().strip('"').lower().startswith(ABSTAIN.rstrip(".").lower())

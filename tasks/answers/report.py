@@ -1,4 +1,4 @@
-"""Write what people read in the Prefect UI after a question."""
+"""Write the report of an answer for the Prefect UI."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ TEXT_SHOWN = 160
 
 
 def answer_markdown(answer: Answer, links: dict[str, str]) -> str:
-    """Return an answer's report: question, answer, citations with links and checks, what was found, timings, tokens."""
-    cached = " · written for an earlier question" if answer.cached else ""
+    """Return an answer's report: question, answer, citations with links and checks, passages, timings, tokens."""
+    cached = " · from the answer cache" if answer.cached else ""
     parts = [
         f"# {inline(answer.question)}",
         plain(answer.answer),
@@ -24,7 +24,7 @@ def answer_markdown(answer: Answer, links: dict[str, str]) -> str:
         rows = [
             [
                 c.n,
-                "yes" if c.verified else "NO: it does not stand there, or is too short",
+                "yes" if c.verified else "NO: not found there, or too short",
                 Markdown(f"[{inline(c.key)}]({links.get(c.key, '')})" + " (an older version)" * c.outdated),
                 c.heading,
                 c.page or "",

@@ -1,1 +1,1 @@
-"""The bucket: its listing, and the bytes of a listed version. Knows no index, no ledger and no Prefect."""
+"""The bucket: its listing, and the bytes of each listed version. Knows no index, no ledger and no Prefect."""

@@ -1,4 +1,4 @@
-"""Translate boto3's errors to ours, in one place, with the cause kept."""
+"""Translate the errors of boto3, in one place, with the cause kept."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ THROTTLED = {"SlowDown", "Throttling", "ThrottlingException", "RequestTimeout", 
 
 WITHHELD = {"InvalidObjectState"}
 WITHHELD_ALONE = {"AccessDenied", "InvalidRequest", "Forbidden", "403"}
-"""Of an object whose neighbours can be read: a policy or an encryption key of its own."""
+"""Codes that mean ``WithheldError`` for one object of many: it has a policy or an encryption key of its own."""
 
 
 class MovedOnError(LockstepError):
@@ -34,18 +34,20 @@ class MovedOnError(LockstepError):
 
 
 def where(source: S3Source) -> str:
-    """Return bucket and server in words."""
+    """Return the bucket and its server as text for a message."""
     return f"bucket '{source.bucket}' at {source.endpoint_url or 'AWS'}"
 
 
 def explain(error: boto.ClientError, source: S3Source, one_object: bool = False) -> LockstepError:
-    """Return our error for an error answer of the server; ``one_object`` when one object is read, of many."""
+    """Return our error for an error response. ``one_object`` says that one object of many is being read."""
     code = str(error.response.get("Error", {}).get("Code", ""))
     status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
     if code in MISSING | CHANGED:
         return MovedOnError(str(error))
     if code in WITHHELD or code.startswith("KMS.") or (one_object and code in WITHHELD_ALONE):
-        return WithheldError(f"the bucket will not hand it out ({code}): an archive to restore, or a key to allow")
+        return WithheldError(
+            f"the bucket does not hand it out ({code}). Restore it from the archive, or allow its encryption key."
+        )
     if code == "NoSuchBucket":
         return PartError(f"S3: there is no {where(source)}. Create it, or set BUCKET to one that exists.")
     if code in DENIED:
@@ -59,11 +61,11 @@ def explain(error: boto.ClientError, source: S3Source, one_object: bool = False)
 
 
 def too_many_headers(error: BaseException | None) -> str:
-    """Return the message of Python's HTTP client about too many headers, if that is the cause."""
+    """Return the message of Python's HTTP client if a response had more headers than it reads, else ''."""
     seen: set[int] = set()
     while error is not None and id(error) not in seen:
         seen.add(id(error))
-        for one in (error, *error.args):  # urllib3 hands the cause on as an argument
+        for one in (error, *error.args):  # urllib3 passes the cause on as an argument
             if isinstance(one, http.client.LineTooLong) or (
                 type(one) is http.client.HTTPException and "headers" in str(one)
             ):
@@ -74,7 +76,7 @@ def too_many_headers(error: BaseException | None) -> str:
 
 @contextmanager
 def s3_errors(source: S3Source, one_object: bool = False) -> Iterator[None]:
-    """Raise our errors instead of botocore's."""
+    """Translate botocore's errors to ours."""
     try:
         yield
     except boto.ClientError as error:
@@ -87,7 +89,7 @@ def s3_errors(source: S3Source, one_object: bool = False) -> Iterator[None]:
         raise PartError(f"S3: '{source.bucket}' cannot be a bucket's name. Check BUCKET.") from error
     except (boto.BotoCoreError, ResponseParserError, ConnectionError, TimeoutError) as error:
         if one_object and (why := too_many_headers(error)):
-            raise PermanentError(f"its headers, the metadata among them, are more than are read ({why})") from error
+            raise PermanentError(f"its headers, with the metadata, are larger than Lockstep reads ({why})") from error
         raise TransientError(
             f"S3: {where(source)} does not answer ({type(error).__name__}). "
             "Is the server up, and is AWS_ENDPOINT_URL right?"

@@ -29,21 +29,21 @@ def _get(client: S3Client, source: S3Source, ref: ObjectRef) -> Any:
         except ClientError as error:
             if str(error.response.get("Error", {}).get("Code", "")) not in CHANGED:
                 raise
-    # Another version, or a weak ETag or none, which never matches: the answer's own tells.
+    # If-Match failed, or cannot be used: a weak ETag never matches. The caller compares the response's own ETag.
     return client.get_object(Bucket=source.bucket, Key=ref.key)
 
 
 def fetch(client: S3Client, source: S3Source, ref: ObjectRef, spool: Path) -> Fetched:
-    """Write the object to a file under ``spool`` and return where.
+    """Write the object to a file under ``spool`` and return it with the file's path.
 
-    Raises ``MovedOnError`` when the bucket no longer has the version of ``ref``, ``WithheldError`` when it hands out
-    another number of bytes than it lists, ``TransientError`` when the server does not answer or the bytes break off.
-    The ETag of the answer is compared as well, since not every server honours If-Match; a weak one matches nothing
-    there, so it is compared alone.
+    Raises ``MovedOnError`` if the bucket no longer has the version of ``ref``. Raises ``WithheldError`` if it hands out
+    another number of bytes than it lists. Raises ``TransientError`` if the server does not answer or the bytes break
+    off. The ETag of the response is compared too, because not every server honours If-Match. A weak ETag never matches
+    there, so it is only compared.
     """
     with s3_errors(source, one_object=True):
         answer = _get(client, source, ref)
-        # What compresses or forwards answers may weaken an ETag on its way: it still names the version.
+        # A proxy that compresses responses may weaken an ETag. It still names the version.
         if version_of(answer).removeprefix(WEAK) != ref.etag.removeprefix(WEAK):
             raise MovedOnError(f"'{ref.key}' changed while it was being read")
         path = spool / uuid.uuid4().hex
@@ -54,7 +54,7 @@ def fetch(client: S3Client, source: S3Source, ref: ObjectRef, spool: Path) -> Fe
         if read != ref.size and answer.get("ContentLength") == ref.size:
             raise TransientError(f"S3: '{ref.key}' broke off at {read} of {ref.size} bytes.")
         if read != ref.size:
-            raise WithheldError(f"the bucket lists {ref.size:,} bytes of this version and hands out {read:,}")
+            raise WithheldError(f"the bucket lists {ref.size:,} bytes for this version, but hands out {read:,}")
     return Fetched(
         ref=ref,
         path=path,

@@ -1,4 +1,4 @@
-"""The identity of a pipeline's bucket: server, bucket and prefix."""
+"""The identity of a pipeline's bucket: server, name and prefix, in a form that can be compared."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ EMBEDDED = "the S3 server of home"
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """A bucket's server, name and prefix; ``ledger`` is the mark of the ledger that keeps the generation."""
+    """A bucket's server, name and prefix. ``ledger`` is the mark of the ledger that keeps the generation."""
 
     server: str
     bucket: str
@@ -30,17 +30,17 @@ class Source:
 
     @property
     def place(self) -> tuple[str, str, str]:
-        """What makes it another source."""
+        """The fields that identify the source."""
         return self.server, self.bucket, self.prefix
 
     def __str__(self) -> str:
-        """Return it in words."""
+        """Return the source as text for a message."""
         prefix = f", prefix '{self.prefix}'" if self.prefix else ""
         return f"bucket '{self.bucket}' at {self.server}{prefix}"
 
 
 def server(endpoint: str | None) -> str:
-    """Return the identity of an S3 server: its normalized host and port. All of AWS is one server."""
+    """Return an S3 server's identity: host, port and path, however they are written. All of AWS is one server."""
     if not endpoint:
         return "AWS"
     parts = urlsplit(endpoint)
@@ -54,18 +54,18 @@ def server(endpoint: str | None) -> str:
 
 
 def source_of(block: S3Source, ledger: str = "") -> Source:
-    """Return which bucket a pipeline reads."""
+    """Return the identity of the bucket that a pipeline reads."""
     named = block.server if still_named(block) else ""
     return Source(named or server(block.endpoint_url), block.bucket, block.prefix, ledger)
 
 
 def embedded_server(access_key: str) -> str:
-    """Return the id of a home's S3 server, from its access key: its port may change."""
+    """Return the name of a home's embedded S3 server. It comes from the access key, because the port may change."""
     return f"{EMBEDDED} {hashlib.sha256(access_key.encode()).hexdigest()[:12]}"
 
 
 def still_named(block: S3Source) -> bool:
-    """Return whether the name and folder of a server still belong to the address, which may have changed since."""
+    """Return whether a block's server name and folder still fit its address, which somebody may have changed."""
     if not block.server.startswith(EMBEDDED):
         return True
     key = getattr(block.credentials, "aws_access_key_id", None) or ""
@@ -73,5 +73,5 @@ def still_named(block: S3Source) -> bool:
 
 
 def from_row(row: Mapping[str, Any] | None) -> Source | None:
-    """Return a source as collection or ledger have it, None when they have none."""
+    """Return the source that a collection or the ledger stores, or None if it stores none."""
     return Source(**{name: str(row.get(name, "")) for name in Source.__slots__}) if row else None

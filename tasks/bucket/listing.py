@@ -23,11 +23,11 @@ if TYPE_CHECKING:
 
 
 PAGE = 1000
-WHOLE = "Nothing is taken for deleted that such a listing leaves out; the next sync lists again."
+WHOLE = "No object is deleted because such a listing lacks it. The next sync lists again."
 
 
 def selected(key: str, include: list[str], exclude: list[str]) -> bool:
-    """Return whether a key is selected: no folder marker, matches an include glob (if any) and no exclude glob."""
+    """Return whether a key is indexed: no folder marker, matches an include glob (if any) and no exclude glob."""
     if key.endswith("/"):
         return False
     if include and not any(fnmatchcase(key, glob) for glob in include):
@@ -36,22 +36,22 @@ def selected(key: str, include: list[str], exclude: list[str]) -> bool:
 
 
 def etag_of(said: str) -> str:
-    """Return an ETag without its quotes; a weak one keeps its mark, as in ``W/e``."""
+    """Return an ETag without its quotes. A weak ETag keeps its mark, as in ``W/e``."""
     weak = "W/" * said.startswith('W/"')
     return weak + said.removeprefix(weak).strip('"')
 
 
 def version_of(said: Mapping[str, Any]) -> str:
-    """Return an object's version, from a listing entry or a response: its ETag without quotes.
+    """Return an object's version from a listing entry or a response: its ETag without quotes.
 
-    A server without ETags (rclone over a store that has no checksums) tells versions by when they were written, which
-    an answer says in seconds.
+    Some servers have no ETags (rclone over a store without checksums). Then the version is the time of writing, in
+    seconds, because a response has no finer time.
     """
     return etag_of(said["ETag"]) or f"{WRITTEN}{int(said['LastModified'].timestamp())}"
 
 
 def to_ref(listed: Any) -> ObjectRef:
-    """Return the reference of one entry of a listing; servers differ in whether they quote ETags."""
+    """Return the reference of one listing entry. Some servers quote ETags and some do not."""
     return ObjectRef(
         key=listed["Key"],
         etag=version_of(listed),
@@ -63,9 +63,9 @@ def to_ref(listed: Any) -> ObjectRef:
 def pages(client: S3Client, source: S3Source, left_out: LeftOut | None = None) -> Iterator[list[ObjectRef]]:
     """Yield the bucket's selected objects in pages of up to 1,000, in the server's order.
 
-    Those that no row can be kept of are counted in ``left_out``. Comes to its end only when the server says that this
-    was all. Raises ``PartError`` when the bucket or the credentials are wrong, ``TransientError`` when the server does
-    not answer, or its listing breaks off.
+    Objects for which no row can be stored are counted in ``left_out``. The iteration ends only if the server says that
+    the listing is complete. Raises ``PartError`` if the bucket or the credentials are wrong. Raises ``TransientError``
+    if the server does not answer, or its listing breaks off.
     """
     left_out = left_out or LeftOut()
     strange = f"S3: {where(source)} does not answer like an S3 server. Check AWS_ENDPOINT_URL and BUCKET."
@@ -73,10 +73,10 @@ def pages(client: S3Client, source: S3Source, left_out: LeftOut | None = None) -
         readable(source)
         for refs in _pages(client, source, strange):
             yield left_out.keepable(refs)
-        readable(source)  # what was hidden while it was listed
+        readable(source)  # a folder may have become unreadable during the listing
     except MovedOnError as error:
         raise PartError(strange) from error
-    except ValueError as error:  # what the client cannot read of an answer
+    except ValueError as error:  # the client cannot parse the response
         raise TransientError(f"{strange} ({error})") from error
 
 
@@ -86,7 +86,7 @@ def _pages(client: S3Client, source: S3Source, strange: str) -> Iterator[list[Ob
         before: Any = None
         for page in paginator.paginate(Bucket=source.bucket, Prefix=source.prefix):
             if "Name" not in page:
-                # Some web page, or an answer that broke off: as an empty listing it would delete the whole index.
+                # A web page, or a truncated response. Taken as an empty listing, it would delete the whole index.
                 raise TransientError(strange)
             if wrong := wrong_page(page, before, source.prefix):
                 raise TransientError(f"S3: the listing of {where(source)} cannot be trusted: {wrong}. {WHOLE}")
@@ -98,7 +98,7 @@ def _pages(client: S3Client, source: S3Source, strange: str) -> Iterator[list[Ob
 
 
 def wrong_page(page: Mapping[str, Any], before: Mapping[str, Any] | None, prefix: str) -> str:
-    """Return why a page is not the requested next part of the listing; an empty text if it is."""
+    """Return why a page cannot be the next part of the requested listing, or '' if it can."""
     keys = [entry["Key"] for entry in page.get("Contents", [])]
     if page.get("KeyCount", 0) > len(keys) + len(page.get("CommonPrefixes", [])):
         return f"a page announces {page['KeyCount']:,} keys and has {len(keys):,}"
@@ -106,30 +106,32 @@ def wrong_page(page: Mapping[str, Any], before: Mapping[str, Any] | None, prefix
         return f"it has '{stranger}', which does not begin with the prefix '{prefix}'"
     echoed = page.get("Prefix") or ""
     if not keys and prefix not in (echoed, unquote(echoed)):
-        return f"it is of the prefix '{echoed}', not of '{prefix}'"
+        return f"it is for the prefix '{echoed}', not for '{prefix}'"
     for entry in page.get("Contents", []):
         lacks = [name for name in ("ETag", "LastModified", "Size") if name not in entry]
         if lacks and not entry["Key"].endswith("/"):
-            return f"it says no {lacks[0]} of '{entry['Key']}'"
+            return f"it has no {lacks[0]} for '{entry['Key']}'"
     if keys and before and keys == [entry["Key"] for entry in before.get("Contents", [])]:
         return f"the page up to '{keys[-1]}' came twice"
     return ""
 
 
 def not_the_last(page: Mapping[str, Any]) -> str:
-    """Return why another page must follow the last one received; an empty text if none must."""
+    """Return why another page must follow the last one received, or '' if none has to."""
     if page.get("IsTruncated"):
-        return "the server says that there is more, but not where to go on (it may know only the old listing, V1)"
+        return "the server says that there is more, but not where to continue (it may support only listing V1)"
     if "IsTruncated" in page:
         return ""
     full = len(page.get("Contents", [])) >= (page.get("MaxKeys") or PAGE)
-    return "the server does not say whether that was all" if full or page.get("NextContinuationToken") else ""
+    return (
+        "the server does not say whether the listing is complete" if full or page.get("NextContinuationToken") else ""
+    )
 
 
 def readable(source: S3Source) -> None:
-    """Raise ``TransientError`` when a folder that an embedded server serves cannot be opened.
+    """Raise ``TransientError`` if a folder that an embedded server serves cannot be opened.
 
-    rclone answers as if it were not there, and says so in its log alone.
+    rclone then answers as if the folder did not exist. Only its log says otherwise.
     """
     if not source.folder or not still_named(source):
         return
@@ -137,7 +139,7 @@ def readable(source: S3Source) -> None:
     def refuse(error: OSError) -> None:
         raise TransientError(
             f"S3: the folder {error.filename} cannot be opened ({error.strerror}), so its objects are not listed. "
-            "Nothing was changed. Mend that; the next sync goes on."
+            "Nothing was changed. Make the folder readable. The next sync goes on."
         ) from error
 
     for _ in os.walk(Path(source.folder), onerror=refuse):
@@ -145,7 +147,7 @@ def readable(source: S3Source) -> None:
 
 
 def without_golden(source: S3Source, golden: str) -> S3Source:
-    """Return the source without the golden questions: if they were indexed, they would answer themselves."""
+    """Return the source without the golden questions. If they were indexed, they would answer themselves."""
     key = golden.removeprefix(f"s3://{source.bucket}/")
     if key == golden:
         return source

@@ -1,1 +1,1 @@
-"""The chat server: the call, its errors and its response. Knows no passages and no Prefect."""
+"""The chat server: the call, the translation of its errors, and its response. Knows no passages and no Prefect."""

@@ -1,4 +1,4 @@
-"""Call the chat server: one request, errors translated, retried where that may help."""
+"""Call the chat server, translate its errors, and retry where that may help."""
 
 from __future__ import annotations
 
@@ -31,21 +31,21 @@ GONE = "Chat model: whoever asked has gone, so the answer was not written to its
 LONGEST_PAUSE = 20.0
 TOKENIZE_SECONDS = 5.0
 LONGEST_TOKEN = 256
-"""Characters, and events of a stream, that no token of a model exceeds: a server that writes on is not listened to."""
+"""More characters, and more events of a stream, than any token needs. Beyond that, a server's stream is cut off."""
 _SECONDS = re.compile(r"\d{1,6}(?:\.\d+)?")
 HEARD_OF = 64
-"""Who listens reads the text so far anew each time: it is told after another 64th of it, so that it costs the same a
-character however long an answer is. Of the first 64 characters each is told."""
+"""A listener is called again when the text has grown by a 64th, and for each of the first 64 characters. Each time it
+reads the whole text so far. So its cost for each character stays the same, however long the answer is."""
 
 without_tokenizer: set[tuple[str, str]] = set()
-"""Servers and models that were asked in this process how many tokens a text is, and cannot say."""
+"""Servers and models that cannot count the tokens of a text, as this process found out."""
 
 Heard = Callable[[str], None]
-"""Is told the text so far, again and again, while it comes."""
+"""A listener, called again and again with the text so far while it streams in."""
 
 
 class Chat:
-    """Talks to one chat server under a pipeline's settings; a ``with`` closes its client."""
+    """A client of one chat server with a pipeline's settings. A context manager, which closes the client."""
 
     def __init__(self, block: ChatModel, settings: Settings) -> None:
         import openai
@@ -55,13 +55,13 @@ class Chat:
         check_address(block.base_url, "Chat model", "VLLM_BASE_URL")
         with chat_errors(block):
             self.client: OpenAI = block.get_client().with_options(
-                # The pauses of its own retries cannot tell a server that is busy from one that is slow.
+                # The client's own retries do not tell a busy server from a slow one.
                 max_retries=0,
                 timeout=openai.Timeout(block.timeout_seconds, connect=connect_seconds(block)),
             )
         self.model = block.model or ""
         self.window = 0
-        """The tokens of the model's context, once :meth:`count` has learned them from the server."""
+        """The tokens of the model's context window, 0 until :meth:`count` has learned them from the server."""
 
     def __enter__(self) -> Chat:
         return self
@@ -70,11 +70,11 @@ class Chat:
         self.client.close()
 
     def say(self, messages: Messages, schema: dict[str, Any] | None = None, heard: Heard | None = None) -> ChatResponse:
-        """Return what the model answers; with ``heard`` as it comes.
+        """Return the model's answer. With ``heard`` it is streamed to that listener.
 
-        429, 5xx and refused connections are tried again, as often as the block says. Raises ``TransientError`` or
-        ``PartError`` naming the setting to look at, ``TooLongError``, and ``NoSchemaError`` where the server has no
-        JSON schemas.
+        429, 5xx and refused connections are retried as often as the block says. Raises ``TransientError`` or
+        ``PartError`` with the setting to check. Raises ``TooLongError`` if the prompt is too long, and
+        ``NoSchemaError`` if the server does not support JSON schemas.
         """
         again = Retrying(
             retry=retry_if_exception(_passes),
@@ -84,7 +84,7 @@ class Chat:
         )
         spoken: ChatResponse = again(self._once, messages, schema, heard)
         if not spoken.text.strip():
-            why = "it came to its limit of tokens" if spoken.cut else "it stopped by itself"
+            why = "it reached its token limit" if spoken.cut else "it stopped by itself"
             raise PartError(
                 f"Chat model: {self.block.base_url} returned an empty answer ({why}). Raise "
                 "LOCKSTEP_MAX_ANSWER_TOKENS, or use another model."
@@ -92,7 +92,7 @@ class Chat:
         return spoken
 
     def count(self, text: str) -> int | None:
-        """Return a text's number of tokens by the server's tokenizer; None without /tokenize (vLLM has it)."""
+        """Return the number of tokens of a text for the model, or None if the server does not say (vLLM does)."""
         import openai
 
         server = (self.block.base_url, self.block.model or "")
@@ -109,10 +109,10 @@ class Chat:
             openai.PermissionDeniedError,
             openai.RateLimitError,
         ):
-            return None  # it may say so next time
+            return None  # the server may answer next time
         except (openai.OpenAIError, ValueError):
             said = None
-        if not isinstance(said, dict) or not isinstance(said.get("count"), int):  # a page, another API
+        if not isinstance(said, dict) or not isinstance(said.get("count"), int):  # a web page, or another API
             without_tokenizer.add(server)
             return None
         window = said.get("max_model_len")
@@ -168,11 +168,11 @@ class Chat:
         if stop.get():
             raise StoppedError(GONE)
         if finish is None:
-            raise self._broken("the stream ended early, or has no end")
+            raise self._broken("the stream ended early, or does not end")
         return ChatResponse(said_aloud(text).strip(), finish == "length", tokens)
 
     def _whole(self, stream: Any) -> Iterator[Any]:
-        """Yield the events of a stream. Raises ``BrokenOffError`` when it breaks off, ``ValueError`` without events."""
+        """Yield the events of a stream. Raises ``BrokenOffError`` if it breaks off, ``ValueError`` if it is empty."""
         import httpx2
         import openai
 
@@ -192,8 +192,8 @@ class Chat:
 
     def _broken(self, why: str) -> BrokenOffError:
         return BrokenOffError(
-            f"Chat model: {self.block.base_url} broke off in the middle of its answer ({why}): what came of it is "
-            "not the whole answer. Is vLLM up?"
+            f"Chat model: {self.block.base_url} broke off in the middle of its answer ({why}). The text so far "
+            "is not the whole answer. Is vLLM up?"
         )
 
 
@@ -224,7 +224,7 @@ def _passes(error: BaseException) -> bool:
 
 
 def _pause(state: RetryCallState) -> float:
-    """Return the seconds to wait: as the server asks, else with exponential backoff."""
+    """Return the seconds to wait: those that the server asks for, else exponential back-off."""
     error = state.outcome.exception() if state.outcome else None
     headers = getattr(getattr(error and error.__cause__, "response", None), "headers", {})
     asked = _SECONDS.fullmatch(headers.get("retry-after", "").strip())

@@ -1,4 +1,4 @@
-"""Translate the errors of a chat server to ours."""
+"""The errors of a chat server, translated to ours."""
 
 from __future__ import annotations
 
@@ -24,7 +24,10 @@ _NEEDED = re.compile(r"(\d{1,9}) (?:input tokens|prompt tokens|tokens? (?:from|i
 
 
 class TooLongError(PartError):
-    """The prompt does not fit into the model's context; of ``prompt`` tokens ``room`` would, where the server said."""
+    """The prompt does not fit into the model's context.
+
+    If the server said so, the prompt has ``prompt`` tokens and there is room for ``room``.
+    """
 
     def __init__(self, message: str, room: int | None = None, prompt: int | None = None) -> None:
         super().__init__(message)
@@ -32,23 +35,23 @@ class TooLongError(PartError):
 
 
 class NoSchemaError(PartError):
-    """The server does not write JSON by a schema."""
+    """The server does not support JSON schemas."""
 
 
 class OtherJSONError(NoSchemaError):
-    """The server wrote JSON, but not by the schema: this time."""
+    """The server wrote JSON, but this time not by the schema."""
 
 
 class SlowError(TransientError):
-    """The model took too long; asked again it would take as long again."""
+    """The model took too long. A retry would take as long again."""
 
 
 class BrokenOffError(TransientError):
-    """The answer broke off; a part of it may have been shown."""
+    """The answer broke off. A part of it may have been shown already."""
 
 
 def too_long(message: str, words: str, answer_tokens: int) -> TooLongError:
-    """Return the error with the numbers that the server gave, if it did."""
+    """Return the error, with the numbers of tokens if the server's message has them."""
     limit, needed = _LIMIT.search(words.lower()), _NEEDED.search(words.lower())
     room = int(limit[1]) - answer_tokens if limit else None
     return TooLongError(message, room, int(needed[1]) if needed else None)
@@ -56,7 +59,7 @@ def too_long(message: str, words: str, answer_tokens: int) -> TooLongError:
 
 @contextmanager
 def chat_errors(block: ChatModel, answer_tokens: int = 0, schema: bool = False) -> Iterator[None]:
-    """Raise our errors instead of the openai client's."""
+    """Translate the openai client's errors to ours."""
     import openai
 
     where = f"Chat model: {block.base_url}"
@@ -66,7 +69,7 @@ def chat_errors(block: ChatModel, answer_tokens: int = 0, schema: bool = False) 
         raise PartError(f"{where} refused the key ({error.status_code}). Check VLLM_API_KEY.") from error
     except openai.NotFoundError as error:
         raise PartError(
-            f"{where} has no model '{block.model}', or that is not the address up to and with /v1. "
+            f"{where} has no model '{block.model}', or its address is not the one that ends in /v1. "
             "Check LLM_MODEL and VLLM_BASE_URL."
         ) from error
     except (openai.BadRequestError, openai.UnprocessableEntityError) as error:
@@ -92,7 +95,7 @@ def chat_errors(block: ChatModel, answer_tokens: int = 0, schema: bool = False) 
 
 
 def connect_seconds(block: ChatModel) -> float:
-    """Return how long a connection may take to be there."""
+    """Return the time limit for a connection, in seconds."""
     return min(CONNECT_SECONDS, block.timeout_seconds)
 
 

@@ -1,1 +1,1 @@
-"""Turn a model's output into claims with checked quotes. Pure: it imports text alone; no network, no Prefect."""
+"""Turn a model's text into claims with checked quotes. Pure functions on text: no network, no Prefect."""

@@ -1,4 +1,4 @@
-"""A chat model's statements before they are checked."""
+"""A chat model's answer before it is checked."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Cited:
-    """A passage that the model names, from 1, and the words it claims to stand there; None when it gave none."""
+    """A passage that the model cites, numbered from 1, and its quote of that passage; None if it gave no quote."""
 
     passage: int
     quote: str | None = None
@@ -19,9 +19,9 @@ class Cited:
 
 @dataclass(frozen=True, slots=True)
 class Draft:
-    """A piece of an answer as the model wrote it; ``after`` is the white space behind it.
+    """A piece of an answer as the model wrote it. ``after`` is the white space after it.
 
-    One that is no ``statement`` (a list's number, a heading) needs no citation.
+    A piece that is no ``statement`` (a list's number, a heading) needs no citation.
     """
 
     text: str
@@ -32,9 +32,9 @@ class Draft:
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """What the model said, the passages that it was shown, and the tokens it counted; no drafts: it found no answer.
+    """The model's answer, the passages that it was shown, and the tokens it counted. No drafts mean no answer.
 
-    Only what is ``whole`` may answer later questions as well.
+    Only a ``whole`` reply may answer later questions as well.
     """
 
     drafts: tuple[Draft, ...]
@@ -45,5 +45,5 @@ class Reply:
 
     @property
     def text(self) -> str:
-        """What it says, unchecked."""
+        """The text of the reply, unchecked."""
         return "".join(draft.text + draft.after for draft in self.drafts).strip()

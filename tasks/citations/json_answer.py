@@ -1,9 +1,9 @@
-"""The structured style: an answer as JSON, claim by claim, each with passages and quotes.
+"""The structured style: an answer as JSON, claim by claim, each claim with passages and quotes.
 
     {"answerable": true, "claims": [{"text": "…", "citations": [{"passage": 2, "quote": "…"}]}]}
 
-The schema limits numbers and lengths, so that a model that rambles comes to an end, and names only passages that
-were shown.
+The schema limits numbers and lengths, so that a rambling model comes to an end. It allows only the numbers of passages
+that were shown.
 """
 
 from __future__ import annotations
@@ -25,21 +25,21 @@ _REFUSES = re.compile(r'\{\s*+"answerable"\s*+:\s*+false\b')
 
 
 class Quoted(BaseModel):
-    """A passage and words of it."""
+    """A passage's number and a quote of it."""
 
     passage: int
     quote: str = ""
 
 
 class Claimed(BaseModel):
-    """A statement and what it rests on."""
+    """A statement and its citations."""
 
     text: str = Field(min_length=1)
     citations: list[Quoted] = []
 
 
 class Assigned(BaseModel):
-    """What a sentence of an answer that is already written rests on."""
+    """The citations of a sentence of an answer that is already written."""
 
     sentence: int
     citations: list[Quoted] = []
@@ -53,7 +53,7 @@ class Structured(BaseModel):
 
 
 class Assignments(BaseModel):
-    """The whole second answer of two stages."""
+    """The whole second answer in two-stage mode."""
 
     sentences: list[Assigned]
 
@@ -73,21 +73,21 @@ def _citations(passages: int) -> dict[str, Any]:
 
 
 def answer_schema(passages: int) -> dict[str, Any]:
-    """Return the JSON schema of an answer from so many passages."""
+    """Return the JSON schema of an answer from a number of passages."""
     text = {"type": "string", "minLength": 1, "maxLength": TEXT_LENGTH}
     claim = _object(text=text, citations=_citations(passages))
     return _object(answerable={"type": "boolean"}, claims={"type": "array", "items": claim, "maxItems": MOST_CLAIMS})
 
 
 def assignment_schema(sentences: int, passages: int) -> dict[str, Any]:
-    """Return the JSON schema of citations for so many sentences."""
+    """Return the JSON schema of citations for a number of sentences."""
     cited = {**_citations(passages), "minItems": 0}
     one = _object(sentence={"type": "integer", "enum": list(range(1, sentences + 1))}, citations=cited)
     return _object(sentences={"type": "array", "items": one, "maxItems": sentences})
 
 
 def bare(text: str) -> str:
-    """Strip the Markdown code fence that some models put around JSON."""
+    """Return an answer without the Markdown code block that some models put around it."""
     text = text.strip()
     if not text.startswith("```"):
         return text
@@ -95,7 +95,7 @@ def bare(text: str) -> str:
 
 
 def parse(kind: type[Whole], text: str) -> Whole | None:
-    """Parse an answer as ``kind``; None for plain text, other JSON or broken JSON."""
+    """Parse an answer as ``kind``. Return None for plain text, broken JSON and JSON of another form."""
     try:
         return kind.model_validate(_readable(json.loads(bare(text))))
     except (ValueError, RecursionError):
@@ -103,12 +103,12 @@ def parse(kind: type[Whole], text: str) -> Whole | None:
 
 
 def _readable(value: Any) -> Any:
-    """Drop lone surrogates from JSON: a model can escape them, and nothing can print them."""
+    """Replace lone surrogates in JSON: a model can escape them, but nothing can print them."""
     return json.loads(json.dumps(value, ensure_ascii=False).encode("utf-8", "replace"))
 
 
 def complete(kind: type[Item], name: str, text: str) -> list[Item]:
-    """Return the items of the array ``name`` that are complete in JSON that broke off, or is still being written."""
+    """Return the complete items of the array ``name`` in JSON that broke off, or is still streaming in."""
     text = bare(text)
     begin = _BEGIN.match(text)
     position, decoder, found = begin.end() if begin and begin[1] == name else len(text), json.JSONDecoder(), []
@@ -123,16 +123,16 @@ def complete(kind: type[Item], name: str, text: str) -> list[Item]:
 
 
 def refuses(text: str) -> bool:
-    """Return whether JSON that may not be whole says that the passages do not hold the answer."""
+    """Return whether JSON, complete or not, says that the passages do not hold the answer."""
     return bool(_REFUSES.match(bare(text)))
 
 
 def cited(citations: list[Quoted]) -> tuple[Cited, ...]:
-    """Return citations as they are checked."""
+    """Convert citations to the form in which they are checked."""
     return tuple(Cited(one.passage, one.quote) for one in citations)
 
 
 def drafts(claims: list[Claimed]) -> tuple[Draft, ...]:
-    """Return claims as drafts; a number in brackets within a claim is no citation."""
+    """Convert claims to drafts. A number in brackets within a claim is no citation, and is removed."""
     texts = ((without_marks(" ".join(one.text.split())), one) for one in claims)
     return tuple(Draft(text, cited(one.citations)) for text, one in texts if text)

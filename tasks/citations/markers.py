@@ -1,4 +1,4 @@
-"""The [n] style: numbers in square brackets behind the statements of a text."""
+"""The [n] style: numbers in square brackets after the statements of a text."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import re
 
 MARK = re.compile(r"\s?\[(\d{1,3}(?:\s*,\s*\d{1,3})*)\]")
 _BREAK = re.compile(
-    # The end of a sentence, with the marks behind it, before something that is not in lower case; or a line's end.
+    # The end of a sentence, with the marks after it, before a character that is not in lower case; or a line's end.
     r"(?:(?<=[.!?])|(?<=[.!?][\"'”’)])|(?<=\d\]))(?P<space>[^\S\n]++)(?=[^\sa-z\[])|(?P<line>(?<!\s)[^\S\n]*+\n\s*+)"
 )
 _NUMBERING = re.compile(r"\A[\s*#>(-]*(?:\d{1,3}|[A-Za-z])[.)]*[\s*]*")
@@ -15,7 +15,7 @@ _SAYS = re.compile(r"\w")
 
 
 def cited_numbers(answer: str) -> list[int]:
-    """Return the numbers cited, each once, in order: '[2] … [1, 3]' → 2, 1, 3."""
+    """Return the cited numbers, each once, in order: '[2] … [1, 3]' → 2, 1, 3."""
     numbers = (int(n) for marks in MARK.findall(answer) for n in marks.split(","))
     return list(dict.fromkeys(numbers))
 
@@ -31,8 +31,9 @@ def without_unknown(answer: str, known: int) -> str:
 
 
 def without_marks(text: str) -> str:
-    """Remove the [n] marks from a text. A mark that is glued to a word, as in code, stays
-    readable but is none."""
+    """Return a text without citation marks.
+
+    A mark that is glued to a word, as in code, stays readable, but in other brackets."""
 
     def drop(match: re.Match[str]) -> str:
         glued = match.start() > 0 and match[0].startswith("[") and match.string[match.start() - 1].isalnum()
@@ -42,9 +43,9 @@ def without_marks(text: str) -> str:
 
 
 def pieces(text: str) -> list[tuple[str, str]]:
-    """Return the sentences and lines of an answer, each with the white space behind it; joined they are the text.
+    """Return the sentences and lines of an answer, each with the white space after it. Joined they are the text.
 
-    A number that begins a line with more text on it is a list's, and belongs to what follows.
+    A number at the start of a line is a list's, if more text follows on the line. It belongs to that text.
     """
     found: list[tuple[str, str]] = []
     begin = 0
@@ -59,17 +60,17 @@ def pieces(text: str) -> list[tuple[str, str]]:
 
 
 def says_nothing(piece: str) -> bool:
-    """Return whether a piece of an answer has no words: a rule, marks alone. A bare number may be the whole answer."""
+    """Return whether a piece has no words, only rules or marks. A bare number counts, as it may be the answer."""
     return not _SAYS.search(MARK.sub("", piece))
 
 
 def unnumbered(piece: str) -> str:
-    """Return a piece of an answer without the number of a list before it."""
+    """Return a piece of an answer without a list's number before it."""
     match = _NUMBERED.match(piece)
     return piece[match.end() :] if match else piece
 
 
 def states(piece: str) -> bool:
-    """Return whether a piece of an answer claims something: headings and 'as follows:' do not."""
+    """Return whether a piece of an answer claims something. Headings and 'as follows:' do not."""
     words = MARK.sub("", piece).strip()
     return not says_nothing(piece) and not words.endswith(":") and not words.startswith("#")

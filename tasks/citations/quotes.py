@@ -1,6 +1,7 @@
-"""Locate a quote in its passage, even if white space, case or Unicode forms differ.
+"""Find a quote in its passage, whatever the white space, case and Unicode forms.
 
-A quote proves something when it stands there in whole words and says enough: three words, or twelve letters and digits.
+A quote proves something if the passage has it in whole words and it is long enough: three words, or twelve letters and
+digits.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import unicodedata
 from functools import lru_cache
 
 STANDS_FOR = {"‹": "<", "⁅": "[", "⁆": "]"}
-"""What a prompt has in place of a character that means something there; a quote of it is read back the same way."""
+"""Replacements of characters that have a meaning in a prompt. In a quote they are read as the original characters."""
 
 
 OUTER = " \t\n\"'“”‘’«»‹›„`…."
@@ -18,14 +19,14 @@ FEWEST_WORDS, FEWEST_CHARACTERS = 3, 12
 UNSPACED = re.compile(
     "[\u0e00-\u0fff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff\U00020000-\U0003ffff]"
 )
-"""Scripts without spaces: a word may end behind any character, and each says as much as two of an alphabet."""
+"""Scripts without spaces. A word may end after any character, and each character counts as much as two letters."""
 
 
 def fold(text: str) -> tuple[str, list[int]]:
-    """Fold a text for comparison; return it with the original position of each character.
+    """Return a text in the form for comparison, and for each of its characters the original position.
 
-    Compatible forms (NFKD, so that composed and decomposed are one) in lower case, runs of white space as one
-    space, invisible characters left out.
+    That form has compatible characters (NFKD, so that composed and decomposed ones are equal) in lower case. Runs of
+    white space become one space. Invisible characters are left out.
     """
     folded: list[str] = []
     origins: list[int] = []
@@ -36,7 +37,7 @@ def fold(text: str) -> tuple[str, list[int]]:
             if form.isspace():
                 if not folded or folded[-1] == " ":
                     continue
-                form = " "  # noqa: PLW2901 - any white space is a space
+                form = " "  # noqa: PLW2901 - any white space becomes a space
             elif unicodedata.category(form) in ("Cf", "Cc"):
                 continue
             folded.append(form)
@@ -48,10 +49,10 @@ def fold(text: str) -> tuple[str, list[int]]:
 
 
 def locate(quote: str, passage: str, whole_words: bool = False) -> tuple[int, int] | None:
-    """Return the start and end of a quote in its passage, in characters; None if it does not stand there.
+    """Return the start and end of a quote in a passage, in characters of the passage, or None if it is not there.
 
-    Quotation marks and dots of omission around it are forgiven. A quote without a letter or digit stands nowhere;
-    with ``whole_words``, nor does one that begins or ends within a word.
+    Quotation marks and ellipses around the quote are ignored. A quote without a letter or digit is never found. With
+    ``whole_words``, nor is a quote that begins or ends within a word.
     """
     folded, origins = _folded(passage)
     for words in (quote, quote.strip(OUTER)):
@@ -74,7 +75,7 @@ def _folded(passage: str) -> tuple[str, list[int]]:
 
 
 def says_enough(quote: str) -> bool:
-    """Return whether a quote is long enough to prove something: a letter or a number stands in any passage."""
+    """Return whether a quote is long enough to prove something: any passage has a certain letter or number."""
     folded, _ = fold(quote)
     words = "".join(one if _in_word(one) else " " for one in folded).split()
     characters = sum(1 + bool(UNSPACED.match(one)) for one in folded if one.isalnum())
@@ -96,7 +97,7 @@ def _in_word(character: str) -> bool:
 
 
 def _end(passage: str, last: int) -> int:
-    """Return the position behind a character, combining marks on it included."""
+    """Return the position after a character and its combining marks."""
     end = last + 1
     while end < len(passage) and unicodedata.combining(passage[end]):
         end += 1

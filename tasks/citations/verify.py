@@ -1,8 +1,8 @@
-"""Check the citations of a model's answer: only passages it was shown, only words that stand there.
+"""Check the citations of a model's answer: the passage has to be one that was shown, and has to contain the quote.
 
-number outside the context ──▶ dropped
-quote not in its passage ────▶ kept, not verified; nor is one that is too short to prove anything
-claim without a verified one ▶ marked [?], or left out (``strict``)
+number of no shown passage ────▶ dropped
+quote not in its passage ──────▶ kept, not verified; the same if it is too short to prove anything
+claim without a verified quote ▶ marked [?], or left out (``strict``)
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from tasks.text.words import words
 
 WORD = re.compile(r"\w+")
 LEAST_IN_COMMON = 1 / 3
-"""Share of a statement's words that a sentence has to have to pass for its quote, where the model gave none."""
+"""If the model gave no quote, a sentence must have this share of the statement's words to count as its quote."""
 UNVERIFIED = " [?]"
-"""Stands behind a claim that no verified quote supports."""
+"""The mark after a claim that no verified quote supports."""
 
 
 def supporting_quote(claim: str, passage: str) -> str:
-    """Return the sentence of the passage, verbatim, that shares most of its words with the claim."""
+    """Return the sentence of the passage, verbatim, that shares the most words with the claim for its length."""
     asked = set(WORD.findall(MARK.sub("", claim).lower()))
 
     def shared(sentence: tuple[str, frozenset[str]]) -> float:
@@ -38,7 +38,7 @@ def supporting_quote(claim: str, passage: str) -> str:
 
 @lru_cache(maxsize=128)
 def _sentences(passage: str) -> tuple[tuple[str, frozenset[str]], ...]:
-    """Return the sentences of a passage, each with its words: every citation without a quote looks at all of them."""
+    """Return the sentences of a passage, each with its words. Cached, as each citation without a quote needs all."""
     told = sentences(passage) or [passage.strip()]
     return tuple((one, frozenset(WORD.findall(one.lower()))) for one in told)
 
@@ -49,16 +49,16 @@ def _stems(text: str) -> frozenset[str]:
 
 
 def supports(quote: str, claim: str) -> bool:
-    """Return whether a quote that we chose has enough of the claim's words: stems, without those that say nothing."""
+    """Return whether a quote that we chose has enough of the claim's words, compared as stems without stop words."""
     said = _stems(MARK.sub("", claim))
     return len(said & _stems(quote)) >= LEAST_IN_COMMON * max(len(said), 1)
 
 
 def citation(draft: Draft, one: Cited, passages: Sequence[Hit]) -> Citation | None:
-    """Return a citation, checked; None when there is no passage of its number.
+    """Return a checked citation, or None if there is no passage with its number.
 
-    Without a quote of the model's, the sentence of the passage that is nearest in words is the quote, verified when
-    it has enough of them. Nothing under three words or twelve characters is, nor a part of a word.
+    If the model gave no quote, the quote is the sentence of the passage that is nearest in words. It is verified if it
+    shares enough words. No quote under three words and twelve characters is verified, nor one that cuts a word.
     """
     if not 1 <= one.passage <= len(passages):
         return None
@@ -69,7 +69,7 @@ def citation(draft: Draft, one: Cited, passages: Sequence[Hit]) -> Citation | No
     span = (begin, begin + len(quote)) if begin >= 0 else locate(quote, hit.text, whole_words=True)
     if span and says_enough(quote) and (one.quote is not None or supports(quote, claim)):
         made = cited_at(hit, one.passage, span)
-        if says_enough(made.quote):  # of words across two chunks, those in one are shown
+        if says_enough(made.quote):  # a quote across two chunks was cut to the part in one of them
             return made
     said = " ".join((one.quote or "").split())
     return Citation(
@@ -78,8 +78,8 @@ def citation(draft: Draft, one: Cited, passages: Sequence[Hit]) -> Citation | No
 
 
 def check_draft(draft: Draft, passages: Sequence[Hit], strict: bool = False) -> Checked | None:
-    """Return one piece of an answer, checked, with the white space behind it; None when ``strict`` leaves it out."""
-    if not draft.statement:  # a heading says something: nothing unverified stays with strict
+    """Return one checked piece of an answer with the white space after it, or None if ``strict`` leaves it out."""
+    if not draft.statement:  # strict also drops headings, because they are unverified text
         as_it_is = Checked(without_unknown(draft.text, len(passages)) + draft.after)
         return as_it_is if says_nothing(draft.text) or not strict else None
     found = [made for one in draft.cited if (made := citation(draft, one, passages))]
@@ -95,9 +95,9 @@ def check_draft(draft: Draft, passages: Sequence[Hit], strict: bool = False) -> 
 
 
 def check(drafts: Sequence[Draft], passages: Sequence[Hit], strict: bool = False) -> Checked:
-    """Return an answer with only the citations that exist, each with its quote and whether that stands there.
+    """Return an answer with only the citations of existing passages, each with its quote, verified or not.
 
-    ``strict`` leaves out claims and citations that are not verified; without a claim left, the text is empty.
+    ``strict`` leaves out claims and citations that are not verified. If no claim is left, the text is empty.
     """
     kept = [one for draft in drafts if (one := check_draft(draft, passages, strict))]
     claims = tuple(claim for one in kept for claim in one.claims)
@@ -108,9 +108,9 @@ def check(drafts: Sequence[Draft], passages: Sequence[Hit], strict: bool = False
 
 
 def cited_at(passage: Hit, n: int, span: tuple[int, int]) -> Citation:
-    """Return the verified citation of what stands at ``span``, in characters of a passage, numbered ``n``.
+    """Return the verified citation ``n`` of the text at ``span``, in characters of a passage.
 
-    Words that begin in one chunk and end in the next are cited from the one that holds more of them.
+    A quote across two chunks is cut to its part in the chunk that holds more of it.
     """
     part = _most(passage, span)
     begin, end = max(span[0], part.begin), min(span[1], part.end)

@@ -1,1 +1,1 @@
-"""Turn files into elements, and elements into chunks. Imports text and limits; knows no bucket, index or Prefect."""
+"""Parse files into elements, and cut elements into chunks. Knows no bucket, no index and no Prefect."""

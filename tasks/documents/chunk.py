@@ -1,4 +1,4 @@
-"""Cut documents into chunks that the embedding model reads whole."""
+"""Cut documents into chunks that fit the embedding model's window."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from tasks.limits import check_chunk, check_metadata
 from tasks.models import Chunk, CutDocument, Document, Element
 
 SENTENCE = re.compile(r".+?(?:(?<![.!?])[.!?]++[\"')\]»”]*+(?:\s+|\Z)|[。！？]+|\Z)", re.DOTALL)
-"""A run of full stops is looked at once: a line of 100,000 of them is cut in linear time."""
+"""A run of full stops is scanned once, so a line of 100,000 of them is cut in linear time."""
 HEADING_SHARE = 1 / 3
-"""The heading path takes this share of a chunk at the most; outer headings are left out of what is embedded."""
+"""The largest share of a chunk for its heading path. If the path is longer, outer headings are not embedded."""
 MOST_CHARACTERS = 16_000
-"""Of one chunk: 65,535 bytes is what Milvus stores, and a word no tokenizer knows counts as one token."""
+"""The limit for one chunk. Milvus stores 65,535 bytes, and an unknown word of any length counts as one token."""
 MOST_COUNTED = 2 * MOST_CHARACTERS
 LINE_END = re.compile("\r\n|[\n\r\x0b\x0c\x1c\x1d\x1e\x85\u2028\u2029]")
-"""The ends of lines that ``str.splitlines`` knows."""
+"""The line ends at which ``str.splitlines`` splits."""
 SEPARATOR = " › "
 UNMEASURED = -1
 """The cost of a unit before it is counted."""
@@ -34,14 +34,14 @@ UNMEASURED = -1
 
 @dataclass(frozen=True, slots=True)
 class Measure:
-    """The capacity of a chunk and the cost of a text, in tokens, or in characters where tokens say too little."""
+    """The cost limit of a chunk and the cost of texts: tokens, or characters where tokens are too few."""
 
     counter: TokenCounter
     capacity: int
 
     def costs(self, texts: Sequence[str]) -> list[int]:
         """Return the cost of each text."""
-        # What is far over by its length need not be counted: an element may be a file of fifty megabytes.
+        # A text far over the limit by its length need not be counted: an element may be a file of fifty megabytes.
         counted = iter(self.counter.count([text for text in texts if len(text) <= MOST_COUNTED]))
         return [
             max(
@@ -53,7 +53,7 @@ class Measure:
 
 
 def capacity_of(settings: Settings, counter: TokenCounter, document_prompt: str = "") -> int:
-    """Return how many tokens of heading and text a chunk may have: the setting, or what the model reads."""
+    """Return how many tokens of heading and text a chunk may have: the setting, but at most the model's window."""
     window = counter.window - (counter.count([document_prompt])[0] if document_prompt else 0)
     return min(settings.chunk_tokens or window, window)
 
@@ -66,9 +66,9 @@ def cut_document(
 ) -> CutDocument:
     """Return the chunks of a document.
 
-    Sections (runs of elements under the same headings, on the same page) are cut one by one, so no
-    chunk mixes two and an edit in one leaves the others alone. ``keep`` puts the chunks
-    where they are kept. Raises ``PermanentError`` for what Milvus cannot hold.
+    Sections (runs of elements under the same headings, on the same page) are cut one by one. So no chunk mixes two
+    sections, and an edit in one leaves the others alone. ``keep`` stores the chunks and returns them. Raises
+    ``PermanentError`` if Milvus cannot store a chunk or the metadata.
     """
     check_metadata(document.metadata)
     pieces = _pieces(document.elements, settings, measure)
@@ -80,14 +80,15 @@ def _pieces(elements: Iterable[Element], settings: Settings, measure: Measure) -
         first = next(section)
         prefix = heading_prefix(first.headings, measure) if settings.embed_heading else ""
         room = measure.capacity - (measure.counter.count([prefix])[0] if prefix else 0)
-        whole: Iterable[Element] = itertools.chain([first], section)  # noqa: B031 - the rest of it
+        whole: Iterable[Element] = itertools.chain([first], section)  # noqa: B031 - the rest of the section
         for text in cut_section(whole, replace(measure, capacity=room), prefix):
             yield first, prefix, text
 
 
 def heading_prefix(headings: tuple[str, ...], measure: Measure) -> str:
-    """Return the prefix of an embedded text: the heading path, without the outermost heading
-    first when it is too long, then a line end."""
+    """Return the text to embed before a chunk's own: its heading path and a line end.
+
+    If the path is too long, the outermost headings are left out first."""
     for first in range(len(headings)):
         prefix = SEPARATOR.join(headings[first:]) + "\n"
         if measure.counter.count([prefix])[0] <= measure.capacity * HEADING_SHARE:
@@ -96,16 +97,16 @@ def heading_prefix(headings: tuple[str, ...], measure: Measure) -> str:
 
 
 def embedded_text(heading: str, text: str, settings: Settings, measure: Measure) -> str:
-    """Return what was embedded for a chunk, from its heading path and text as the index has them."""
+    """Return the text that was embedded for a chunk, from its heading path and text in the index."""
     headings = tuple(heading.split(SEPARATOR)) if heading else ()
     return (heading_prefix(headings, measure) if settings.embed_heading else "") + text
 
 
 def cut_section(elements: Iterable[Element], measure: Measure, prefix: str = "") -> Iterator[str]:
-    """Yield the texts of a section's chunks, none over the measure's capacity: the model's less the prefix.
+    """Yield the texts of a section's chunks, none over the measure's capacity: the chunk's less the prefix.
 
-    What decides where it is cut is a cost and a rank for each unit. Only these are held for the whole section: it may
-    be a file of a million lines, whose texts are put aside meanwhile.
+    The cost and the rank of each unit decide where to cut. Only these are held in memory for the whole section, since
+    it may be a file of a million lines. Its texts are spooled meanwhile.
     """
     costs, ranks = array("q"), array("q")
 
@@ -123,7 +124,7 @@ def cut_section(elements: Iterable[Element], measure: Measure, prefix: str = "")
 
 
 def _units(elements: Iterable[Element], measure: Measure) -> Iterator[Unit]:
-    """Yield the units of a section: its elements, the lines of the long ones, their sentences, their words."""
+    """Yield the units of a section: its elements, or their lines, sentences or words where an element is too long."""
     whole = (Unit(element.text, 0, UNMEASURED) for element in elements if element.text.strip())
     units = _measured(whole, measure)
     for level, finer in ((1, _lines), (2, _sentences), (3, _words)):
@@ -132,7 +133,7 @@ def _units(elements: Iterable[Element], measure: Measure) -> Iterator[Unit]:
 
 
 def _measured(units: Iterable[Unit], measure: Measure) -> Iterator[Unit]:
-    """Yield units with their costs, measured some at a time: a call costs as much as a hundred words."""
+    """Yield units with their costs, measured in batches: a call takes as long as a hundred words."""
     for some in in_pieces(units, CHARACTERS_AT_ONCE, lambda unit: unit.text):
         costs = iter(measure.costs([unit.text for unit in some if unit.cost == UNMEASURED]))
         for unit in some:
@@ -142,7 +143,7 @@ def _measured(units: Iterable[Unit], measure: Measure) -> Iterator[Unit]:
 def _finer(
     units: Iterable[Unit], finer: Callable[[str, Measure], Iterable[str]], level: int, measure: Measure
 ) -> Iterator[Unit]:
-    """Yield the units that fit as they are, and the parts of those that do not, unmeasured."""
+    """Yield the units that fit as they are, and the parts of the others, unmeasured."""
     for unit in units:
         if unit.cost <= measure.capacity:
             yield unit
@@ -153,7 +154,7 @@ def _finer(
 
 
 def _lines(text: str, _measure: Measure) -> Iterator[str]:
-    """Yield what ``str.splitlines(keepends=True)`` returns, one line at a time."""
+    """Yield the lines of ``str.splitlines(keepends=True)``, one at a time."""
     start = 0
     for end in LINE_END.finditer(text):
         yield text[start : end.end()]
@@ -167,29 +168,29 @@ def _sentences(text: str, _measure: Measure) -> Iterator[str]:
 
 
 def _words(text: str, measure: Measure) -> Iterator[str]:
-    """Yield a text in words, as many as fit; of one without an end, the splitter sees a window at a time."""
+    """Yield runs of words, each as long as fits. The splitter sees a long text one window at a time."""
     most = MOST_CHARACTERS * 9 // 10
     splitter, start = measure.counter.splitter(measure.capacity), 0
     while start < len(text):
         window = text[start : start + CHARACTERS_AT_ONCE]
         pieces: list[str] = splitter.chunks(window)
         if start + len(window) < len(text) and len(pieces) > 1:
-            pieces.pop()  # the window may have cut it short
+            pieces.pop()  # the window's end may have cut the last piece short
         for piece in pieces:
             yield from (piece[i : i + most] for i in range(0, len(piece), most))
         start += sum(map(len, pieces)) or len(window)
 
 
 def _joined(units: Iterable[tuple[str, int]]) -> str:
-    """Return the texts of units as one: elements apart by a blank line, parts of one as they stood."""
+    """Join the texts of units: a blank line between elements, nothing between the parts of one element."""
     text = "".join(("\n\n" if level == 0 and i else "") + part for i, (part, level) in enumerate(units))
     return text.strip()
 
 
 def _refit(texts: Iterable[str], measure: Measure, prefix: str) -> Iterator[str]:
-    """Yield the texts, cut again where joining its units, or the prefix and it, cost more tokens than their sum.
+    """Yield the texts, and cut those again that cost more tokens, joined or after the prefix, than their units.
 
-    Tokenizers that merge across white space may do that; the last word is what the model would read.
+    Tokenizers that merge across white space may cause that. The count of what the model would read decides.
     """
     before = measure.counter.count([prefix])[0] if prefix else 0
     for some in in_pieces(texts, CHARACTERS_AT_ONCE):
@@ -225,5 +226,5 @@ def _identified(key: str, pieces: Iterable[tuple[Element, str, str]]) -> Iterato
 
 
 def hash_of(text: str) -> str:
-    """Return the hash that texts and chunks are known by: 32 hexadecimal digits."""
+    """Return the hash that identifies a text or a chunk: 32 hexadecimal digits."""
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:32]

@@ -1,9 +1,9 @@
-"""Choose where to cut a text, so that an edit moves only the cuts beside it.
+"""Decide where to cut a text, so that an edit moves only the cuts beside it.
 
-Packing units greedily from the start would be shorter, but one added sentence then shifts every later
-cut of the section, and all those chunks are embedded again. Here each possible cut has a rank that
-depends only on the text that follows it, and a range that is too long is cut at its best-ranked place,
-again and again until everything fits. A cut elsewhere in the text keeps its rank, hence its place.
+Packing units greedily from the start would be simpler. But then one added sentence shifts every later cut of the
+section, and all those chunks are embedded again. Here each possible cut has a rank that depends only on the text that
+follows it. A range that is too long is cut at its best-ranked place, until everything fits. A cut elsewhere in the text
+keeps its rank, so it keeps its place.
 """
 
 from __future__ import annotations
@@ -18,15 +18,17 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 RANK_CHARACTERS = 40
-"""A unit's rank follows from its first characters, so that an edit further on in it moves nothing."""
+"""A unit's rank is computed from its first characters, so an edit further on in it moves nothing."""
 SMALLEST_SHARE = 1 / 4
-"""Neither side of a cut is smaller than this share of the capacity, where that can be had."""
+"""The minimum of either side of a cut, as a share of the capacity, where that is possible."""
 
 
 @dataclass(frozen=True, slots=True)
 class Unit:
-    """A piece that is not cut further. ``level`` is 0 at the start of an element, more inside one: lines,
-    sentences, words. Lower levels are cut first. ``cost`` is its length, at the most the capacity."""
+    """A piece of text that is not cut further.
+
+    ``level`` is 0 at the start of an element, and 1, 2 or 3 at lines, sentences or words inside one. Cuts at lower
+    levels come first. ``cost`` is its length, at most the capacity."""
 
     text: str
     level: int
@@ -34,18 +36,18 @@ class Unit:
 
 
 def rank(unit: Unit) -> int:
-    """Return the rank of the cut before a unit: lowest is cut first."""
+    """Return the rank of the cut before a unit. The lowest rank is cut first."""
     digest = hashlib.blake2b(unit.text[:RANK_CHARACTERS].encode(), digest_size=7).digest()
     return (unit.level << 56) | int.from_bytes(digest, "big")
 
 
 def ranges(units: Sequence[Unit], capacity: int) -> list[tuple[int, int]]:
-    """Return the half-open ranges of units that make a chunk each, in order; none costs over ``capacity``."""
+    """Return the half-open range of units of each chunk, in order. None costs over ``capacity``."""
     return list(cut([unit.cost for unit in units], [rank(unit) for unit in units], capacity))
 
 
 def cut(costs: Sequence[int], ranked: Sequence[int], capacity: int) -> Iterator[tuple[int, int]]:
-    """Yield the ranges of units of which only the costs and the ranks are at hand, in order."""
+    """Yield the half-open ranges of units, in order, from their costs and ranks alone."""
     import numpy as np
 
     if sum(costs) <= capacity:
@@ -64,7 +66,7 @@ def cut(costs: Sequence[int], ranked: Sequence[int], capacity: int) -> Iterator[
 
 
 def _best_cut(ends: NDArray[np.int64], ranks: NDArray[np.int64], start: int, stop: int, least: float) -> int:
-    """Return the best-ranked unit to cut before, leaving ``least`` on both sides where that can be had."""
+    """Return the best-ranked unit to cut before, leaving ``least`` on both sides where possible."""
     first = max(start + 1, int(ends.searchsorted(ends[start] + least, "left")))
     last = min(stop - 1, int(ends.searchsorted(ends[stop] - least, "right")) - 1)
     if first > last:

@@ -1,4 +1,4 @@
-"""Decode bytes: as UTF-8, else by detection, else with a reason why not."""
+"""Decode bytes to text: as UTF-8, else by detection, else raise with a reason."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ MOST_CONTROL_CHARACTERS = 0.05
 def decode(data: bytes) -> str:
     """Return the text of ``data`` with line ends as '\\n' and NUL characters removed.
 
-    A byte order mark decides; then strict UTF-8; then the encoding that charset-normalizer finds. Raises
-    ``PermanentError`` when none fits or what comes out is not text.
+    A byte order mark decides the encoding. Without one, strict UTF-8 is tried, then the encoding that
+    charset-normalizer finds. Raises ``PermanentError`` if none fits or the result is not text.
     """
     text = _decoded(data)
     control = sum(1 for c in text[:SAMPLE_BYTES] if c < " " and c not in "\t\n\r\f\v\x00\x1b")
@@ -36,7 +36,9 @@ def _decoded(data: bytes) -> str:
             try:
                 return data.decode(encoding)
             except UnicodeDecodeError as error:
-                raise PermanentError(f"the file says it is {encoding}, but byte {error.start} is not") from error
+                raise PermanentError(
+                    f"the file is marked as {encoding}, but byte {error.start} is not valid in it"
+                ) from error
     try:
         return data.decode("utf-8")
     except UnicodeDecodeError as error:
@@ -44,7 +46,7 @@ def _decoded(data: bytes) -> str:
 
 
 def _mostly_utf8(data: bytes) -> bool:
-    """Return whether most non-ASCII bytes are UTF-8: any other encoding would garble them all."""
+    """Return whether most non-ASCII characters are UTF-8. In any other encoding they would all be garbled."""
     text = data.decode("utf-8", "replace")
     whole = sum(1 for c in text if c > "\x7f" and c != "\ufffd")
     return whole > text.count("\ufffd")
@@ -55,9 +57,9 @@ def _detected(data: bytes, cause: UnicodeDecodeError) -> str:
 
     if _mostly_utf8(data):
         raise PermanentError(
-            f"the text is not UTF-8 (byte {cause.start}), though the rest of it is: it is damaged; save it again"
+            f"the text is not UTF-8 (byte {cause.start}), though the rest of it is. It is damaged; save it again"
         ) from cause
-    # Whole lines around the first byte that is not ASCII: half a character at an end fits no encoding.
+    # Take whole lines around the first non-ASCII byte, because half a character at an end fits no encoding.
     start = data.rfind(b"\n", 0, max(0, cause.start - SAMPLE_BYTES // 2)) + 1
     stop = data.rfind(b"\n", start, start + SAMPLE_BYTES) + 1
     sample = data[start : stop if stop > cause.start else start + SAMPLE_BYTES]
@@ -66,7 +68,7 @@ def _detected(data: bytes, cause: UnicodeDecodeError) -> str:
         try:
             return data.decode(best.encoding)
         except UnicodeDecodeError:
-            pass  # the sample fitted, the rest did not: the reason below names the first bad byte
+            pass  # the sample fitted, but the rest did not. The reason below names the first bad byte
     raise PermanentError(
         f"the text is not UTF-8 (byte {cause.start}) and no other encoding fits; save it as UTF-8"
     ) from cause

@@ -1,4 +1,4 @@
-"""Detect the format of an object, from its bytes first and its name second."""
+"""Detect the format of a file, from its bytes first and its name second."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ BLANK = b"\x00 \t\r\n\xef\xbb\xbf"
 
 
 def office_format(path: Path) -> Format:
-    """Return which Office format a zip holds; raises ``PermanentError`` when it is another kind of zip."""
+    """Return the Office format of a zip. Raises ``PermanentError`` if it is another kind of zip, or damaged."""
     try:
         with zipfile.ZipFile(path) as archive:
             names = set(archive.namelist())
@@ -61,8 +61,8 @@ def office_format(path: Path) -> Format:
 def detect(path: Path, key: str, content_type: str = "") -> Format:
     """Return the format of the file at ``path``.
 
-    The first bytes win over the name, so that a PDF called .txt is read as a PDF. Raises
-    ``PermanentError`` for an empty file, an unknown kind, and a name that promises what the bytes deny.
+    The first bytes win over the name, so a PDF called .txt is read as a PDF. Raises ``PermanentError`` for an empty
+    file, an unknown format, and a name that the bytes contradict.
     """
     with path.open("rb") as file:
         head = file.read(HEAD_BYTES)
@@ -83,6 +83,6 @@ def detect(path: Path, key: str, content_type: str = "") -> Format:
     if by_type in ("md", "html", "text", "csv", "eml", "json") and b"\x00" not in head:
         return by_type
     if not Path(key).suffix and b"\x00" not in head:
-        return "text"  # LICENSE, README, Makefile: decoding tells whether it is text
+        return "text"  # LICENSE, README, Makefile: decoding shows whether it is text
     suffix = Path(key).suffix or "no extension"
     raise UnsuitableError(f"files of this type are not read ({suffix}, {content_type or 'no content type'})")

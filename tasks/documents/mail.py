@@ -1,4 +1,4 @@
-"""Read a mail message: its own text and the messages it contains. Attachments are ignored."""
+"""Split a mail message into its own text and the messages that it contains. Attachments are not read."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tasks.documents.decode import decode
 
 @dataclass(frozen=True, slots=True)
 class Letter:
-    """A message: its text and what that is, its subject, and the subjects of the messages that contain it."""
+    """A message: its subject, its text and the text's kind, and the subjects of the messages that contain it."""
 
     subject: str
     kind: Literal["html", "text"]
@@ -23,7 +23,7 @@ class Letter:
 
 
 def letters(data: bytes) -> Iterator[Letter]:
-    """Yield a message, then those that it contains: a digest's, or forwarded ones that are no attachments."""
+    """Yield a message, then the messages in it: those of a digest, or forwarded ones that are no attachments."""
     yield from _letters(email.message_from_bytes(data, policy=email.policy.default), ())
 
 
@@ -33,7 +33,7 @@ def _letters(message: Message, within: tuple[str, ...]) -> Iterator[Letter]:
     if body is not None:
         kind: Literal["html", "text"] = "html" if body.get_content_subtype() == "html" else "text"
         yield Letter(subject, kind, _text(body), within)
-    else:  # parts that no boundary parts are its text
+    else:  # a multipart message without its boundary: all of it is the text
         lost = message.get_content_maintype() == "multipart" and not message.is_multipart()
         yield Letter(subject, "text", _decoded(message) if lost else "", within)
     for inner in _contained(message):
@@ -41,7 +41,7 @@ def _letters(message: Message, within: tuple[str, ...]) -> Iterator[Letter]:
 
 
 def _contained(part: Message) -> Iterator[Message]:
-    """Yield the messages in a message's parts, but not those within them."""
+    """Yield the messages in a message's parts, but not the messages within those."""
     if not part.is_multipart():
         return
     inside = part.get_content_type() == "message/rfc822"
@@ -57,7 +57,7 @@ def _contained(part: Message) -> Iterator[Message]:
 def _text(part: Message) -> str:
     try:
         text = part.get_content() if isinstance(part, EmailMessage) else None
-    except (LookupError, UnicodeError, ValueError):  # an encoding that there is not
+    except (LookupError, UnicodeError, ValueError):  # an unknown encoding, or the wrong one
         text = None
     return text if isinstance(text, str) else _decoded(part)
 

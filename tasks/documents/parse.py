@@ -1,4 +1,4 @@
-"""Parse one file into elements. Runs in a process of its own; knows no network and no Prefect."""
+"""Parse one file into elements. Runs in a process of its own; uses no network and no Prefect."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ from tasks.limits import storable
 from tasks.models import Element
 
 ATTRIBUTE_LIST = re.compile(r"(?<!\s)\s*+\{\s*+[#.:][^{}]*+\}\s*+$")
-"""'Heading { #anchor }': Markdown's attribute list, which is not part of the heading."""
+"""Markdown's attribute list, as in 'Heading { #anchor }', which is not part of the heading."""
 FRONT_MATTER = re.compile(
     r"\A---[ \t]*\n(?=(?:#[^\n]*\n)*[\w\"'-][^\n:]*:\s)(?:[^\n]*\n)*?(?:---|\.\.\.)[ \t]*(?:\n|\Z)"
 )
-"""YAML between two rules at the very start; text between two rules is only text."""
+"""YAML between two rules at the very start. Other text between two rules is ordinary text."""
 CLOSED_BLOCK = re.compile(r"<(/?)(?:details|summary|figure|figcaption|fieldset|form)\b[^\s/<>]*+", re.IGNORECASE)
 ATTRIBUTES = r"\b(?:[^<>]|<(?![a-z/!]))*+>"
 CAPTION = re.compile(
@@ -41,8 +41,8 @@ DEEPEST_HEADING = 6
 def parse(path: Path, key: str, content_type: str = "") -> list[Element]:
     """Return the elements of the file at ``path`` in reading order.
 
-    Raises ``PermanentError``, with a reason for people, when there is nothing to read in it or it
-    cannot be read, and ``MemoryError``.
+    Raises ``PermanentError``, with a reason for people, if the file has no text or cannot be read. ``MemoryError``
+    passes through.
     """
     found: Format | str = "unknown"
     try:
@@ -60,11 +60,10 @@ def parse(path: Path, key: str, content_type: str = "") -> list[Element]:
 
 
 def parse_into(into: Path, path: Path, key: str, content_type: str = "") -> int:
-    """Write the elements of the file at ``path`` to ``into``; returns how many.
+    """Write the elements of the file at ``path`` to ``into``, and return how many there are.
 
-    :meth:`tasks.documents.spool.Spool.take` reads them.
-
-    What a parser makes of a file may be more than the process that asked can hold.
+    :meth:`tasks.documents.spool.Spool.take` reads them. They go through a file because they may be more than the
+    calling process can hold in memory.
     """
     elements = parse(path, key, content_type)
     with into.open("wb") as file:
@@ -72,7 +71,7 @@ def parse_into(into: Path, path: Path, key: str, content_type: str = "") -> int:
 
 
 def _storable(element: Element) -> Element:
-    """Return an element whose text and headings can be kept; a heading is cut, wherever it comes from."""
+    """Return an element whose text and headings can be stored. Each heading is cut to ``LONGEST_HEADING``."""
     headings = tuple(storable(heading)[:LONGEST_HEADING] for heading in element.headings)
     return replace(element, text=storable(element.text), headings=headings)
 
@@ -91,7 +90,7 @@ def _read(path: Path, found: Format) -> list[Element]:
         return _with_headings(_partition_office(path, found), paged=found == "pptx")
     data = path.read_bytes()
     if found == "eml":
-        # Each part names its own encoding; only what no mail program writes is decoded as a whole.
+        # Each part names its own encoding. Only a file that no mail program writes is decoded as a whole.
         odd = b"\x00" in data or data.startswith(codecs.BOM_UTF8)
         return _read_mail(decode(data).encode() if odd else data)
     text = decode(data)
@@ -139,12 +138,12 @@ def _partition_text(text: str, found: Format) -> Iterable[Any]:
 
 
 def opened(html: str) -> str:
-    """Replace blocks that unstructured skips, such as <details>, by blocks that it reads."""
+    """Rewrite blocks that unstructured leaves out, such as <details>, as blocks that it reads."""
     return CAPTION.sub(r"<p>\2</p>\1", CLOSED_BLOCK.sub(r"<\1div", without_comments(html)))
 
 
 def without_comments(html: str) -> str:
-    """Return HTML without its comments; one that does not end is left as it is."""
+    """Return HTML without its comments. An unclosed comment is left as it is."""
     kept, at = [], 0
     while (begin := html.find("<!--", at)) >= 0 and (end := html.find("-->", begin + 4)) >= 0:
         kept.append(html[at:begin])
@@ -153,13 +152,13 @@ def without_comments(html: str) -> str:
 
 
 def refuse_if_too_deep(html: str) -> None:
-    """Raise ``PermanentError`` for HTML nested so deeply that libxml2 would leave out the rest without a word."""
+    """Raise ``PermanentError`` for HTML nested so deeply that libxml2 would silently leave out the rest."""
     from lxml import etree
 
     parser = etree.HTMLParser()
     etree.fromstring(html.encode(), parser)
     if any(entry.type_name == "ERR_RESOURCE_LIMIT" for entry in parser.error_log):
-        raise PermanentError("the HTML is nested more than 255 levels deep; what lies deeper would be left out")
+        raise PermanentError("the HTML is nested more than 255 levels deep; deeper text would be left out")
 
 
 def _read_mail(data: bytes) -> list[Element]:
@@ -179,7 +178,7 @@ def _pretty_json(text: str) -> str:
     try:
         written = io.StringIO()
         for piece in json.JSONEncoder(ensure_ascii=False, indent=1).iterencode(json.loads(text)):
-            written.write(piece)  # not joined from a list of them all
+            written.write(piece)  # json.dumps would hold a list of all pieces
         return written.getvalue()
     except ValueError as error:
         raise PermanentError(f"the file is not valid JSON ({error})") from error
@@ -188,8 +187,8 @@ def _pretty_json(text: str) -> str:
 def _with_headings(parsed: Iterable[Any], paged: bool = False) -> list[Element]:
     """Give each element the headings above it, outermost first.
 
-    A heading is not text by itself, since each chunk under it carries it; one that nothing stands under
-    is kept as text, so that it can be found.
+    A heading is not text by itself, because each chunk under it carries it. A heading with nothing under it is kept as
+    text, so that it can be found.
     """
     path: list[str] = []
     elements: list[Element] = []
@@ -201,7 +200,7 @@ def _with_headings(parsed: Iterable[Any], paged: bool = False) -> list[Element]:
             continue
         page = item.metadata.page_number if paged else None
         sheet = item.metadata.page_name or ""
-        if place != (page, sheet):  # a slide or a sheet starts without the headings of the one before
+        if place != (page, sheet):  # a slide or a sheet does not inherit the headings of the one before
             elements += [bare] if bare else []
             place, path, bare = (page, sheet), [], None
         if type(item).__name__ == "Title" and len(text) <= LONGEST_HEADING:
@@ -229,12 +228,12 @@ def _text_of(item: Any) -> str:
 
 @functools.cache
 def use_plain_tokenizer() -> None:
-    """Make unstructured work offline, with the same result everywhere.
+    """Replace unstructured's spaCy model by rules, so that it needs no network and works the same everywhere.
 
-    It asks spaCy for sentences and verbs, with a model that it downloads on first use. Sentence ends by
-    rule and every token a verb give its heuristics what they need: paragraphs of one sentence stay text
-    instead of becoming headings. It reports itself and each file to its makers unless it is told not to, before it
-    is loaded; whoever started this process need not have known that.
+    unstructured asks spaCy for sentences and verbs, with a model that it downloads on first use. Here sentences end by
+    rule and every token is a verb. That is enough for its heuristics: paragraphs of one sentence stay text and do not
+    become headings. It also reports itself and each file to its makers, unless these variables are set before it is
+    loaded. The parent process may not have set them.
     """
     os.environ.update(UNSTRUCTURED_DISABLE_NOTICE="1", DO_NOT_TRACK="1", SCARF_NO_ANALYTICS="1")
     import spacy

@@ -1,4 +1,4 @@
-"""Extract the text of a PDF, page by page, with PDFium."""
+"""Read the text of a PDF, page by page, with PDFium."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ LIST_ITEM = re.compile(r"(?:[-–•*▪◦]|\d{1,3}[.)])\s")
 DIGITS = re.compile(r"\d+")
 BREAK = re.compile("[\u0002\ufffe](.)")
 HYPHENS = "\u0002\ufffe\u00ad"
-"""What PDFium returns for a hyphen that only breaks a line."""
+"""The characters that PDFium returns for a hyphen that only breaks a line."""
 SHORT_LINE = 0.7
 """A line shorter than this share of the page's longest ends its paragraph."""
 
@@ -44,7 +44,7 @@ def read_pdf(path: Path) -> list[Element]:
 
 
 def without_running_lines(pages: list[list[str]]) -> list[list[str]]:
-    """Leave out headers and footers: first and last lines that most pages share but for their numbers."""
+    """Remove headers and footers: first and last lines that most pages share, apart from their numbers."""
     edges = Counter(shape for lines in pages for shape in {_shape(line) for line in (*lines[:1], *lines[-1:])})
     running = {shape for shape, times in edges.items() if times > max(2, len(pages) / 2)}
     kept = []
@@ -60,10 +60,10 @@ def _shape(line: str) -> str:
 
 
 def paragraphs(page: list[str]) -> list[str]:
-    """Join the lines of a page to paragraphs.
+    """Join the lines of a page into paragraphs.
 
-    PDF knows lines, not paragraphs: one ends where a line is blank, or is clearly shorter than the page
-    is wide, or closes a sentence a little short of the full width, and where a list item begins.
+    A PDF has lines, not paragraphs. A paragraph ends at a blank line, and at a line clearly shorter than the longest.
+    It also ends where a sentence closes a little short of the full width, and before a list item.
     """
     lines = [line.strip() for line in page]
     width = max(map(len, lines), default=0)
@@ -91,6 +91,6 @@ def _joined(text: str, line: str) -> str:
 
 
 def _unbroken(text: str) -> str:
-    """Remove hyphens at line breaks; one before a capital or a digit is part of the word."""
+    """Remove the hyphens that only broke a line. A hyphen before a capital or a digit is part of the word."""
     marked = BREAK.sub(lambda match: match[1] if match[1].islower() else f"-{match[1]}", text)
     return marked.translate({ord(mark): None for mark in HYPHENS})

@@ -1,6 +1,6 @@
-"""Modules that the fork server loads once, so that each forked parsing process is ready at once.
+"""Preload the parsers in the fork server, so that each parsing process can start to parse at once.
 
-Making the tokenizer takes 0.4 s, and most syncs parse a file or two.
+Making the tokenizer takes 0.4 s, and most syncs parse only a file or two.
 """
 
 from __future__ import annotations

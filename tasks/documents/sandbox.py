@@ -1,4 +1,4 @@
-"""Run a parser in a process with a time limit and a memory limit."""
+"""Run a parser in a process of its own, with a time limit and a memory limit."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from pebble import ProcessExpired, ProcessPool
 from tasks.errors import PermanentError, TransientError
 
 FILES_PER_PROCESS = 500
-"""Parsers leak; a process is replaced after this many files."""
+"""A process is replaced after this many files, because parsers leak memory."""
 
 
 OUT_OF_MEMORY = 77
@@ -34,10 +34,10 @@ class Attempt:
 
 
 class Isolated:
-    """Processes that parse; a context manager that ends them.
+    """A pool of parsing processes; a context manager that ends them.
 
-    ``seconds`` is the time limit of one file; ``memory_mb`` what a process may allocate beyond what it
-    has after loading its libraries (on Linux; elsewhere only the time limit holds).
+    ``seconds`` is the time limit of one file. ``memory_mb`` is the number of MiB that a process may allocate after it
+    has loaded its libraries. The memory limit holds on Linux only.
     """
 
     def __init__(self, processes: int, seconds: float, memory_mb: int) -> None:
@@ -47,27 +47,27 @@ class Isolated:
         self._many = self._pool(max_workers=processes, max_tasks=FILES_PER_PROCESS)
 
     def __enter__(self) -> Isolated:
-        """Return the pool; processes start with the first file."""
+        """Return the pool. Its processes start with the first file."""
         return self
 
     def __exit__(self, kind: object, *_: object) -> None:
-        """End the processes: at once after an error, else when their work is done."""
+        """End the processes: at once after an error, otherwise when their work is done."""
         self._many.stop() if kind else self._many.close()
         self._many.join()
 
     def start(self, function: Callable[..., Any], *args: Any) -> Attempt:
-        """Start ``function(*args)`` in a process; returns a handle for :meth:`result`."""
+        """Start ``function(*args)`` in a process and return a handle for :meth:`result`."""
         return Attempt(function, args, self._schedule(self._many, function, *args))
 
     def _schedule(self, pool: ProcessPool, function: Callable[..., Any], *args: Any) -> Any:
         return pool.schedule(within_memory, args=[function, *args], timeout=self.seconds)
 
     def result(self, attempt: Attempt) -> Any:
-        """Wait for a result. Raises ``PermanentError`` when a limit was hit or the parser crashed."""
+        """Wait for a result. Raises ``PermanentError`` if a limit was hit or the parser crashed."""
         try:
             return self._result(attempt.future)
         except ProcessExpired:
-            # The files that the process read before may have left it little memory: none of them is there now.
+            # Earlier files may have left the process little memory. So the file gets a second try in a fresh one.
             with self._pool(max_workers=1, max_tasks=1) as alone:
                 return self._alone(self._schedule(alone, attempt.function, *attempt.args))
 
@@ -78,7 +78,7 @@ class Isolated:
             raise PermanentError(f"reading it took more than {self.seconds:g} s and was stopped") from error
         except ProcessExpired as error:
             if abs(error.exitcode or 0) in (signal.SIGTERM, signal.SIGINT):
-                raise TransientError("parsing was stopped from outside; the next sync goes on") from error
+                raise TransientError("another process stopped the parsing. The next sync goes on") from error
             raise
 
     def _alone(self, future: Any) -> Any:
@@ -93,7 +93,7 @@ class Isolated:
 
 
 def within_memory(function: Callable[..., Any], *args: Any) -> Any:
-    """Call a function, and end the process if it runs out of memory: it would fail the next file."""
+    """Call a function, and end the process if it runs out of memory: the next file would fail in it, too."""
     try:
         return function(*args)
     except MemoryError:
@@ -101,10 +101,10 @@ def within_memory(function: Callable[..., Any], *args: Any) -> Any:
 
 
 def context() -> Any:
-    """Return the multiprocessing context: processes fork from a small server with the parsers loaded and no threads.
+    """Return the multiprocessing context: forks of a small server that has loaded the parsers and has no threads.
 
-    Forking this process would copy locks that its threads hold (torch, gRPC, Prefect); starting afresh
-    would load the parsers, seconds of work, for each process that replaces one that was stopped.
+    A fork of this process would copy locks that its threads hold (torch, gRPC, Prefect). A process started afresh would
+    load the parsers, which takes seconds, each time that one is replaced.
     """
     made = multiprocessing.get_context("forkserver")
     made.set_forkserver_preload(["tasks.documents.without_torch", "tasks.documents.preloaded"])
@@ -112,7 +112,7 @@ def context() -> Any:
 
 
 def prepare(memory_mb: int) -> None:
-    """Make a new process ready to parse, then limit what it may allocate from there."""
+    """Prepare a new process for parsing, then limit how many MiB more it may allocate."""
     from tasks.documents.parse import use_plain_tokenizer
 
     use_plain_tokenizer()

@@ -1,4 +1,4 @@
-"""Buffer values that may be many: in memory while they are few, beyond that in an unnamed file."""
+"""Spool values: a few in memory, more in an unnamed temporary file."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from typing import IO, TypeVar
 
 T = TypeVar("T")
 IN_MEMORY_BYTES = 1 << 20
-"""Of one spool; a batch has two of them until its wave ends."""
+"""The limit of one spool. A batch has two spools until its wave ends."""
 VALUES_AT_ONCE = 128
 _LENGTH = struct.Struct("<Q")
 
 
 def write(values: Iterable[T], file: IO[bytes]) -> int:
-    """Write values to a file, some at a time; returns how many."""
+    """Write values to a file in groups, and return how many there were."""
     count = 0
     values = iter(values)
     while some := list(itertools.islice(values, VALUES_AT_ONCE)):
@@ -31,7 +31,7 @@ def write(values: Iterable[T], file: IO[bytes]) -> int:
 
 
 class Spool:
-    """A place for the values of one batch. Kept values hold it; it is gone with the last of them."""
+    """A temporary store for the values of one batch. It is deleted when no :class:`Spooled` refers to it any more."""
 
     def __init__(self, in_memory_bytes: int = IN_MEMORY_BYTES) -> None:
         self._file = SpooledTemporaryFile(in_memory_bytes, prefix="lockstep-")  # noqa: SIM115 - closed with its last user
@@ -39,7 +39,7 @@ class Spool:
         self._end = 0
 
     def keep(self, values: Iterable[T]) -> Spooled[T]:
-        """Buffer values as they come."""
+        """Store values, reading them as they come."""
         with self._lock:
             begin = self._seek_end()
             count = write(values, self._file)
@@ -47,7 +47,7 @@ class Spool:
         return Spooled(self, begin, count)
 
     def take(self, file: IO[bytes], count: int) -> Spooled[T]:
-        """Take over a file that :func:`write` wrote, without reading it."""
+        """Store the values that :func:`write` wrote to a file, without unpickling them."""
         with self._lock:
             begin = self._seek_end()
             shutil.copyfileobj(file, self._file, 1 << 20)
@@ -59,7 +59,7 @@ class Spool:
         return self._end
 
     def read(self, position: int) -> tuple[list[T], int]:
-        """Return the values written together at a position, and the next position."""
+        """Return the group of values at a position, and the next position."""
         with self._lock:
             self._file.seek(position)
             (length,) = _LENGTH.unpack(self._file.read(_LENGTH.size))
@@ -67,7 +67,7 @@ class Spool:
 
 
 class Spooled(Collection[T]):
-    """Values put aside, in order: as many readers as there are may go through them, each in bounded memory."""
+    """Spooled values, in order. Several readers may iterate at the same time, each in bounded memory."""
 
     __slots__ = ("_begin", "_count", "_spool")
 

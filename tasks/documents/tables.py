@@ -1,19 +1,19 @@
-"""Turn each row of a table into a sentence that can be understood without the other rows."""
+"""Write the rows of a table so that each row makes sense without the others."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
 LONGEST_NAME = 200
-"""Characters of a column's name that its rows are named by."""
+"""Maximum characters of a column's name in each row."""
 
 
 def row_lines(rows: Iterable[Sequence[str]]) -> list[str]:
-    """Return a line a row, as 'column: value; column: value', named by the first row.
+    """Return one line a row, as 'column: value; column: value'. The first row has the columns' names.
 
-    Empty cells and rows are left out. A table of one row gives that row, cells joined by ' | '.
+    Empty cells and rows are left out. A table of one row gives that row, with cells joined by ' | '.
     """
-    # Without its full stop a cell does not end the line that stands for its row.
+    # A cell's full stop is removed, because it would end the sentence in the middle of the row's line.
     filled = [[" ".join(cell.split()).removesuffix(".") for cell in row] for row in rows]
     filled = [row for row in filled if any(row)]
     if len(filled) < 2:
@@ -23,13 +23,13 @@ def row_lines(rows: Iterable[Sequence[str]]) -> list[str]:
 
 
 def _named(header: Sequence[str], row: Sequence[str]) -> str:
-    # A name stands in every row: a long one would make a hundred times the text of the file.
+    # Each row repeats the names. A long name would multiply the text of the file a hundred times.
     names = [*(name[:LONGEST_NAME] for name in header), *[""] * (len(row) - len(header))]
     return "; ".join(f"{name}: {cell}" if name else cell for name, cell in zip(names, row, strict=False) if cell)
 
 
 def html_rows(html: str) -> list[list[str]]:
-    """Return the cells of an HTML table, as text, row by row."""
+    """Return the cells of an HTML table as text, row by row."""
     from lxml import html as lxml_html
 
     table = lxml_html.fragment_fromstring(html, create_parent="div")

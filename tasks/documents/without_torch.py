@@ -1,7 +1,8 @@
-"""Loaded first in parsing processes: spaCy loads torch where it is installed, and no parser uses it.
+"""Block torch and telemetry in parsing processes. The fork server loads this module first.
 
-That takes 2 s and 180 MB a process. It must never be imported in a process that embeds. Nor may a parser tell anybody
-that it works: unstructured reports itself when it is loaded, and each file, unless these variables are set.
+spaCy loads torch if it is installed, though no parser uses it. That takes 2 s and 180 MB a process. Never import this
+module in a process that embeds. unstructured reports to its makers when it is loaded, and for each file, unless these
+variables are set.
 """
 
 from __future__ import annotations

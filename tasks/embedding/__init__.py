@@ -1,1 +1,1 @@
-"""Turn texts into vectors: models, tokenizers and batches. Knows no documents and no Prefect."""
+"""Embed texts: models, tokenizers and batches. Knows no documents and no Prefect."""

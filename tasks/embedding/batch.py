@@ -1,4 +1,4 @@
-"""Get the vector of every chunk of a batch: from Milvus if it is known, else from the model."""
+"""Get a vector for each chunk of a batch: from Milvus if it has the text, otherwise from the model."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 def unknown(chunks: Sequence[Chunk], known: Mapping[str, object]) -> dict[str, str]:
-    """Return the texts to embed, by hash, each once."""
+    """Return the texts that have to be embedded, by hash, each once."""
     return {chunk.text_hash: chunk.embedded for chunk in chunks if chunk.text_hash not in known}
 
 
@@ -30,17 +30,17 @@ PLAIN_SENTENCE = "The weather is fine today."
 
 
 PIECE = 1000
-"""Chunks embedded before they are written, so that a run that dies loses the vectors of no more."""
+"""Chunks that are embedded before they are written. A run that dies loses the vectors of no more than these."""
 
 
 def embed_batch(cut: ChunkedBatch, model: EmbeddingModel, lookup: Lookup, write: Write) -> EmbeddedBatch:
-    """Return the batch with the vectors of its last chunks, 1,000 at the most; those before are written.
+    """Embed a batch. Write all chunks but the last 1,000 at most, and return the batch with the vectors of those.
 
-    ``lookup`` finds the vectors of texts that Milvus has, ``write`` writes a piece and returns why Milvus refused
-    documents, by key. A document with a text that the model cannot embed has failed; the others go on.
+    ``lookup`` finds the vectors of texts that Milvus has. ``write`` writes a piece and returns why Milvus refused
+    documents, by key. A document with a text that the model cannot embed has failed. The others go on.
 
-    A batch of several pieces is gone through twice. What is new to Milvus is written first: it replaces nothing, so
-    the last good version is whole should a later chunk fail. Then the rest replaces what there is.
+    A batch of several pieces is processed twice. First the texts that are new to Milvus are written. They replace no
+    rows, so the last good version stays whole if a later chunk fails. Then the rest replaces existing rows.
     """
     failed: dict[str, str] = {}
     written: set[str] = set()
@@ -60,10 +60,10 @@ def embed_batch(cut: ChunkedBatch, model: EmbeddingModel, lookup: Lookup, write:
 def write_new(
     cut: ChunkedBatch, model: EmbeddingModel, lookup: Lookup, write: Write, failed: dict[str, str], written: set[str]
 ) -> tuple[int, int]:
-    """Embed and write the chunks of a batch whose texts Milvus has not; returns how many, and repetitions.
+    """Embed and write the chunks whose texts Milvus does not have. Return how many texts, and how many repetitions.
 
-    No row that Milvus has is among them: it would have the text, too. Adds to ``failed`` why documents have failed, by
-    key, and to ``written`` the ids of the chunks.
+    None of them replaces a row in Milvus, because that row would have the same text. Adds to ``failed`` why documents
+    failed, by key, and to ``written`` the ids of the chunks.
     """
     embedded = repeated = 0
     for some in pieces(cut, failed, written):
@@ -78,15 +78,16 @@ def write_new(
 
 
 def several(cut: ChunkedBatch) -> bool:
-    """Return whether a batch is more than one piece."""
+    """Return whether a batch has more than one piece."""
     return sum(len(document.chunks) for document in cut.documents) > PIECE
 
 
 def pieces(
     cut: ChunkedBatch, failed: Collection[str] = (), written: Collection[str] = ()
 ) -> Iterator[list[tuple[CutDocument, Chunk]]]:
-    """Yield the chunks of a batch with their documents, 1,000 at a time, but those of keys that have failed and those
-    with ids that are written; both may grow meanwhile."""
+    """Yield the chunks of a batch with their documents, 1,000 at a time.
+
+    Chunks of failed keys and chunks with written ids are left out. Both collections may grow during the iteration."""
     chunks = (
         (document, chunk)
         for document in cut.documents
@@ -100,7 +101,7 @@ def pieces(
 def embed_piece(
     chunks: list[tuple[CutDocument, Chunk]], model: EmbeddingModel, lookup: Lookup
 ) -> tuple[Piece, set[str], dict[str, str]]:
-    """Return chunks with their vectors, the hashes of texts that were embedded, and why documents failed, by key."""
+    """Return the chunks with their vectors, the hashes of the embedded texts, and why documents failed, by key."""
     texts = unknown([chunk for _, chunk in chunks], {})
     known = dict(lookup(list(texts)))
     new = {text_hash: text for text_hash, text in texts.items() if text_hash not in known}
@@ -119,7 +120,7 @@ def embed_piece(
 
 
 def vectors_of(rows: list[NDArray[np.float32]], model: EmbeddingModel) -> Vectors:
-    """Return vectors as one array, shape (rows, dimension)."""
+    """Return the vectors as one float32 array of shape (rows, dimension)."""
     import numpy as np
 
     return np.asarray(rows, dtype=np.float32).reshape(len(rows), model.dimension)
@@ -128,10 +129,10 @@ def vectors_of(rows: list[NDArray[np.float32]], model: EmbeddingModel) -> Vector
 def encode_what_can(
     model: EmbeddingModel, texts: Mapping[str, str]
 ) -> tuple[dict[str, NDArray[np.float32]], dict[str, str]]:
-    """Return the vectors of texts given by hash, and the reasons why others failed.
+    """Return the vectors of the texts by hash, and by hash why the others have none.
 
-    A batch that fails is halved until the culprit is alone. Raises ``PartError`` when none can be embedded, nor
-    a plain sentence: then it is the model.
+    A batch that fails is halved until the faulty text is alone. If no text can be embedded, nor a plain sentence, the
+    model is at fault. Then ``PartError`` is raised.
     """
     vectors, reasons = _halved(model, dict(texts))
     if len(reasons) == len(texts) and _halved(model, {"": PLAIN_SENTENCE})[1]:
@@ -152,7 +153,7 @@ def _halved(model: EmbeddingModel, texts: dict[str, str]) -> tuple[dict[str, NDA
         why = "it returned values that are not numbers"
     except LockstepError:
         raise
-    except Exception as error:  # noqa: BLE001 - a model is foreign code; what it cannot embed is quarantined, with this reason
+    except Exception as error:  # noqa: BLE001 - a model may raise anything; quarantine keeps this as the reason
         why = f"{type(error).__name__}: {(str(error).strip().splitlines() or [''])[0][:200]}"
     if len(texts) == 1:
         return {}, {next(iter(texts)): why}
@@ -162,7 +163,7 @@ def _halved(model: EmbeddingModel, texts: dict[str, str]) -> tuple[dict[str, NDA
 
 
 def without(cut: ChunkedBatch, failed: Mapping[str, str]) -> ChunkedBatch:
-    """Return the batch without the documents that have failed, given as reasons by key."""
+    """Return the batch without the failed documents. ``failed`` holds their reasons by key."""
     documents = tuple(document for document in cut.documents if document.ref.key not in failed)
     new = tuple(Failure(one.ref, failed[one.ref.key]) for one in cut.documents if one.ref.key in failed)
     return replace(cut, documents=documents, failures=(*cut.failures, *new)) if new else cut

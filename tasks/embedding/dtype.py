@@ -1,4 +1,4 @@
-"""Choose the dtype of the embedding model."""
+"""Choose the dtype that the embedding model runs in."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ if TYPE_CHECKING:
     from blocks.embedder import Embedder
 
 NATIVE_BFLOAT16 = {"avx512_bf16", "amx_bf16", "bf16"}
-"""Flags in /proc/cpuinfo of processors that compute in bfloat16 (x86: AVX-512 or AMX, Arm: BF16)."""
+"""The flags in /proc/cpuinfo of processors with native bfloat16 (x86: AVX-512 or AMX, Arm: BF16)."""
 
 
 def resolve_dtype(embedder: Embedder) -> str:
     """Return 'float32', 'bfloat16' or 'float16'.
 
-    ``auto`` takes bfloat16 where the processor or the GPU has it natively, else float32. It is part of
-    the fingerprint, so workers of one pipeline should resolve it alike, or name it.
+    ``auto`` takes bfloat16 where the processor or the GPU has it natively, else float32. The result is part of the
+    fingerprint. So workers of one pipeline should resolve ``auto`` alike, or set a dtype.
     """
     if embedder.dtype != "auto":
         return embedder.dtype
@@ -35,12 +35,12 @@ def _computes_in_bfloat16(device: str | None) -> bool:
 
 
 def _has_accelerator(device: str | None) -> bool:
-    """Return whether the library would choose an accelerator, without loading torch."""
+    """Return whether the library would choose a device other than the CPU. Does not load torch."""
     return device is None and (sys.platform == "darwin" or Path("/dev/nvidiactl").exists())
 
 
 def cpu_flags(cpuinfo: Path = Path("/proc/cpuinfo")) -> set[str]:
-    """Return the processor's feature flags; none where the system does not list them."""
+    """Return the processor's feature flags, or an empty set where the system does not list them."""
     if not cpuinfo.exists():
         return set()
     lines = (line.partition(":") for line in cpuinfo.read_text().splitlines())

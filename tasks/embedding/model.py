@@ -1,4 +1,4 @@
-"""The embedding model: loaded once a process, it counts tokens and encodes texts."""
+"""The embedding model, loaded once a process. It counts tokens and encodes texts."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ if TYPE_CHECKING:
 
 
 class EmbeddingModel:
-    """A loaded model: counts tokens and encodes texts. Safe to use from any thread.
+    """A loaded model that counts tokens and encodes texts. Thread-safe.
 
-    Forward passes run in one thread of their own, one at a time: each further thread that calls torch
-    would get its own pool of workers and its own buffers.
+    Forward passes run one at a time in one thread of their own. Each further thread that calls torch would get its own
+    pool of workers and its own buffers.
     """
 
     def __init__(self, embedder: Embedder, model: SentenceTransformer) -> None:
@@ -42,14 +42,11 @@ class EmbeddingModel:
         self.counter: TokenCounter = counter_for(model.tokenizer, model.max_seq_length, embedder.model_name)
 
     def encode(self, texts: Sequence[str], prompt: str = "") -> Vectors:
-        """Return unit vectors, shape (texts, dimension), float32. Texts of like length share a forward pass."""
+        """Return unit vectors, shape (texts, dimension), float32. Texts of similar length share a forward pass."""
         return self._forward.submit(self._encode, texts, prompt).result()
 
     def begin_question(self, question: str, prompt: str) -> Future[NDArray[np.float32]]:
-        """Return the unit vector of a question to be, shape (dimension,).
-
-        Questions that wait at the same time share a forward pass.
-        """
+        """Return the future unit vector of a question, shape (dimension,). Waiting questions share a forward pass."""
         return self._together.submit(question, prompt)
 
     def encode_question(self, question: str) -> NDArray[np.float32]:
@@ -72,17 +69,17 @@ _loaded: dict[str, EmbeddingModel] = {}
 
 
 def load_model(embedder: Embedder) -> EmbeddingModel:
-    """Return the embedder's model, loaded once a process, also for several pipelines that have the same.
+    """Return the embedder's model. It is loaded once a process, even if several pipelines use it.
 
-    Raises ``PartError`` when it does not load: no such name, no network, not a sentence-transformers model.
+    Raises ``PartError`` if it does not load: no such name, no network, not a sentence-transformers model.
     """
     dtype = resolve_dtype(embedder)
     fields = {
         field: getattr(embedder, field) for field in type(embedder).model_fields
-    }  # not under which name it is saved
+    }  # without the name under which the block is saved
     name = json.dumps([embedder.location(), dtype, fields], default=str)
     if found := _loaded.get(name):
-        return found  # while another may be loading, or trying to
+        return found  # without the lock, which may be held while another model loads
     with loading:
         if name not in _loaded:
             try:
@@ -92,12 +89,13 @@ def load_model(embedder: Embedder) -> EmbeddingModel:
             except Exception as error:
                 why = str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__
                 raise PartError(
-                    f"Embedder: the model '{embedder.model_name}' does not load: {why}. Check EMBED_MODEL_NAME: "
+                    f"Embedder: the model '{embedder.model_name}' does not load: {why}. Check EMBED_MODEL_NAME. It is "
                     "a name on the Hugging Face Hub (which must be reachable) or a folder."
                 ) from error
         return _loaded[name]
 
 
 loading = threading.Lock()
-"""Held while a model is loaded. transformers sets the process' default dtype, and replaces functions of torch, while it
-does: of two models loaded at once, one or both have some of the other's dtype, and fail or embed otherwise for good."""
+"""Held while a model is loaded. Meanwhile transformers sets the process' default dtype and replaces functions of torch.
+Of two models loaded at once, one or both would get the other's dtype in part. They would fail, or embed wrongly for
+good."""

@@ -18,17 +18,18 @@ if TYPE_CHECKING:
 BATCH = 16
 
 Score = Callable[[str, Sequence[str]], Sequence[float]]
-"""Returns how well each text answers a question; more is better."""
+"""A function that scores how well each text answers a question. Higher is better."""
 
 _loaded: dict[str, CrossEncoder] = {}
 _forward = ThreadPoolExecutor(1, thread_name_prefix="rerank")
-"""Each thread that calls torch would get its own pool of workers and its own buffers."""
+"""One thread for all, because each thread that calls torch gets its own pool of workers and its own buffers."""
 
 
 def load_reranker(name: str) -> Score:
-    """Return the scores of a cross-encoder, loaded once a process: a name on the Hugging Face Hub, or a folder.
+    """Return the score function of a cross-encoder, which is loaded once a process.
 
-    Raises ``PartError`` when it does not load, or gives more than one score a text.
+    ``name`` is a name on the Hugging Face Hub, or a folder. Raises ``PartError`` if the model does not load, or gives
+    more than one score a text.
     """
     if name not in _loaded:
         with loading:
@@ -57,21 +58,21 @@ def _load(name: str) -> CrossEncoder:
     except Exception as error:
         why = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
         raise PartError(
-            f"Reranker: the model '{name}' does not load: {why}. Check LOCKSTEP_RERANK_MODEL: a cross-encoder on the "
-            "Hugging Face Hub (which must be reachable) or a folder; empty for none."
+            f"Reranker: the model '{name}' does not load: {why}. Check LOCKSTEP_RERANK_MODEL. It is a cross-encoder on "
+            "the Hugging Face Hub (which must be reachable) or a folder; empty for none."
         ) from error
     if model.num_labels != 1:
         raise PartError(
-            f"Reranker: the model '{name}' tells {model.num_labels} classes apart and scores nothing. Set "
+            f"Reranker: the model '{name}' is a classifier with {model.num_labels} labels and gives no score. Set "
             "LOCKSTEP_RERANK_MODEL to a cross-encoder made for ranking, such as cross-encoder/ms-marco-MiniLM-L6-v2."
         )
     return model
 
 
 def reranked(question: str, hits: Sequence[Hit], score: Score, depth: int) -> list[Hit]:
-    """Rerank the first ``depth`` hits by the cross-encoder's scores, which replace the old ones.
+    """Return the hits with the first ``depth`` sorted by new scores, which replace the old ones.
 
-    Those behind keep their order; their score is 0.
+    The others follow in their old order, with a score of 0.
     """
     read = list(hits[:depth])
     if not read:

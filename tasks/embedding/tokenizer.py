@@ -15,14 +15,14 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 SPLITTERS_KEPT = 8
 CHARACTERS_AT_ONCE = 1 << 18
-"""Counted in one go: what the tokenizer returns of a text takes a hundred times its size."""
+"""The limit of one call. The tokenizer's result takes a hundred times the memory of the text."""
 OVERHEAD = 16
-"""Characters that an empty text counts for."""
+"""Characters that each text counts for in addition to its own."""
 
 
 @dataclass(frozen=True, slots=True)
 class TokenCounter:
-    """A model's tokenizer, and how many tokens the model reads (special tokens not counted)."""
+    """A model's own tokenizer, and the model's window in tokens (special tokens not counted)."""
 
     tokenizer: Tokenizer
     window: int
@@ -37,11 +37,11 @@ class TokenCounter:
         ]
 
     def splitter(self, capacity: int) -> TextSplitter:
-        """Return a splitter that cuts a text at words and characters to pieces of ``capacity`` tokens."""
+        """Return a splitter that cuts a text at words or characters into pieces of up to ``capacity`` tokens."""
         from semantic_text_splitter import TextSplitter
 
         splitter = self._splitters.get(capacity)
-        if splitter is None:  # making one copies the whole tokenizer: 17 ms for MiniLM's
+        if splitter is None:  # cached, because a splitter copies the whole tokenizer: 17 ms for MiniLM's
             if len(self._splitters) >= SPLITTERS_KEPT:
                 self._splitters.clear()
             splitter = TextSplitter.from_huggingface_tokenizer(self.tokenizer, capacity, trim=False)
@@ -50,7 +50,7 @@ class TokenCounter:
 
 
 def in_pieces(values: Iterable[T], most: int, text: Callable[[T], str] = str) -> Iterator[list[T]]:
-    """Yield values in groups of at most ``most`` characters (one value at least), counting some overhead for each."""
+    """Yield values in groups of up to ``most`` characters of text, overhead included, or of one longer value."""
     some: list[T] = []
     size = 0
     for value in values:
@@ -67,8 +67,8 @@ def in_pieces(values: Iterable[T], most: int, text: Callable[[T], str] = str) ->
 def counter_for(tokenizer: Any, reads: int, name: str) -> TokenCounter:
     """Return the counter of a transformers tokenizer whose model reads ``reads`` tokens.
 
-    A tokenizer.json may carry truncation and padding, under which every text would seem to fit: both
-    are switched off in a copy. Raises ``PartError`` for a model without a fast tokenizer.
+    A tokenizer.json may switch on truncation and padding. With these every text would seem to fit, so both are switched
+    off in a copy. Raises ``PartError`` for a model without a fast tokenizer.
     """
     from tokenizers import Tokenizer
 

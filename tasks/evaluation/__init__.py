@@ -1,1 +1,1 @@
-"""Golden questions, metrics, and the gates of a promotion. The top: it may import both wings."""
+"""Golden questions, metrics, and the gates of a promotion. May import from indexing, retrieval and answers."""

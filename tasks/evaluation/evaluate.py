@@ -1,4 +1,4 @@
-"""Measure a generation on golden questions: what it finds, and how fast."""
+"""Search a generation for golden questions and measure quality and latency."""
 
 from __future__ import annotations
 
@@ -28,16 +28,16 @@ if TYPE_CHECKING:
     from tasks.resources import Resources
 
 SHALLOW, DEEP = 50, 3200
-"""How many chunks are fetched to find ten objects: at first, and at the most."""
+"""Number of chunks to fetch in order to find ten objects: at first, and at most."""
 KEYS_AT_ONCE = 500
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What one question found: ``found`` are the distinct keys, best first, ``rank`` the first relevant one's place.
+    """The outcome of one question: ``found`` holds distinct keys, best first, ``rank`` the first relevant key's rank.
 
-    ``measures`` is empty for a question that nothing answers; ``best`` is the highest cosine; ``seconds`` what
-    embedding and search took.
+    ``measures`` is empty for a question that no object answers. ``best`` is the highest cosine. ``seconds`` is the
+    time for embedding and search.
     """
 
     question: str
@@ -52,7 +52,7 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True)
 class Evaluation:
-    """How a generation did with the golden questions, searched in one mode."""
+    """The outcomes of the golden questions on one generation in one search mode."""
 
     collection: str
     mode: str
@@ -60,7 +60,7 @@ class Evaluation:
 
     @property
     def answerable(self) -> list[Outcome]:
-        """The answerable questions, which are those that are measured."""
+        """The questions that some object answers. Only these have measures."""
         return [one for one in self.outcomes if one.relevant]
 
     @property
@@ -70,19 +70,19 @@ class Evaluation:
 
     @property
     def latency(self) -> dict[str, float]:
-        """The latency of embedding and searching, in milliseconds, over all questions."""
+        """Latency percentiles of embedding and search over all questions, in milliseconds."""
         seconds = [one.seconds for one in self.outcomes]
         return {f"p{percent}_ms": round(1000 * percentile(seconds, percent), 2) for percent in (50, 95)}
 
     @property
     def abstention(self) -> dict[str, float | None]:
-        """The share of questions with nothing near enough: of those with an answer, and of those without one."""
+        """The share of questions without a chunk that is near enough, for answerable and unanswerable questions."""
         without = [one for one in self.outcomes if not one.relevant]
         return {"answerable": _share(self.answerable), "unanswerable": _share(without) if without else None}
 
     @property
     def label(self) -> str:
-        """Generation and mode, for people."""
+        """Generation and mode, for reports."""
         return f"{self.collection} ({self.mode})"
 
 
@@ -91,13 +91,13 @@ def _share(outcomes: Sequence[Outcome]) -> float:
 
 
 def distinct(keys: Iterator[str] | Sequence[str]) -> tuple[str, ...]:
-    """Return the distinct keys in order, no more than are measured."""
+    """Return the keys in order without repetitions, at most ``DEPTH``."""
     return tuple(dict.fromkeys(keys))[:DEPTH]
 
 
 @patiently
 def ask_one(resources: Resources, built: Pipeline, collection: str, one: Golden) -> Outcome:
-    """Search for a question as `ask` does, timed, then as deep as it takes to see ten distinct keys."""
+    """Search for a question as `ask` does, with timing, then as deep as needed for ten distinct keys."""
     model, settings = load_model(built.embedder), built.settings
     began = time.perf_counter()
     vector = model.encode_question(one.question)
@@ -129,7 +129,7 @@ def ranked(search: Callable[..., Retrieved], settings: Settings, where: str) -> 
 
 
 def listed(resources: Resources, collection: str, keys: Sequence[str], indexed: bool = False) -> set[str]:
-    """Return the keys that the ledger has for a generation; with ``indexed`` only those with an indexed version."""
+    """Return the keys that the ledger has for a generation. With ``indexed``, only keys with an indexed version."""
     found: set[str] = set()
     for start in range(0, len(keys), KEYS_AT_ONCE):
         some = confirmed_versions(resources.ledger, collection, keys[start : start + KEYS_AT_ONCE])
@@ -140,13 +140,13 @@ def listed(resources: Resources, collection: str, keys: Sequence[str], indexed: 
 def evaluated(
     resources: Resources, collection: str, mode: SearchMode | None, questions: Sequence[Golden]
 ) -> Evaluation:
-    """Ask a generation each question, with the settings it was built with, in its pipeline's mode or another."""
+    """Evaluate a generation with its own settings, in its pipeline's search mode or another."""
     built = as_generation(resources, collection)
     settings = built.settings.model_copy(update={"mode": mode} if mode else {})
     can = resources.store.capabilities
     settings = settings.model_copy(update={"mode": possible(settings.mode, can.bm25, can.version)[0]})
     built = built.model_copy(update={"settings": settings})
-    ask_one(resources, built, collection, questions[0])  # the first search of a process pays for loading
+    ask_one(resources, built, collection, questions[0])  # warm up: the first search of a process includes loading
     outcomes: list[Outcome] = []
     for one in questions:
         outcomes.append(ask_one(resources, built, collection, one))
@@ -160,7 +160,7 @@ def known(
 ) -> list[Golden]:
     """Return the questions that can be measured on a generation.
 
-    Raises ``MisuseError`` when one names a key that is not in it, unless such keys are to be left out.
+    Raises ``MisuseError`` when a question names a key outside the generation, unless ``ignore_missing`` is set.
     """
     there = listed(resources, collection, keys_of(questions), indexed=True)
     if not ignore_missing:
@@ -173,12 +173,12 @@ def known(
 
 @task(name="evaluate", task_run_name="ask {collection} the golden questions", **RETRIED)
 def evaluate(resources: Resources, collection: str, mode: SearchMode | None, questions: Sequence[Golden]) -> Evaluation:
-    """Ask golden questions of a generation; transient errors of Milvus are retried."""
+    """Evaluate a generation with golden questions. Transient errors of Milvus are retried."""
     return evaluated(resources, collection, mode, questions)
 
 
 def as_rows(evaluation: Evaluation) -> list[dict[str, Any]]:
-    """Return one row per question, as `lockstep evaluate --json` and the table artifact show it."""
+    """Return one row per question, for `lockstep evaluate --json` and the table artifact."""
     return [
         {
             "question": one.question,

@@ -1,4 +1,4 @@
-"""The gates that a generation has to pass before queries go to it."""
+"""The gates that a generation has to pass before it answers queries."""
 
 from __future__ import annotations
 
@@ -29,19 +29,19 @@ if TYPE_CHECKING:
     from tasks.resources import Resources
 
 SEED = 20
-"""The same chunks are tried each time, so that two runs can be compared."""
+"""A fixed seed samples the same chunks each time, so that two runs can be compared."""
 EMBEDDED_AGAIN = 20
 SAME_VECTOR = 0.99
-"""Least cosine of two embeddings of one text: another batch size or processor changes the last digits."""
+"""Lowest cosine between two embeddings of one text. Another batch size or processor changes the last digits."""
 NOTHING_SECONDS = 0.005
 FEWEST_ROUNDS, MOST_ROUNDS = 3, 12
 LONGEST_SECONDS = 120
-"""No round is begun after this time: where a search takes seconds, a dozen rounds would take half an hour."""
+"""No round begins after this time. If a search takes seconds, a dozen rounds would take half an hour."""
 
 
 @dataclass(frozen=True, slots=True)
 class Gate:
-    """One measured value, and the bound that it has to keep."""
+    """A measured value, its bound, and whether it passed."""
 
     name: str
     value: float
@@ -50,15 +50,16 @@ class Gate:
     detail: str = ""
 
     def as_row(self) -> dict[str, Any]:
-        """Return the gate as a row of the report and the ledger: name, value, bound, passed, detail."""
+        """Return a row for the reports and the ledger: name, value, bound, passed, detail."""
         return asdict(self)
 
 
 @dataclass(frozen=True, slots=True)
 class GateReport:
-    """The gate results of a generation, beside the live one if there is any.
+    """The gates of a generation, compared with the live one if there is any.
 
-    ``evaluations`` are what the golden questions found in it and, second, in the live one; none without questions.
+    ``evaluations`` holds the golden questions' results: first this generation's, then the live one's. Empty without
+    golden questions.
     """
 
     collection: str
@@ -68,33 +69,36 @@ class GateReport:
 
     @property
     def failed(self) -> tuple[Gate, ...]:
-        """The failed gates."""
+        """The gates that did not pass."""
         return tuple(gate for gate in self.gates if not gate.passed)
 
     def __str__(self) -> str:
-        """Return the failed gates with their bounds, or that none failed."""
+        """Return the failed gates with value and bound, or that all passed."""
         failed = (f"{gate.name} is {gate.value:g}, must be {gate.bound}" for gate in self.failed)
         return "; ".join(failed) or "all gates passed"
 
 
 def at_most(name: str, value: float, bound: float, detail: str = "") -> Gate:
-    """Return a gate that passes if the value is at most the bound."""
+    """Return a gate that passes for values up to the bound."""
     return Gate(name, round(value, 4), f"≤ {bound:g}", value <= bound, detail)
 
 
 def at_least(name: str, value: float, bound: float, detail: str = "") -> Gate:
-    """Return a gate that passes if the value is at least the bound."""
+    """Return a gate that passes for values from the bound on."""
     return Gate(name, round(value, 4), f"≥ {bound:g}", value >= bound, detail)
 
 
 def measure(resources: Resources, collection: str, live: str | None, questions: Sequence[Golden]) -> GateReport:
-    """Wait until a generation is indexed and loaded, then measure it beside the live one; changes nothing."""
+    """Let Milvus index and load a generation, then measure its gates, compared with the live one if there is any.
+
+    Changes no data.
+    """
     canary = canary_of(resources.ledger, resources.store.alias)
     answers = canary is not None and canary.collection == collection
     resources.store.seal(collection, resources.settings.wait_for_writer_seconds, reload=not answers)
     chance = random.Random(SEED)
     sampled = sample(resources.store, collection, resources.settings.gate_samples, chance)
-    run_logger().info(f"{collection}: {len(sampled)} chunks chosen to be searched for")
+    run_logger().info(f"{collection}: sampled {len(sampled)} chunks to search for")
     gates = [
         agree(resources, collection),
         agree_in_detail(resources, collection, sorted({row["key"] for row in sampled})),
@@ -114,7 +118,7 @@ def measure(resources: Resources, collection: str, live: str | None, questions: 
         ]
     if questions:
         run_logger().info(
-            f"asking {len(questions)} golden questions of {' and '.join(filter(None, (collection, live)))}"
+            f"searching {' and '.join(filter(None, (collection, live)))} for {len(questions)} golden questions"
         )
         evaluations = golden(resources, collection, live, questions)
         if len(evaluations) > 1:
@@ -124,13 +128,13 @@ def measure(resources: Resources, collection: str, live: str | None, questions: 
 
 
 def agree(resources: Resources, collection: str) -> Gate:
-    """Compare the number of chunks, counted by Milvus with strong consistency, with that in the ledger."""
+    """Compare the number of chunks in Milvus, with strong consistency, with the number in the ledger."""
     counted, recorded = resources.store.count(collection), count_objects(resources.ledger, collection)["chunks"]
     return at_most("chunks that differ", abs(counted - recorded), 0, f"Milvus {counted:,}, ledger {recorded:,}")
 
 
 def agree_in_detail(resources: Resources, collection: str, keys: Sequence[str]) -> Gate:
-    """Compare the chunk ids of sampled objects with the digests in the ledger."""
+    """Compare the chunk ids of some objects with their digests in the ledger."""
     held: dict[str, list[str]] = {}
     for row in resources.store.rows_of(collection, keys, ["key", "id"]):
         held.setdefault(row["key"], []).append(row["id"])
@@ -140,12 +144,12 @@ def agree_in_detail(resources: Resources, collection: str, keys: Sequence[str]) 
 
 
 def agree_in_vectors(resources: Resources, collection: str, ids: Sequence[str]) -> Gate:
-    """Embed the texts of sampled chunks again and compare the vectors with those in Milvus."""
+    """Embed the texts of some chunks again and compare the vectors with those in Milvus."""
     import numpy as np
 
     rows = resources.store.with_ids(collection, ids, ["text", "heading", "text_hash", "embedding"])
     texts = [embedded_text(row["heading"], row["text"], resources.settings, resources.measure) for row in rows]
-    # A heading with the separator in it cannot be told from two: those are left out.
+    # A heading that contains the separator cannot be split back into its path. Such chunks are left out.
     pairs = [(row, text) for row, text in zip(rows, texts, strict=True) if hash_of(text) == row["text_hash"]]
     wrong = 0
     if pairs:
@@ -157,25 +161,25 @@ def agree_in_vectors(resources: Resources, collection: str, ids: Sequence[str]) 
 
 
 def of_fingerprint(resources: Resources, collection: str) -> Gate:
-    """Compare the fingerprints that the collection and the ledger have."""
+    """Compare the collection's fingerprint with the one in the ledger."""
     said = fingerprint(ingredients_of(resources.ledger, collection) or {})
     kept = fingerprint_of(resources.store, collection)
     return at_most("fingerprint differs", int(kept not in (None, said)), 0, f"Milvus {kept}, ledger {said}")
 
 
 def recall(resources: Resources, collection: str, vectors: Sequence[Any]) -> Gate:
-    """Measure the recall of the index against exact search, with the search parameters of queries."""
+    """Measure the index's recall against exact search, with the search parameters of queries."""
     found = recall_at_10(resources.store, collection, vectors, resources.settings) if len(vectors) else 1.0
     what = f"{resources.settings.index_type}, {len(vectors)} searches against exact search"
     return at_least("recall@10 of the index", found, resources.settings.gate_recall, what)
 
 
 def latency(resources: Resources, live: Side, new: Side) -> Gate:
-    """Compare the p95 search latency with that of the live generation, searching both in turns.
+    """Compare the p95 search latency with the live generation's, searching both in turns.
 
-    What looks too slow is measured for longer before it is believed: other work on the machine may be to blame, but not
-    for half of the searches being too slow. Less than 5 ms more is not too slow, whatever the multiple, unless the
-    bound asks for a faster one (under 1).
+    If the p95 is too slow, more rounds follow, since other work on the machine may be the cause. If even the median
+    is too slow, no more rounds are needed. Less than 5 ms more always passes, unless the bound asks for a faster
+    generation (under 1).
     """
     bound, of_live, of_new = resources.settings.gate_latency, list[float](), list[float]()
     old = young = 1.0
@@ -184,7 +188,7 @@ def latency(resources: Resources, live: Side, new: Side) -> Gate:
         one, other = latencies(resources.store, live, new)
         of_live += one
         of_new += other
-        if not of_live or not of_new:  # nothing to search for
+        if not of_live or not of_new:  # an empty generation has no vectors to search for
             break
         old, young = percentile(of_live, 95), percentile(of_new, 95)
         settled = fast_enough(young, old, bound) or not fast_enough(percentile(of_new, 50), old, bound)
@@ -198,18 +202,21 @@ def latency(resources: Resources, live: Side, new: Side) -> Gate:
 
 
 def fast_enough(seconds: float, live: float, bound: float) -> bool:
-    """Return whether a latency is fast enough beside that of the live generation."""
+    """Return whether a search latency is low enough compared with the live generation's, both in seconds."""
     return seconds <= bound * live or (bound >= 1 and seconds - live < NOTHING_SECONDS)
 
 
 def quarantine(resources: Resources, collection: str, live: str) -> Gate:
-    """Count the objects that cannot be indexed here though the live generation holds the same version."""
+    """Count the objects in quarantine here whose same version is indexed in the live generation."""
     worse = quarantined_here_alone(resources.ledger, collection, live)
     return at_most("objects newly in quarantine", len(worse), 0, ", ".join(worse[:3]))
 
 
 def size(resources: Resources, collection: str, live: str) -> Gate:
-    """Compare its number of answering objects with the live one's: at most the deletion limit may be missing."""
+    """Compare the number of answering objects with the live generation's.
+
+    The bound is what a sync of the live generation would leave without asking for consent.
+    """
     new, old = count_answering(resources.ledger, collection), count_answering(resources.ledger, live)
     fewest = old - unasked(old, resources.settings)
     enough, said = new >= fewest, f"{new:,} objects, live {old:,}"
@@ -221,12 +228,13 @@ def size(resources: Resources, collection: str, live: str) -> Gate:
 def golden(
     resources: Resources, collection: str, live: str | None, questions: Sequence[Golden]
 ) -> tuple[Evaluation, ...]:
-    """Ask the golden questions of a generation and of the live one: those that name objects which the bucket has.
+    """Evaluate a generation and the live one with the golden questions whose objects are in the bucket.
 
-    Raises ``MisuseError`` when there is none such.
+    Raises ``MisuseError`` if there is no such question.
     """
     both = [collection, live] if live and live != collection else [collection]
-    # What the bucket lost meanwhile is in the live generation alone: neither is to blame. What cannot be indexed is.
+    # Objects that the bucket lost meanwhile are only in the live generation, which is no fault of this one. Objects
+    # in quarantine stay in the comparison.
     asked = only_known(questions, listed(resources, collection, keys_of(questions)))
     if not any(one.relevant for one in asked):
         raise MisuseError(f"no golden question in {resources.settings.golden} names an object of {collection}.")
@@ -234,7 +242,7 @@ def golden(
 
 
 def lost(resources: Resources, new: Evaluation, live: Evaluation, left_out: int) -> list[Gate]:
-    """Compare the metrics on the golden questions with those of the live generation."""
+    """Return the gates for the recall and nDCG that the golden questions lost against the live generation."""
     found = []
     for name in ("recall@10", "ndcg@10"):
         now, before = new.measures[name], live.measures[name]
@@ -248,7 +256,7 @@ def lost(resources: Resources, new: Evaluation, live: Evaluation, left_out: int)
 
 @task(name="gates", task_run_name="gates of {collection}", **RETRIED)
 def gates(resources: Resources, collection: str, live: str | None, questions: Sequence[Golden]) -> GateReport:
-    """Measure a generation and record the figures in the ledger; retried on transient errors of any part."""
+    """Measure a generation and store the values in the ledger. After a transient error the gates start again."""
     report = measure(resources, collection, live, questions)
     quality = report.evaluations[0].measures if report.evaluations else {}
     record_gates(resources.ledger, collection, [gate.as_row() for gate in report.gates], quality)

@@ -1,4 +1,4 @@
-"""Read golden questions: questions with the keys of the objects that answer them."""
+"""Read golden questions: questions whose relevant objects are known."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ EXPECTED = 'is not a JSON object with "question" and "relevant", a list of keys'
 
 @dataclass(frozen=True, slots=True)
 class Golden:
-    """A question, and the keys of the objects that answer it; none if no object does.
+    """A question, and the keys of the objects that answer it. ``relevant`` is empty if no object does.
 
-    ``tenant`` says who asks, where objects have tenants.
+    ``tenant`` is the tenant of the question, if objects have tenants.
     """
 
     question: str
@@ -32,22 +32,22 @@ class Golden:
 
 
 def read_golden(where: str, source: S3Source) -> list[Golden]:
-    """Return the golden questions of a file, or of an object: ``s3://bucket/key``, read as ``source`` is.
+    """Return the golden questions of a file, or of an object ``s3://bucket/key``, read with the settings of ``source``.
 
-    Raises ``MisuseError`` when there is none such, and for the first line that is not one.
+    Raises ``MisuseError`` when the file or object cannot be read, and for the first malformed line.
     """
     return parse_golden(_fetched(where, source) if where.startswith("s3://") else _read(where), where)
 
 
 def parse_golden(text: str, where: str) -> list[Golden]:
-    """Parse golden questions, one JSON object per line.
+    """Return the golden questions of a text, one per line.
 
     A line is ``{"question", "relevant": [keys], "answer"?, "tenant"?}``.
     """
     lines = enumerate(text.removeprefix("\ufeff").split("\n"), start=1)
     found = [_golden(line, f"{where}, line {number}") for number, line in lines if line.strip()]
     if not any(one.relevant for one in found):
-        raise MisuseError(f"{where} holds no golden question with a relevant key.")
+        raise MisuseError(f"{where} has no golden question with a relevant key. Add one.")
     return found
 
 
@@ -75,7 +75,7 @@ def _read(where: str) -> str:
 def _fetched(where: str, source: S3Source) -> str:
     bucket, _, key = where.removeprefix("s3://").partition("/")
     if not (bucket and key):
-        raise MisuseError(f"golden questions in a bucket are named s3://BUCKET/KEY, not {where}.")
+        raise MisuseError(f"golden questions in a bucket need an address like s3://BUCKET/KEY, not {where}.")
     try:
         with s3_errors(source.model_copy(update={"bucket": bucket}), one_object=True):
             client = source.get_client()
@@ -85,22 +85,22 @@ def _fetched(where: str, source: S3Source) -> str:
 
 
 def check_known(questions: Sequence[Golden], known: set[str], where: str, collection: str) -> None:
-    """Raise ``MisuseError`` for the first question that names a key which the generation does not hold."""
+    """Raise ``MisuseError`` for the first question with a key that the generation does not hold."""
     for one in questions:
         for key in one.relevant:
             if key not in known:
                 raise MisuseError(
-                    f"{where}: '{key}', which should answer {one.question!r}, is not in {collection}. Mend the line, "
-                    "sync the object, or leave such keys out with --ignore-missing."
+                    f"{where}: '{key}', which should answer {one.question!r}, is not in {collection}. Correct the "
+                    "line, sync the object, or leave such keys out with --ignore-missing."
                 )
 
 
 def only_known(questions: Sequence[Golden], known: set[str]) -> list[Golden]:
-    """Drop unknown keys from the questions, and questions that are left without any."""
+    """Return the questions with only known keys. Drop questions that lose all their keys."""
     kept = [replace(one, relevant=tuple(key for key in one.relevant if key in known)) for one in questions]
     return [new for new, old in zip(kept, questions, strict=True) if new.relevant or not old.relevant]
 
 
 def keys_of(questions: Sequence[Golden]) -> list[str]:
-    """Return all keys that some question names, sorted."""
+    """Return all keys of the questions, sorted."""
     return sorted({key for one in questions for key in one.relevant})

@@ -1,4 +1,4 @@
-"""Measure an index: its recall against exact search, and its latency."""
+"""Measure a vector index: its recall against exact search, and its latency."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ DEPTH = 10
 FEWEST_SEARCHES = 50
 SEARCHED_AT_ONCE = 50
 TIE = 1e-4
-"""Cosines nearer to each other than this are equal: copies of a text have the same vector."""
+"""Cosines that differ by less than this count as equal: copies of a text have the same vector."""
 
 
 def sample(store: Store, collection: str, size: int, chance: random.Random) -> list[dict[str, Any]]:
-    """Return some chunks (id, key, embedding), each as likely as any other, reading all ids once in bounded memory."""
+    """Return a uniform random sample of chunks (id, key, embedding). Reads all ids once, in bounded memory."""
     chosen: list[dict[str, Any]] = []
     for number, row in enumerate(store.rows(collection, ["id", "key"])):
         if number < size:
@@ -36,7 +36,7 @@ def sample(store: Store, collection: str, size: int, chance: random.Random) -> l
 
 
 def recall_at_10(store: Store, collection: str, vectors: Sequence[NDArray[np.float32]], settings: Settings) -> float:
-    """Return the share of the ten nearest chunks to each vector that a search of the index finds."""
+    """Return the share of each vector's ten nearest chunks that a search of the index finds."""
     import numpy as np
 
     queries = unit(np.stack(vectors))
@@ -45,7 +45,7 @@ def recall_at_10(store: Store, collection: str, vectors: Sequence[NDArray[np.flo
     for start in range(0, len(queries), SEARCHED_AT_ONCE):
         some = queries[start : start + SEARCHED_AT_ONCE]
         ids = [[hit.chunk_id for hit in _search(store, collection, query, settings)] for query in some]
-        # All of them in one read: each waits for the server's next clock tick.
+        # One read for all of them, since each read waits for the server's next clock tick.
         held = store.vectors_of(collection, sorted({one for nearest in ids for one in nearest}))
         near = {one: unit(vector) for one, vector in held.items()}
         for query, bound, nearest in zip(some, least[start:], ids, strict=False):
@@ -54,7 +54,7 @@ def recall_at_10(store: Store, collection: str, vectors: Sequence[NDArray[np.flo
 
 
 def _tenth_best(queries: NDArray[np.float32], pages: Iterator[NDArray[np.float32]]) -> tuple[NDArray[np.float32], int]:
-    """Return the cosine of the tenth nearest chunk to each query, and how many there are: ten, if so many exist."""
+    """Return the cosine of the tenth nearest chunk to each query, and the depth: ten, or fewer if fewer exist."""
     import numpy as np
 
     best = np.empty((len(queries), 0), dtype=np.float32)
@@ -75,7 +75,7 @@ def _vectors(store: Store, collection: str) -> Iterator[NDArray[np.float32]]:
 
 
 def unit(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Normalize vectors: those computed in bfloat16 are off by some thousandths."""
+    """Return the vectors scaled to length one. Vectors computed in bfloat16 are off by some thousandths."""
     import numpy as np
 
     lengths = np.linalg.norm(vectors, axis=-1, keepdims=True)
@@ -93,7 +93,10 @@ class Side:
 
 
 def latencies(store: Store, one: Side, other: Side) -> tuple[list[float], list[float]]:
-    """Search two collections in turns, each for its own vectors, again if they are few; returns the seconds of each."""
+    """Search two collections in turns, each for its own vectors. Return the seconds of each search.
+
+    Few vectors are searched for repeatedly.
+    """
     measured: tuple[list[float], list[float]] = ([], [])
     for turn in range(max(FEWEST_SEARCHES, len(one.vectors), len(other.vectors))):
         for side, seconds in zip((one, other), measured, strict=True):
@@ -105,7 +108,7 @@ def latencies(store: Store, one: Side, other: Side) -> tuple[list[float], list[f
 
 
 def percentile(values: Sequence[float], percent: float) -> float:
-    """Return a percentile of some values, interpolated."""
+    """Return an interpolated percentile."""
     import numpy as np
 
     return float(np.percentile(values, percent))

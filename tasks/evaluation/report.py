@@ -25,7 +25,7 @@ MEGABYTE = 1_000_000
 def evaluation_markdown(
     evaluation: Evaluation, baseline: Evaluation | None, found: dict[str, Difference], where: str
 ) -> str:
-    """Return the report of an evaluation: the metrics, a baseline's if there is one, and the failed questions."""
+    """Return an evaluation's report: the measures, beside the baseline's if there is one, and the failed questions."""
     parts = [
         f"# {inline(evaluation.label)}: {len(evaluation.outcomes):,} golden questions",
         f"From {inline(where)}.",
@@ -36,7 +36,7 @@ def evaluation_markdown(
     missed = [one for one in evaluation.answerable if one.rank is None]
     if missed:
         rows = [[one.question, ", ".join(one.relevant), ", ".join(one.found[:3])] for one in missed[:QUESTIONS_SHOWN]]
-        parts += ["## Answered by none of the ten", table(["question", "relevant", "found first"], rows)]
+        parts += ["## No relevant object in the top ten", table(["question", "relevant", "found first"], rows)]
         if len(missed) > QUESTIONS_SHOWN:
             parts.append(f"… and {len(missed) - QUESTIONS_SHOWN:,} more.")
     return "\n\n".join(parts)
@@ -73,7 +73,7 @@ def _rank_changes(evaluation: Evaluation, baseline: Evaluation) -> list[str]:
     parts = [
         "## Questions",
         f"{sum(one.gained > 0 for one in found)} got better, {sum(one.gained < 0 for one in found)} worse, {same} "
-        "stayed as they were.",
+        "stayed the same.",
         as_markdown(rank_changes(found, baseline.label, evaluation.label), "place of the first relevant object"),
     ]
     for title, some in (("Better", up), ("Worse", down)):
@@ -87,11 +87,11 @@ def _places(some: Sequence[Change]) -> list[list[object]]:
 
 
 def promotion_markdown(report: GateReport, rows: Sequence[dict[str, Any]], force: str = "", by: str = "") -> str:
-    """Return the report of a promotion: the gates and the generations; ``rows`` are those of the overview."""
+    """Return a promotion's report: the gates, compared with the live generation. ``rows`` come from the overview."""
     verdict = "not all gates passed" if report.failed else "all gates passed"
     parts = [f"# {inline(report.collection)}: {verdict}"]
     if force and report.failed:
-        parts.append(f"> Promoted all the same by {inline(by or 'somebody')}: {inline(force)}")
+        parts.append(f"> Promotion forced by {inline(by or 'somebody')}: {inline(force)}")
     verdicts = {True: "passed", False: Markdown("**FAILED**")}
     gates = [[gate.name, f"{gate.value:g}", gate.bound, verdicts[gate.passed], gate.detail] for gate in report.gates]
     parts += ["## Gates", table(["gate", "value", "bound", "", ""], gates)]
@@ -115,8 +115,8 @@ def _side_by_side(new: dict[str, Any], live: dict[str, Any] | None) -> str:
         ["chunks", *(f"{one['chunks']:,}" for one in sides)],
         ["in quarantine", *(f"{one['quarantined']:,}" for one in sides)],
         ["vectors, MB", *(f"{(one['vector_bytes'] or 0) / MEGABYTE:,.1f}" for one in sides)],
-        ["chunks embedded for it", *(f"{one['chunks_embedded']:,}" for one in sides)],
-        ["chunks whose vector it took over", *(f"{one['chunks_reused']:,}" for one in sides)],
+        ["chunks embedded", *(f"{one['chunks_embedded']:,}" for one in sides)],
+        ["chunks with a reused vector", *(f"{one['chunks_reused']:,}" for one in sides)],
         ["seconds to build it", *(f"{one['seconds']:,.1f}" for one in sides)],
         ["created", *(one["created"] for one in sides)],
     ]
@@ -125,7 +125,7 @@ def _side_by_side(new: dict[str, Any], live: dict[str, Any] | None) -> str:
 
 def _settings(new: dict[str, Any]) -> list[str]:
     if not new["differs"]:
-        return ["It is built with the same settings as the live one."]
+        return ["It was built with the same settings as the live generation."]
     return ["Settings that differ (this → live):", "\n".join(f"- {inline(one)}" for one in new["differs"])]
 
 
@@ -133,16 +133,16 @@ GAINED, LOST, SAME = "#2b8a3e", "#c92a2a", "#adb5bd"
 
 
 def rank_changes(changes: Sequence[Change], before: str, now: str) -> bytes:
-    """Return a picture (SVG): a line a question, from its place before to its place now, gained green, lost red.
+    """Return an SVG chart with one line per question, from its rank before to its rank now. Gains green, losses red.
 
-    The numbers beside the lines are how many questions have that place.
+    The numbers beside the lines count the questions at that rank.
     """
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(7, 4.2), layout="constrained")
     axes = figure.add_subplot()
     places = [(one.before or DEPTH + 1, one.now or DEPTH + 1) for one in changes]
-    # Lines that lie on each other are one line, the thicker the more questions it stands for; what changed is on top.
+    # Equal lines are drawn as one, thicker for more questions. Changed ranks are drawn last, so they are on top.
     for (old, new), count in sorted(Counter(places).items(), key=lambda line: line[0][0] != line[0][1]):
         colour = SAME if old == new else GAINED if new < old else LOST
         axes.plot([0, 1], [old, new], color=colour, linewidth=min(1 + count / 2, 9), alpha=0.85, marker="o")
@@ -163,5 +163,5 @@ def rank_changes(changes: Sequence[Change], before: str, now: str) -> bytes:
 
 
 def as_markdown(picture: bytes, title: str) -> str:
-    """Return a picture (SVG) as Markdown that holds it."""
+    """Return an SVG picture as Markdown with the picture inside."""
     return f"![{title}](data:image/svg+xml;base64,{base64.b64encode(picture).decode()})"

@@ -1,1 +1,1 @@
-"""Generations: which index is built, live and kept, and with which settings. Both wings import it."""
+"""The life of a generation: fingerprint, opening, promotion, rollback, retention. Built on `tasks/resources.py`."""

@@ -1,8 +1,8 @@
-"""Claims: which bucket a generation holds and which ledger keeps it, stored with the collection and in the ledger.
+"""Record which bucket a generation holds and which ledger keeps it, in the collection and in the ledger.
 
-Both are asked before anything is read from a generation or written to it, so that a pipeline with another bucket, or
-another home with a ledger of its own, neither empties it nor answers from it. An empty ledger, as after a loss, takes
-over a generation of the same bucket; the ledger that kept it before is refused from then on.
+Both records are checked before a generation is read or written. So a pipeline with another bucket, or another home with
+its own ledger, neither empties the generation nor answers from it. An empty ledger, as after a loss, takes over a
+generation of the same bucket. From then on, the ledger that kept it before is refused.
 """
 
 from __future__ import annotations
@@ -26,44 +26,44 @@ if TYPE_CHECKING:
     from tasks.resources import Resources
 
 SOURCE = "lockstep.source"
-"""Property of a collection: which bucket it holds, and which ledger keeps it."""
+"""The property of a collection that says which bucket it holds and which ledger keeps it."""
 REMEMBERED = 20
-"""Records that a ledger replaced and goes on to know: Milvus 2.3 shows the first one again after each restart."""
+"""The number of replaced records that the ledger remembers: Milvus 2.3 shows the first again after each restart."""
 YES = (
-    "If this is meant (it was moved or renamed, or has another address), say so once: `--accept-source`, or the "
+    "If this is intended (it was moved or renamed, or has another address), confirm it once: `--accept-source`, or the "
     "flow's parameter accept_source."
 )
 
 
 def source_kept(store: Store, collection: str) -> Source | None:
-    """Return which bucket a collection says it holds, if the server kept it."""
+    """Return the source that is stored with a collection, or None if the server did not keep it."""
     return source_in(store.properties(collection))
 
 
 def source_in(properties: Mapping[str, str]) -> Source | None:
-    """Return which bucket the properties of a collection name, if they do."""
+    """Return the source that a collection's properties name, or None if they name none."""
     value = properties.get(SOURCE)
     return from_row(json.loads(value)) if value else None
 
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """The claim to a generation, for ledger and collection; ``before`` are the collection's earlier records."""
+    """The source to record for a generation. ``before`` are replaced records of its collection."""
 
     source: Source
     before: tuple[Source, ...]
 
     def as_row(self) -> dict[str, Any]:
-        """Return the claim as the ledger stores it."""
+        """Return the claim in the form that the ledger stores."""
         return {**asdict(self.source), "before": [asdict(one) for one in self.before]}
 
 
 def claim_of(
     collection: str, mine: Source, known: Mapping[str, Any] | None, kept: Source | None, accepted: bool
 ) -> Claim:
-    """Return this run's claim to a generation, of which the ledger knows ``known`` and the collection has ``kept``.
+    """Return this run's claim to a generation. ``known`` is the ledger's record, ``kept`` the collection's.
 
-    Raises ``SourceError`` when either has another bucket, or the collection another ledger, unless that is accepted.
+    Raises ``SourceError`` if either names another bucket, or the collection another ledger, unless that is accepted.
     """
     before = tuple(filter(None, (from_row(one) for one in (known or {}).get("before", []))))
     recorded = from_row(known)
@@ -74,9 +74,9 @@ def claim_of(
         raise SourceError(f"{collection} holds {others[0]}; this pipeline reads {mine}. Nothing was changed. {YES}")
     if another and not accepted:
         raise SourceError(
-            f"{collection} is kept by another ledger since this one wrote to it: two would undo each other's work. "
-            "Nothing was changed. Use one LEDGER_URL for both, or another COLLECTION_NAME. If this is the ledger to go "
-            "on with, say so once: `--accept-source`, or the flow's parameter accept_source."
+            f"{collection} is kept by another ledger since this one wrote to it. Two ledgers would undo each other's "
+            "work. Nothing was changed. Use one LEDGER_URL for both, or another COLLECTION_NAME. If this ledger should "
+            "take over, confirm it once: `--accept-source`, or the flow's parameter accept_source."
         )
     mark = recorded.ledger if recorded and not others and not another else uuid.uuid4().hex[:16]
     claimed = Source(*mine.place, mark)
@@ -85,9 +85,10 @@ def claim_of(
 
 
 def check_source(resources: Resources, collection: str) -> Claim:
-    """Return this pipeline's claim to a generation. Raises ``SourceError`` if it belongs to another.
+    """Return this pipeline's claim to a generation. Raises ``SourceError`` if it belongs to another pipeline.
 
-    One that this ledger began and that holds nothing yet is anybody's: the first bucket may have been mistyped.
+    If this ledger began the generation and it holds nothing yet, any bucket may claim it. The first may have been a
+    typing error.
     """
     kept = source_kept(resources.store, collection) if resources.store.exists(collection) else None
     known = recorded_source(resources.ledger, collection)
@@ -99,7 +100,7 @@ def check_source(resources: Resources, collection: str) -> Claim:
 
 
 def may_go_on(resources: Resources, collection: str) -> bool:
-    """Return whether this pipeline may go on building a generation: it holds the same bucket, or a person consents."""
+    """Return whether a generation that was begun holds this pipeline's bucket, or may be claimed for it."""
     try:
         check_source(resources, collection)
     except SourceError:
@@ -119,10 +120,10 @@ def check_keeper(resources: Resources, collection: str) -> None:
 
 
 def keep_source(resources: Resources, collection: str) -> None:
-    """Store the claim to a generation, once its plan has passed the deletion limit.
+    """Record the source of a generation, if that is not done yet. Call it once the plan is accepted.
 
-    In the ledger first, which then knows what it replaces in the collection. Raises ``SourceError`` when it is not this
-    pipeline's.
+    The ledger is written first, so that it knows the record that is replaced in the collection. Raises ``SourceError``
+    if the generation belongs to another pipeline.
     """
     claim = check_source(resources, collection)
     if recorded_source(resources.ledger, collection) != claim.as_row():
@@ -135,11 +136,11 @@ def keep_source(resources: Resources, collection: str) -> None:
 def check_asked(
     pipeline: Pipeline, collection: str, kept: Source | None, known: Mapping[str, Mapping[str, Any] | None] | None
 ) -> None:
-    """Raise ``SourceError`` when a question would be answered from a generation that another ledger keeps.
+    """Raise ``SourceError`` if a question would be answered from a generation that another ledger keeps.
 
-    ``known`` is what the pipeline's ledger has of each of its generations, None while it does not answer. One that it
-    does not know must hold the pipeline's bucket: the ledger was lost. One that it knows may hold another one than the
-    pipeline, which is about to be moved.
+    ``known`` holds the ledger's record of each generation of the pipeline, or is None while the ledger does not answer.
+    If the ledger does not know the generation, it was lost, and the generation must hold the pipeline's bucket. If it
+    knows the generation, the bucket may differ, because the pipeline is about to be moved.
     """
     if kept is None or known is None:
         return
@@ -151,6 +152,6 @@ def check_asked(
         foreign = kept.ledger != recorded.ledger and asdict(kept) not in (row or {}).get("before", [])
     if foreign:
         raise SourceError(
-            f"'{pipeline.alias}' points at {collection}, which holds {kept} and is kept by another ledger: questions "
-            "to this pipeline are not answered from it. Use that one's LEDGER_URL, or another COLLECTION_NAME."
+            f"'{pipeline.alias}' points at {collection}, which holds {kept} and is kept by another ledger. So it does "
+            "not answer questions to this pipeline. Use that ledger's LEDGER_URL, or another COLLECTION_NAME."
         )

@@ -1,4 +1,4 @@
-"""The fingerprint: one hash of everything that decides what a chunk and its vector look like."""
+"""The fingerprint: one hash of all settings that decide what a chunk and its vector look like."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ if TYPE_CHECKING:
     from tasks.milvus.store import Store
 
 PARSER = 2
-"""Raised when the same bytes are read as other elements than before."""
+"""Raise this number when the same bytes give other elements than before."""
 CHUNKER = 1
-"""Raised when the same elements are cut into other chunks than before."""
+"""Raise this number when the same elements give other chunks than before."""
 
 
 FINGERPRINT, INGREDIENTS = "lockstep.fingerprint", "lockstep.built_with"
-"""Properties of a collection that say what a generation was built with: queries and a lost ledger need it."""
+"""Properties of a collection with the fingerprint and its ingredients, for queries and in case the ledger is lost."""
 OF_SETTINGS = ("chunk_tokens", "embed_heading", "tenants", "index_type", "index_params")
 FOLLOWING = (*OF_SETTINGS, "search_params")
 """Settings of the saved pipeline that follow the live generation, after a rebuild or a rollback."""
@@ -36,26 +36,26 @@ OF_EMBEDDER = {
     "document_prompt": "document_prompt",
 }
 VECTOR = ("model", "revision", "dtype", "document_prompt")
-"""What decides the vector of a given text."""
+"""The ingredients that decide the vector of a given text."""
 
 
 def properties_of(built: Mapping[str, Any]) -> dict[str, str]:
-    """Return the properties of a collection that say what it is built with."""
+    """Return the properties of a collection with the ingredients that it is built with."""
     return {FINGERPRINT: fingerprint(dict(built)), INGREDIENTS: json.dumps(built)}
 
 
 def fingerprint_of(store: Store, collection: str) -> str | None:
-    """Return the fingerprint that a collection was created with, if the server kept it."""
+    """Return the fingerprint that a collection was created with, or None if the server did not keep it."""
     return store.properties(collection).get(FINGERPRINT) or None
 
 
 def built_with(store: Store, collection: str) -> dict[str, Any] | None:
-    """Return what a generation was built with, if the server kept it."""
+    """Return the ingredients that a generation was built with, or None if the server did not keep them."""
     return built_in(store.properties(collection))
 
 
 def built_in(properties: Mapping[str, str]) -> dict[str, Any] | None:
-    """Return what the properties of a collection say that it was built with, if they do."""
+    """Return the ingredients that a collection's properties hold, or None if they hold none."""
     value = properties.get(INGREDIENTS)
     return dict(json.loads(value)) if value else None
 
@@ -81,16 +81,16 @@ def ingredients(pipeline: Pipeline) -> dict[str, Any]:
 
 
 def same_vectors(built: dict[str, Any], asked: dict[str, Any]) -> bool:
-    """Return whether a text has the same vector in a generation built with these ingredients and in one with those."""
+    """Return whether a text has the same vector in two generations with these ingredients."""
     return all(built.get(name) == asked.get(name) for name in VECTOR)
 
 
 def with_settings_of(
     pipeline: Pipeline, built: dict[str, Any] | None, search_params: dict[str, Any] | None = None
 ) -> Pipeline:
-    """Return the pipeline with the settings and the model that a generation was built with, whatever it has now.
+    """Return the pipeline with its settings and model replaced by those that a generation was built with.
 
-    ``search_params`` are those that it is searched with, where that is known.
+    ``search_params`` are the generation's, if they are known.
     """
     asked = ingredients(pipeline)
     changed = {name: value for name, value in (built or {}).items() if asked.get(name, value) != value}
@@ -98,7 +98,7 @@ def with_settings_of(
     of_embedder = {field: changed[name] for name, field in OF_EMBEDDER.items() if name in changed}
     update: dict[str, Any] = {}
     if search_params is None and "index_type" in of_settings:
-        search_params = {}  # the pipeline's are of the other type
+        search_params = {}  # the pipeline's own are for another index type
     if search_params not in (None, pipeline.settings.search_params):
         of_settings["search_params"] = search_params
     if of_settings:
@@ -128,6 +128,6 @@ def check(collection: str, built: dict[str, Any], asked: dict[str, Any]) -> None
     if changed := differences(built, asked):
         raise FingerprintError(
             f"{collection} was built with other settings ({'; '.join(changed)}). Nothing was written. "
-            "Set them back to go on with it, or run `lockstep rebuild`: it builds a generation with the new ones.",
+            "Set them back to continue with it, or run `lockstep rebuild` to build a generation with the new ones.",
             collection,
         )

@@ -47,10 +47,9 @@ KEYS_AT_ONCE = 5000
 
 
 def open_generation(resources: Resources) -> str:
-    """Return the live collection; before there is one, that of the first generation, which is being built.
+    """Return the live collection, or that of the first generation while it is being built.
 
-    Raises ``FingerprintError`` when it was built with other settings, ``PartError`` when a collection has the
-    alias' name.
+    Raises ``FingerprintError`` if it was built with other settings, ``PartError`` if a collection has the alias' name.
     """
     resources.store.check_alias_is_free()
     live = resources.store.live() or set_back(resources)
@@ -73,10 +72,10 @@ def work_as_built(resources: Resources, built: dict[str, Any], search_params: di
 
 
 def set_back(resources: Resources) -> str | None:
-    """Restore a missing alias to the generation that was live, if that is complete; returns the collection, or None.
+    """Point a lost alias at the generation that was live, if that is complete. Return its collection, or None.
 
-    Half a generation, as of an older copy of Milvus, must not answer, nor one with other settings than are asked for:
-    then the next one is built, with the vectors that this one has.
+    An incomplete generation, as after a restore of an old copy of Milvus, must not answer. Nor must one with other
+    settings than the pipeline's. Then the next generation is built, and reuses the vectors of this one.
     """
     store, known = resources.store, generations(resources.ledger, resources.store.alias)
     last = next((one for one in known if one.settled and store.exists(one.collection)), None)
@@ -85,22 +84,22 @@ def set_back(resources: Resources) -> str | None:
     check_source(resources, last.collection)
     held, recorded = store.count(last.collection), count_objects(resources.ledger, last.collection)["chunks"]
     if held != recorded or last.ingredients != ingredients(resources.pipeline):
-        why = "has other settings" if held == recorded else f"has {held:,} chunks where the ledger says {recorded:,}"
-        run_logger().info(f"the alias '{store.alias}' is gone; {last.collection} {why}, so another one is built")
+        why = "has other settings" if held == recorded else f"has {held:,} chunks, but the ledger says {recorded:,}"
+        run_logger().info(f"the alias '{store.alias}' is gone. {last.collection} {why}, so a new generation is built")
         return None
     store.point_alias(last.collection)
-    run_logger().info(f"the alias '{store.alias}' was gone: it points at {last.collection} again, which is whole")
+    run_logger().info(f"the alias '{store.alias}' was gone. It points at {last.collection} again, which is complete")
     return last.collection
 
 
 def open_next(resources: Resources) -> str:
-    """Create the next generation, or continue one that an earlier run began; return its collection.
+    """Create the next generation, or continue one that an earlier run began, and return its collection.
 
-    Raises ``MisuseError`` when the server has no such index, before anything is made.
+    Raises ``MisuseError`` before anything is created, if the server lacks the index type.
     """
     store, ledger, settings = resources.store, resources.ledger, resources.settings
     check_index(settings, store.capabilities)
-    dimension = resources.model.dimension  # a model that does not load leaves nothing behind
+    dimension = resources.model.dimension  # load the model first: if that fails, nothing is left behind
     parts, live = ingredients(resources.pipeline), store.live()
     if live:
         check_source(resources, live)
@@ -115,13 +114,13 @@ def open_next(resources: Resources) -> str:
         record_generation(ledger, collection, store.alias, fingerprint(parts), parts)
         crash_point("generation recorded")
     elif store.exists(collection):
-        run_logger().info(f"going on with {collection}, which an earlier run began")
-    else:  # it was not made yet, or was lost with all that the ledger says it holds
+        run_logger().info(f"continuing with {collection}, which an earlier run began")
+    else:  # the collection was not made yet, or was lost with all its chunks
         forget_generation(ledger, collection)
         record_generation(ledger, collection, store.alias, fingerprint(parts), parts)
     claim = check_source(resources, collection)
     record_search_params(ledger, collection, settings.search_params)
-    if not store.exists(collection):  # else its plan records it, once that was agreed to
+    if not store.exists(collection):  # otherwise `keep_source` records it, once the plan is accepted
         record_source(ledger, collection, claim.as_row())
     store.create(collection, dimension, settings, {**properties_of(parts), SOURCE: json.dumps(asdict(claim.source))})
     crash_point("generation created")
@@ -132,14 +131,14 @@ def open_next(resources: Resources) -> str:
 
 
 def open_named(resources: Resources, collection: str) -> str:
-    """Return a collection by name, ready to be written to with the settings that it was begun with.
+    """Open a collection by name, for writing with the settings that it was begun with, and return its name.
 
-    It takes vectors from another one where they are the same. Raises ``MisuseError`` when there is none such,
-    ``FingerprintError`` when another version of Lockstep began it, which reads or cuts files differently.
+    It reuses equal vectors of another generation. Raises ``MisuseError`` if there is no such collection. Raises
+    ``FingerprintError`` if a version of Lockstep began it that parses or cuts files differently.
     """
     built = ingredients_of(resources.ledger, collection)
     if built is None or not resources.store.exists(collection):
-        raise MisuseError(f"there is no generation {collection}: `lockstep generations` lists them")
+        raise MisuseError(f"there is no generation {collection}. `lockstep generations` lists them.")
     check_source(resources, collection)
     work_as_built(resources, built)
     check(collection, built, ingredients(resources.pipeline))
@@ -149,7 +148,7 @@ def open_named(resources: Resources, collection: str) -> str:
 
 
 def donor(resources: Resources, collection: str, built: dict[str, Any]) -> str | None:
-    """Return a loaded generation to copy vectors from: the live one, or the newest kept one if none is live."""
+    """Load and return a generation to reuse vectors from: the live one, or if none is live, the newest one kept."""
     store, live = resources.store, resources.store.live()
     for one in generations(resources.ledger, store.alias):
         may_be = one.collection == live if live else one.promoted_at is not None
@@ -161,7 +160,7 @@ def donor(resources: Resources, collection: str, built: dict[str, Any]) -> str |
 
 
 def follow_alias(resources: Resources) -> str | None:
-    """Finish a swap whose run died once the alias had moved; returns the live collection."""
+    """Finish a swap whose run died after it had moved the alias. Return the live collection."""
     live = resources.store.live()
     known = generation_of(resources.ledger, resources.store.alias, live) if live else None
     if live and known and not known.settled:
@@ -170,19 +169,19 @@ def follow_alias(resources: Resources) -> str | None:
 
 
 def as_generation(resources: Resources, collection: str) -> Pipeline:
-    """Return the pipeline as one of its generations was built and is searched."""
+    """Return the pipeline with the settings, model and search parameters of one of its generations."""
     known = generation_of(resources.ledger, resources.store.alias, collection)
     return with_settings_of(resources.pipeline, known.ingredients, known.search_params) if known else resources.pipeline
 
 
 def finish_swap(resources: Resources, live: str) -> None:
-    """Update ledger and saved pipeline after the alias moved: the pipeline gets the settings of ``live``."""
+    """Update the saved pipeline and the ledger after the alias: the pipeline gets the settings of ``live``."""
     known = generation_of(resources.ledger, resources.store.alias, live)
     built, search_params = (known.ingredients, known.search_params) if known else ({}, None)
     work_as_built(resources, built, search_params)
-    saved = reloaded(resources.pipeline)  # somebody may have changed it while the generation was measured
+    saved = reloaded(resources.pipeline)  # somebody may have changed it while the gates were measured
     following = with_settings_of(saved, built, search_params)
-    if following is not saved and not moved(resources.pipeline, saved):  # else it is of another index by now
+    if following is not saved and not moved(resources.pipeline, saved):  # a moved pipeline has another index by now
         save_pipeline(following, None if following.embedder is saved.embedder else following.embedder)
     crash_point("pipeline follows")
     end_canary(resources.ledger, resources.store.alias)
@@ -190,19 +189,19 @@ def finish_swap(resources: Resources, live: str) -> None:
 
 
 def _adopt(resources: Resources, collection: str, parts: dict[str, object]) -> None:
-    """Take over a generation that the ledger does not know: it was lost, or is another one.
+    """Take over a generation that the ledger does not know, because the ledger was lost or is a different one.
 
-    Every key found is recorded as pending, so that this sync reads it again or deletes it; the vectors
-    of texts that have not changed are reused.
+    Every key in it is recorded as pending, so that this sync reads it again or deletes it. The vectors of unchanged
+    texts are reused.
     """
     built = fingerprint_of(resources.store, collection)
     if built not in (None, fingerprint(parts)):
         raise FingerprintError(
-            f"{collection} was built with other settings (fingerprint {built}, now {fingerprint(parts)}) and the "
-            "ledger does not know which. Nothing was changed. Use the ledger it was built with, or another "
+            f"{collection} was built with other settings (fingerprint {built}, now {fingerprint(parts)}), and the "
+            "ledger does not know which. Nothing was changed. Use the ledger that it was built with, or another "
             "COLLECTION_NAME."
         )
-    run_logger().info(f"the ledger does not know {collection}: reading every object again, reusing the vectors it has")
+    run_logger().info(f"the ledger does not know {collection}. Every object is read again, and its vectors are reused")
     keys = (row["key"] for row in resources.store.rows(collection, ["key"]))
     while some := set(itertools.islice(keys, KEYS_AT_ONCE)):
         record_suspects(resources.ledger, collection, some, resources.flow_run_id)
@@ -212,10 +211,10 @@ def _adopt(resources: Resources, collection: str, parts: dict[str, object]) -> N
 
 @task(name="open generation", task_run_name="open generation of {alias}", **RETRIED)
 def generation(resources: Resources, alias: str, collection: str | None, as_saved: bool) -> str:
-    """Return the collection to write to: the named one, else the live one. Two first syncs at once create one.
+    """Return the collection to write to: the named one, else the live one. Two first syncs at once create only one.
 
-    With ``as_saved`` the pipeline is taken as it is saved now: it may have followed a swap that was waited for.
-    Raises ``ChangedError`` when it is of another bucket, index or ledger by now.
+    With ``as_saved`` the run uses the pipeline as it is saved now, since a swap may have changed it during the wait.
+    Raises ``ChangedError`` if the pipeline has another bucket, index or ledger by now.
     """
     with resources.writing(alias, "a sync that is starting", resources.settings.wait_for_writer_seconds):
         saved = still_saved(resources.pipeline)
@@ -226,7 +225,7 @@ def generation(resources: Resources, alias: str, collection: str | None, as_save
 
 @task(name="open next generation", task_run_name="open the next generation of {alias}", **RETRIED)
 def next_generation(resources: Resources, alias: str) -> str:
-    """Return the collection of the generation to build."""
+    """Open the generation to build and return its collection."""
     with resources.writing(alias, "a rebuild that is starting", resources.settings.wait_for_writer_seconds):
         resources.store.check_alias_is_free()
         return open_next(resources)

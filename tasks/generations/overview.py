@@ -1,4 +1,4 @@
-"""List a pipeline's generations side by side."""
+"""List a pipeline's generations for comparison."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ from tasks.pipelines import load_pipeline
 
 
 def overview(pipeline: str) -> list[dict[str, Any]]:
-    """Return the generations, newest first, as rows; see :func:`side_by_side`."""
+    """Return the generations of a saved pipeline as rows, newest first (see :func:`side_by_side`)."""
     block = load_pipeline(pipeline)
     with Store(block.store, block.alias) as store, Database(block.ledger) as ledger:
         return side_by_side(store, ledger)
 
 
 def side_by_side(store: Store, ledger: Database) -> list[dict[str, Any]]:
-    """Return the generations of an alias, newest first, as rows.
+    """Return the generations of an alias as rows, newest first.
 
-    collection, number, state, fingerprint, ``differs`` ('setting: this → live' of each that differs from the live
-    one), objects, chunks, quarantined, ``vector_bytes`` (of its vectors, 4 bytes a dimension; None when it is dropped),
-    created, promoted and retired (ISO 8601 or None), chunks_embedded, chunks_reused, seconds, gates, ``quality``
-    (measures on the golden questions), ``forced`` (who promoted it against its gates, and why, or None).
+    A row has: collection, number, state, fingerprint, ``differs`` ('setting: this → live' for each setting that differs
+    from the live generation), objects, chunks, quarantined, ``vector_bytes`` (4 bytes a dimension; None if it is
+    dropped), created, promoted and retired (ISO 8601 or None), chunks_embedded, chunks_reused, seconds, gates,
+    ``quality`` (metrics on the golden questions), ``forced`` (who promoted it despite a failed gate, and why, or None).
     """
     live, known = store.live(), generations(ledger, store.alias)
     of_live = next((one.ingredients for one in known if one.collection == live), {})

@@ -1,4 +1,4 @@
-"""Drop generations that no rollback needs any more."""
+"""Drop generations that are not kept for a rollback."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ MS_AN_HOUR = 3_600_000
 
 
 def to_drop(known: Sequence[Generation], live: str | None, settings: Settings, at: int) -> list[Generation]:
-    """Return the generations to drop, of ``known`` ones newest first, at a time in ms since 1970.
+    """Return the generations to drop, out of the ``known`` ones. ``at`` is the time in ms since 1970.
 
-    Never the live one, nor one that is newer: it is being built, or waits to be promoted. Of those that were live
-    the latest stay, ``keep_generations`` with the live one, and all that were live in the last ``keep_hours``. What
-    was begun before the live one and never promoted goes after the same hours.
+    The live generation stays, and so does an unpromoted newer one, which is being built or waits for promotion. Of
+    those that were live, the latest stay: ``keep_generations`` in all with the live one, and all that were live in the
+    last ``keep_hours``. One that is older than the live one and was never promoted is dropped after the same hours.
     """
     number = next((one.number for one in known if one.collection == live), None)
     if number is None:
@@ -41,9 +41,10 @@ def to_drop(known: Sequence[Generation], live: str | None, settings: Settings, a
 
 @task(name="collect garbage", task_run_name="drop old generations of {alias}", **RETRIED)
 def collect(resources: Resources, alias: str) -> list[str]:
-    """Drop what :func:`to_drop` says; returns the collections. A run that dies is finished by the next.
+    """Drop the generations of :func:`to_drop` and return their collections. The next run finishes one that died.
 
-    Raises ``SourceError`` before it drops what another ledger keeps: the address of Milvus may be another one since.
+    Raises ``SourceError`` before it drops a generation that another ledger keeps: the address of Milvus may have
+    changed.
     """
     dropped: list[str] = []
     if now_live := resources.store.live():
@@ -51,7 +52,7 @@ def collect(resources: Resources, alias: str) -> list[str]:
     live = follow_alias(resources)
     canary = canary_of(resources.ledger, alias)
     for one in to_drop(generations(resources.ledger, alias), live, resources.settings, now()):
-        if canary and canary.collection == one.collection:  # it answers a share of the questions
+        if canary and canary.collection == one.collection:  # a canary answers a share of the questions
             continue
         check_keeper(resources, one.collection)
         resources.store.drop(one.collection)

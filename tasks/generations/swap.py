@@ -1,4 +1,4 @@
-"""Point the alias at another generation, then update the ledger and the pipeline."""
+"""Point the alias at another generation, and update the ledger and the pipeline after it."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ if TYPE_CHECKING:
 
 @task(name="choose generation", task_run_name="choose the generation to promote", **RETRIED)
 def to_promote(resources: Resources, number: int | None = None) -> tuple[Generation, str | None]:
-    """Return the generation to promote, that number or the newest one that is ready, and the live collection.
+    """Return the generation to promote and the live collection. Without a number it is the newest ready one.
 
-    Raises ``MisuseError`` when there is none, or when it is not ready.
+    Raises ``MisuseError`` if there is no such generation, or it is not ready.
     """
     live = resources.store.live()
     if live:
@@ -37,24 +37,25 @@ def to_promote(resources: Resources, number: int | None = None) -> tuple[Generat
         ready = [one for one in known if one.state(live) == "ready" and one.number > newer_than]
         if not ready:
             raise MisuseError(
-                f"no generation of '{resources.store.alias}' is ready to be promoted: `lockstep rebuild` builds one."
+                f"no generation of '{resources.store.alias}' is ready to be promoted. `lockstep rebuild` builds one."
             )
         return ready[0], live
     chosen = numbered(resources, number)
     if chosen.state(live) != "ready":
         raise MisuseError(
             f"{chosen.collection} is {chosen.state(live)}, not ready to be promoted. "
-            + ("`lockstep rollback` goes back to it." if chosen.state(live) == "retired" else "Nothing was changed.")
+            + ("`lockstep rollback` rolls back to it." if chosen.state(live) == "retired" else "Nothing was changed.")
         )
     return chosen, live
 
 
 @task(name="choose generation", task_run_name="choose the generation to go back to", **RETRIED)
 def to_go_back_to(resources: Resources, number: int | None = None, force: bool = False) -> tuple[str, str | None]:
-    """Return the collection to go back to, and the one to leave.
+    """Return the collection to roll back to, and the one to leave.
 
-    From a canary to the live generation, which is live already; else to that number, or the one that was live before.
-    Raises ``MisuseError`` when there is none, ``FingerprintError``, unless ``force``, when no sync could write to it.
+    During a canary, and without a number, it is the live generation. Otherwise it is that number, or the generation
+    that was live before. Raises ``MisuseError`` if there is none. Raises ``FingerprintError``, unless ``force``, if no
+    sync could write to it.
     """
     live = follow_alias(resources)
     if live:
@@ -67,9 +68,9 @@ def to_go_back_to(resources: Resources, number: int | None = None, force: bool =
     if number is not None:
         chosen = numbered(resources, number)
         if chosen not in retired:
-            raise MisuseError(f"{chosen.collection} is {chosen.state(live)}, not one to go back to.")
+            raise MisuseError(f"{chosen.collection} is {chosen.state(live)}, so no rollback to it is possible.")
     elif not retired:
-        raise MisuseError(f"'{resources.store.alias}' has nothing to go back to: no earlier generation is kept.")
+        raise MisuseError(f"'{resources.store.alias}' has nothing to roll back to: no earlier generation is kept.")
     else:
         chosen = max(retired, key=lambda one: (one.retired_at or 0, one.number))
     if not force:
@@ -78,19 +79,19 @@ def to_go_back_to(resources: Resources, number: int | None = None, force: bool =
 
 
 def check_can_be_kept(resources: Resources, chosen: Generation) -> None:
-    """Raise ``FingerprintError`` when another version of Lockstep built a generation: no sync would write to it."""
+    """Raise ``FingerprintError`` if another version of Lockstep built a generation: no sync would write to it."""
     now = ingredients(with_settings_of(resources.pipeline, chosen.ingredients))
     if changed := differences(chosen.ingredients, now):
         raise FingerprintError(
-            f"{chosen.collection} was built by another version of Lockstep ({'; '.join(changed)}): this one could only "
-            "delete from it, so that it would grow old. Nothing was changed. `lockstep rebuild` builds a new one with "
-            "the settings that you choose; --force goes back all the same.",
+            f"{chosen.collection} was built by another version of Lockstep ({'; '.join(changed)}). This one could only "
+            "delete from it, so it would become outdated. Nothing was changed. `lockstep rebuild` builds a new one "
+            "with the settings that you choose. --force rolls back all the same.",
             chosen.collection,
         )
 
 
 def numbered(resources: Resources, number: int) -> Generation:
-    """Return the generation with a number. Raises ``MisuseError`` naming those that there are."""
+    """Return the generation with a number. Raises ``MisuseError`` with the existing numbers if there is none."""
     known = generations(resources.ledger, resources.store.alias)
     for one in known:
         if one.number == number:
@@ -101,22 +102,22 @@ def numbered(resources: Resources, number: int) -> Generation:
 
 @patiently
 def nothing_answers(resources: Resources) -> bool:
-    """Return whether the alias points nowhere yet."""
+    """Return whether the alias does not exist yet."""
     return resources.store.live() is None
 
 
 @task(name="swap", task_run_name="point the alias at {collection}", **RETRIED)
 def swap(resources: Resources, collection: str) -> None:
-    """Point the alias at a collection, in one call; then pipeline and ledger follow."""
+    """Point the alias at a collection in one call, then update the pipeline and the ledger."""
     move_alias(resources, collection)
 
 
 @task(name="swap", task_run_name="point the alias at {collection}, the first", **RETRIED)
 def publish(resources: Resources, collection: str) -> None:
-    """Point the alias at the first generation, now that it equals the bucket.
+    """Make the first generation live, now that it holds the whole bucket.
 
-    Raises ``FingerprintError`` when another first sync, with other settings, was done before, ``DeletionError`` when it
-    holds so much less than the generation that answered before the alias was gone as is not deleted unasked.
+    Raises ``FingerprintError`` if another first sync, with other settings, finished before. Raises ``DeletionError`` if
+    the alias was lost and so many objects of the former live generation are missing that consent is needed.
     """
     with resources.writing(resources.store.alias, "a first sync", resources.settings.wait_for_writer_seconds):
         live = resources.store.live()
@@ -130,7 +131,7 @@ def publish(resources: Resources, collection: str) -> None:
 
 
 def check_size(resources: Resources, collection: str) -> None:
-    """Raise ``DeletionError`` when objects that answered would be missing, more than go unasked: a wrong listing."""
+    """Raise ``DeletionError`` if more objects would be missing than is allowed without consent: a wrong listing."""
     known = generations(resources.ledger, resources.store.alias)
     last = next((one.collection for one in known if one.settled and one.collection != collection), None)
     if last and not resources.consent.allow_deletions:
@@ -139,7 +140,7 @@ def check_size(resources: Resources, collection: str) -> None:
 
 
 def move_alias(resources: Resources, collection: str) -> None:
-    """Point the alias at a collection, in one call; then pipeline and ledger follow."""
+    """Point the alias at a collection in one call, then update the pipeline and the ledger."""
     resources.store.load(collection)
     resources.store.point_alias(collection)
     finish_swap(resources, collection)

@@ -1,1 +1,1 @@
-"""From the bucket to the index: the plan, the life of a batch, the audit. Knows nothing of retrieval and answers."""
+"""Index a bucket: plan, process batches, audit. Imports nothing from retrieval and answers."""

@@ -4,8 +4,8 @@
     Milvus ──rows───▶ HELD ───┼─▶ 1,000 keys at a time ──▶ compare ──▶ findings
     ledger ───────────────────┘
 
-The two listings go into temporary tables of the ledger's database, which sorts them; Python sees the rows of
-a thousand keys at a time.
+The two listings go into temporary tables of the ledger's database, which sorts them. Python holds the rows of
+1,000 keys at a time.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ KINDS: tuple[Kind, ...] = get_args(Kind)
 KEYS_AT_ONCE = 1000
 ROWS_AT_ONCE = 5000
 KEYS_KEPT = 10_000
-"""Keys named of each kind; beyond that they are only counted."""
+"""Findings name at most this many keys of each kind. Further keys are only counted."""
 
 _TEMPORARY = sa.MetaData()
 LISTED = sa.Table(
@@ -63,7 +63,10 @@ HELD = sa.Table(
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """What the ledger says of an object: the version wanted, and what Milvus confirmed of which version."""
+    """The ledger's record of an object: ``etag`` is the version to index, ``indexed_etag`` what Milvus confirmed.
+
+    ``chunks`` and ``digest`` describe the confirmed version.
+    """
 
     state: str
     etag: str
@@ -74,7 +77,7 @@ class Known:
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """A chunk that Milvus holds."""
+    """One chunk in Milvus."""
 
     id: str
     etag: str
@@ -83,10 +86,10 @@ class Held:
 
 @dataclass(slots=True)
 class Findings:
-    """What an audit found. ``keys`` by kind, at most 10,000 each; ``counts`` are complete.
+    """The findings of an audit. ``keys`` by kind, at most 10,000 each; ``counts`` are complete.
 
-    ``fingerprint`` is a sentence when the collection is not of the fingerprint that the ledger says, else
-    empty. ``objects`` are the bucket's, ``answering`` those that have chunks.
+    ``fingerprint`` is a sentence when the collection and the ledger have different fingerprints, else empty.
+    ``objects`` counts the bucket's objects, ``answering`` counts the objects that have chunks.
     """
 
     collection: str
@@ -102,11 +105,11 @@ class Findings:
 
     @property
     def consistent(self) -> bool:
-        """Whether the index is what the bucket says. What is in quarantine is known and no inconsistency."""
+        """Whether the index agrees with the bucket. Objects in quarantine do not count as inconsistent."""
         return not self.fingerprint and not any(self.counts[kind] for kind in KINDS)
 
     def add(self, kind: str, key: str, detail: str) -> None:
-        """Note a finding."""
+        """Add a finding."""
         self.counts[kind] += 1
         if len(self.keys[kind]) < KEYS_KEPT:
             self.keys[kind].append(key)
@@ -115,50 +118,50 @@ class Findings:
 
 
 def compare_key(etag: str | None, known: Known | None, held: Sequence[Held]) -> tuple[Kind, str] | None:
-    """Return what is wrong with one key, and in words, or None.
+    """Return the kind of finding for one key and a description, or None if the key is consistent.
 
-    ``etag`` is the version in the bucket, None when the key is not there.
+    ``etag`` is the version in the bucket, None if the bucket has no such key.
     """
     behind: Kind = "stale" if held else "missing"
     if etag is None:
-        wrong = f"not in the bucket, but {len(held)} chunks answer" if held else "not in the bucket, but in the ledger"
-        return ("orphaned", wrong) if held or known else None
+        place = f"has {len(held)} chunks in Milvus" if held else "is in the ledger"
+        return ("orphaned", f"not in the bucket, but {place}") if held or known else None
     if known is None:
-        return ("orphaned", f"{len(held)} chunks that the ledger does not know") if held else ("missing", "not synced")
+        return ("orphaned", f"{len(held)} chunks are unknown to the ledger") if held else ("missing", "not synced")
     if known.state in ("deleting", "returned"):
-        return behind, "a deletion of an earlier version is not done"
+        return behind, "the deletion of an earlier version is not finished"
     if known.etag != etag or known.state == "pending":
-        return behind, "the bucket has a newer version than is indexed"
+        return behind, "the bucket has a newer version than the index"
     return _chunks(known, held)
 
 
 def _chunks(known: Known, held: Sequence[Held]) -> tuple[Kind, str] | None:
-    """Compare what Milvus holds with what it confirmed."""
+    """Compare the chunks in Milvus with the version that Milvus confirmed to the ledger."""
     ids = [one.id for one in held]
     right = len(ids) == known.chunks and (known.digest is None or digest(ids) == known.digest)
     other = sum(one.etag != known.indexed_etag for one in held)
     if other and known.indexed_etag:
-        return "stale", f"{other} of {len(held)} chunks are of an earlier version"
+        return "stale", f"{other} of {len(held)} chunks belong to an earlier version"
     if right:
         return None
     said = f"Milvus holds {len(held)} chunks, the ledger says {known.chunks}"
     if not known.indexed_etag:
-        return "orphaned", f"{said}: it was never indexed"
+        return "orphaned", f"{said}: the object was never indexed"
     if len(ids) != len(set(ids)) or len({one.position for one in held}) < len(held):
         return "duplicated", said
     if len(held) < known.chunks:
         return "missing", said
-    return "orphaned", said if len(held) > known.chunks else f"{said}, but others"
+    return "orphaned", said if len(held) > known.chunks else f"{said}, but with other ids"
 
 
 def gather(resources: Resources, collection: str) -> Findings:
-    """Audit a generation, as things stand now; changes nothing."""
+    """Audit a generation without changing anything."""
     found = Findings(collection, fingerprint=wrong_fingerprint(resources, collection))
     listed = resources.ledger.insert(LISTED).on_conflict_do_nothing()
     with _tables(resources.ledger) as connection:
         left_out = LeftOut()
         for refs in pages(resources.s3, resources.source, left_out):
-            # A server may list a key twice, on the border of two pages.
+            # A server may list a key twice, at the border of two pages.
             _insert(connection, listed, [{"key": ref.key, "etag": ref.etag} for ref in refs])
             found.objects += len(refs)
         found.left_out, found.left_out_named = left_out.count, left_out.first
@@ -175,10 +178,10 @@ def gather(resources: Resources, collection: str) -> Findings:
 
 
 def wrong_fingerprint(resources: Resources, collection: str) -> str:
-    """Return a sentence when Milvus and the ledger do not agree on what a generation was built with, else nothing."""
+    """Return a sentence if Milvus and the ledger have different fingerprints of a generation, else an empty string."""
     built = ingredients_of(resources.ledger, collection)
     if built is None:
-        return f"the ledger does not know {collection}"
+        return f"the ledger has no record of {collection}"
     said, kept = fingerprint(built), fingerprint_of(resources.store, collection)
     if kept not in (None, said):
         return f"{collection} was created with fingerprint {kept}, the ledger says {said}"
@@ -205,7 +208,7 @@ def _judge_some(connection: Connection, collection: str, keys: Sequence[str], fo
 
 
 def _all_keys(connection: Connection, collection: str) -> Iterator[list[str]]:
-    """Yield every key that the bucket, the ledger or Milvus has, sorted, a thousand at a time."""
+    """Yield all keys of bucket, ledger and Milvus, sorted, at most 1,000 at a time."""
     last = ""
     while True:
         sides = [
@@ -235,7 +238,7 @@ def _tables(ledger: Database) -> Iterator[Connection]:
         try:
             yield connection
         except BaseException:
-            connection.invalidate()  # the tables go with it, also when the server is gone
+            connection.invalidate()  # drops the tables with the connection, even if the server is down
             raise
         connection.rollback()
         with connection.begin():
@@ -250,13 +253,13 @@ def _insert(connection: Connection, statement: Any, rows: Sequence[Mapping[str, 
 
 @task(name="look", task_run_name="look at {collection}", **RETRIED)
 def look(resources: Resources, collection: str) -> Findings:
-    """Audit a generation; transient errors of any part start it anew."""
+    """Audit a generation. After a transient error of any part the audit starts again."""
     return gather(resources, collection)
 
 
 @task(name="doubt", task_run_name="record what is wrong in {collection}", **RETRIED)
 def record_findings(resources: Resources, collection: str, found: Findings) -> int:
-    """Record what an audit found as work for the next sync; returns how many objects."""
+    """Record the findings of an audit as work for the next sync. Return the number of objects."""
     keys = sorted({key for kind in KINDS for key in found.keys[kind]})
     record_suspects(resources.ledger, collection, keys, resources.flow_run_id)
     crash_point("doubts recorded")

@@ -1,4 +1,4 @@
-"""Split the recorded work into batches, and the batches into waves, of bounded size."""
+"""Divide the recorded work into batches, and batches into waves, of bounded size."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ ROWS_AT_ONCE = 1000
 
 
 def batched(refs: Iterable[ObjectRef], settings: Settings) -> Iterator[list[ObjectRef]]:
-    """Yield batches of at most ``batch_objects`` objects and ``batch_bytes`` bytes; never an empty one.
+    """Yield batches of 1 to ``batch_objects`` objects and at most ``batch_bytes`` bytes.
 
-    One object larger than that is a batch of its own.
+    A larger object is a batch of its own.
     """
     batch: list[ObjectRef] = []
     size = 0
@@ -37,7 +37,7 @@ def batched(refs: Iterable[ObjectRef], settings: Settings) -> Iterator[list[Obje
 
 
 def waves(batches: Iterable[list[ObjectRef]], settings: Settings) -> Iterator[list[list[ObjectRef]]]:
-    """Yield runs of at most ``wave_batches`` batches, ended sooner by as many bytes as that many full batches have."""
+    """Yield waves of at most ``wave_batches`` batches. A wave ends early at ``wave_batches * batch_bytes`` bytes."""
     wave: list[list[ObjectRef]] = []
     size = 0
     for batch in batches:
@@ -51,11 +51,11 @@ def waves(batches: Iterable[list[ObjectRef]], settings: Settings) -> Iterator[li
 
 
 def recorded(ledger: Database, collection: str, stage: Stage) -> Iterator[ObjectRef]:
-    """Yield the objects that the ledger has work recorded for, in order of key, read in bounded pieces.
+    """Yield the objects with recorded work in the ledger, in order of key, read in bounded pieces.
 
-    ``renamed`` are those wanted objects whose bytes another, deleted key had: they come first, while
-    Milvus still has the vectors of the old key. Then ``deleted``, so that what is gone does not stay
-    answerable while much else is written; then everything else that is ``written``.
+    A sync runs three stages. ``renamed`` objects have the bytes of a deleted key: they come first, while
+    Milvus still has the vectors of the old key. ``deleted`` comes next, so that deleted objects do not stay
+    answerable during long writes. ``written`` is the rest.
     """
     last = ""
     while refs := _page(ledger, collection, stage, last):
@@ -68,7 +68,7 @@ def _page(ledger: Database, collection: str, stage: Stage, after: str) -> list[O
     if stage == "deleted":
         chosen: list[sa.ColumnElement[bool]] = [OBJECTS.c.state.in_(["deleting", "returned"])]
     else:
-        # One with a reason has failed in this run already, as a renamed one.
+        # An object with a reason already failed in this run's "renamed" stage.
         chosen = [OBJECTS.c.state == "pending", OBJECTS.c.reason.is_(None)]
     columns = [OBJECTS.c[name] for name in ("key", "etag", "size", "last_modified")]
     query = sa.select(*columns).where(OBJECTS.c.collection == collection, OBJECTS.c.key > after, *chosen)

@@ -1,4 +1,4 @@
-"""Quarantine the objects that a run could not index, once it is clear that the files are to blame."""
+"""Finish a sync: send failed objects to quarantine, flush the collection, count the generation."""
 
 from __future__ import annotations
 
@@ -22,7 +22,10 @@ if TYPE_CHECKING:
 
 @task(name="judge failures", task_run_name="judge failures of {collection}", **RETRIED)
 def quarantine_failures(resources: Resources, collection: str) -> int:
-    """Quarantine the failures of this run; returns how many."""
+    """Quarantine the failed objects of this run. Return their number.
+
+    A sync calls this at its end, when no outage explains the failures.
+    """
     resources.check_writer()
     for keys in failed_keys(resources.ledger, collection, resources.flow_run_id):
         prune_failed(resources, collection, keys)
@@ -33,9 +36,10 @@ def quarantine_failures(resources: Resources, collection: str) -> int:
 
 
 def prune_failed(resources: Resources, collection: str, keys: Sequence[str]) -> int:
-    """Delete every chunk of failed objects except those of their last confirmed version; return how many.
+    """Delete every chunk of failed objects except their last confirmed version. Return the number of deleted chunks.
 
-    A run that died may have written a part of a version that nobody can read again.
+    An incomplete confirmed version is deleted too. A run that died may have written part of a version that cannot
+    be read again.
     """
     deleted = 0
     for start in range(0, len(keys), KEYS_AT_ONCE):
@@ -53,9 +57,9 @@ def prune_failed(resources: Resources, collection: str, keys: Sequence[str]) -> 
 def leftovers(
     rows: Iterable[Mapping[str, str]], confirmed: Mapping[str, tuple[str | None, str | None]]
 ) -> tuple[list[str], list[str]]:
-    """Return the ids that no confirmed version has, and the keys of which no whole version is left.
+    """Return the chunk ids outside complete confirmed versions, and the keys whose confirmed version is incomplete.
 
-    ``rows`` are Milvus' (id, key, etag); ``confirmed`` gives the ETag and the digest of the last confirmed
+    ``rows`` are Milvus' (id, key, etag). ``confirmed`` gives the ETag and the digest of the last confirmed
     version by key.
     """
     delete: list[str] = []
@@ -74,13 +78,13 @@ def leftovers(
 
 
 MANY = 1000
-"""Rows that are worth it. What was just written is searched row by row: some thousands slow each search down twentyfold
-on Milvus Lite. Fewer than that are left to the server: each time makes a segment of its own."""
+"""Rows from which a flush is worth it. Milvus searches unflushed rows one by one: some thousands of them slow each
+search down twentyfold on Milvus Lite. Fewer rows are left to the server, since each flush makes a new segment."""
 
 
 @task(name="settle", task_run_name="have what was written to {collection} indexed", **RETRIED)
 def flush(resources: Resources, collection: str) -> None:
-    """Flush a collection; its index is built while it answers."""
+    """Flush a collection. Milvus builds its index while the collection keeps answering."""
     resources.store.flush(collection)
 
 
@@ -89,7 +93,7 @@ QUARANTINE_SHOWN = 50
 
 @dataclass(frozen=True, slots=True)
 class Totals:
-    """Objects by state and ``chunks``, as ``count_objects`` counts them, and the newest of the quarantine."""
+    """Objects by state and ``chunks``, as ``count_objects`` returns them, and the newest objects in quarantine."""
 
     states: dict[str, int]
     quarantined: list[dict[str, Any]]
@@ -97,7 +101,7 @@ class Totals:
 
 @task(task_run_name="count {collection}", **RETRIED)
 def totals(resources: Resources, collection: str) -> Totals:
-    """Return what the ledger holds of a generation."""
+    """Return the ledger's counts for a generation."""
     return Totals(
         count_objects(resources.ledger, collection), quarantined(resources.ledger, collection, QUARANTINE_SHOWN)
     )

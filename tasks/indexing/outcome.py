@@ -1,4 +1,4 @@
-"""Add up the outcomes of a sync's batches in bounded memory, and stop the sync if too many objects fail."""
+"""Sum up the outcomes of a sync's batches in bounded memory, and stop the sync when too many objects fail."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What became of one batch: the keys that were written or deleted with their chunks, and the numbers.
+    """The outcome of one batch: the written or deleted keys with their number of chunks, and the totals.
 
-    ``failures`` are for the quarantine, ``suspicious`` those of them that may be the sign of an outage;
-    ``moved_on`` waits for the next sync.
+    ``failures`` go to quarantine. ``suspicious`` are those failures that may be signs of an outage.
+    ``moved_on`` counts objects that wait for the next sync.
     """
 
     done: tuple[tuple[str, int], ...] = ()
@@ -35,10 +35,10 @@ CHANGES_KEPT = 100
 
 
 class Tally:
-    """The sums over all batches so far, and the first objects that were written or deleted.
+    """The totals of all batches so far, and the first objects that were written or deleted.
 
-    ``changes`` holds (stage, key, chunks); at most 100, for the report. ``failed`` counts objects that may
-    have failed because of an outage, ``wanted`` those to be written in the whole sync.
+    ``changes`` holds at most 100 tuples (stage, key, chunks) for the report. ``failed`` counts objects that may
+    have failed because of an outage. ``wanted`` counts the objects to be written in the whole sync.
     """
 
     def __init__(self, wanted: int = 0) -> None:
@@ -62,12 +62,13 @@ class Tally:
         self.changes += [(stage, key, chunks) for key, chunks in outcome.done[:room]]
 
     def check(self, settings: Settings) -> None:
-        """Raise ``OutageError`` when so many objects failed that they are not to blame."""
+        """Raise ``OutageError`` when so many objects failed that an outage is more likely than bad files."""
         if self.failed >= settings.max_failed_least and self.failed > settings.max_failed_share * self.wanted:
             raise OutageError(
                 f"{self.failed} of {self.wanted} objects could not be indexed, more than the allowed share of "
-                f"{settings.max_failed_share:.0%}. That looks like an outage, not like bad files. The first was "
-                f"{self.reason}. None was put into quarantine: the next syncs retry them. Objects that fail in a third "
-                f"sync are quarantined, and those that the bucket withholds for {settings.withheld_hours:g} hours. If "
-                "the files are the cause, LOCKSTEP_MAX_FAILED_SHARE=1 quarantines them now."
+                f"{settings.max_failed_share:.0%}. A part is probably down. The first was {self.reason}. "
+                "No object was put into quarantine, and the next syncs retry them. Objects that fail in a third sync "
+                "go to quarantine. Objects that the bucket does not hand out go there after "
+                f"{settings.withheld_hours:g} hours. If the files are bad, set LOCKSTEP_MAX_FAILED_SHARE=1 to "
+                "quarantine them now."
             )

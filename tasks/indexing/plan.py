@@ -1,4 +1,4 @@
-"""Compare the bucket with the ledger and record what has to be done."""
+"""Compare the bucket with the ledger and record the work for a sync."""
 
 from __future__ import annotations
 
@@ -35,9 +35,10 @@ COLUMNS = ["key", "etag", "size", "last_modified"]
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """How many objects there are to do, and how many are as they should be.
+    """The numbers of objects to write, to delete and to leave alone.
 
-    ``left_out`` counts those that no row can be kept of, ``named`` says of the first few which, and why.
+    ``left_out`` counts the objects that neither ledger nor Milvus can hold. ``named`` gives the first few of them
+    with the reason.
     """
 
     new: int = 0
@@ -63,11 +64,11 @@ def frame(refs: Iterable[ObjectRef]) -> pd.DataFrame:
 
 
 def diff(listing: pd.DataFrame, ledger: pd.DataFrame) -> pd.DataFrame:
-    """Return the listing with an ``action`` a row: 'new', 'changed' or 'unchanged'.
+    """Return the listing with an ``action`` for each row: 'new', 'changed' or 'unchanged'.
 
     ``ledger`` holds the rows of the same keys: key, state, etag, size, indexed_etag. An object is new
-    until its first chunks are confirmed; it is unchanged when it was indexed or quarantined as it is now
-    listed. Work that an earlier run left behind (pending, deleting) is never unchanged.
+    until its first chunks are confirmed. It is unchanged if the listed version is indexed or in quarantine.
+    Unfinished work of an earlier run (pending, deleting) is never unchanged.
     """
     both = listing.merge(ledger, on="key", how="left", suffixes=("", "_known"))
     settled = both["state"].isin(["indexed", "quarantined"])
@@ -87,10 +88,10 @@ def make_plan(
     say: Callable[[int], None] = lambda _listed: None,
     agree: Callable[[Loss], None] = lambda _loss: None,
 ) -> Plan:
-    """Record in the ledger what has to be written and deleted, a page at a time; returns the numbers.
+    """Record in the ledger which objects to write and to delete, a page at a time. Return the numbers.
 
-    What is gone is only known, and recorded, when the whole listing has come through; ``agree`` is told before how much
-    that is, and may raise.
+    Deletions are known, and recorded, only after the whole listing. Before that, ``agree`` is called with the
+    expected loss, and may raise.
     """
     counts = {"new": 0, "changed": 0, "unchanged": 0}
     deleted = 0
@@ -114,9 +115,10 @@ def make_plan(
 
 @patiently
 def check_moved(resources: Resources, collection: str) -> None:
-    """Raise ``DeletionError`` when many objects are to go that were moved, and not read where they are now.
+    """Raise ``DeletionError`` when too many objects would be deleted that were moved to keys that cannot be read.
 
-    A listing may name keys that nobody can read: what it says was moved would be deleted, and come back nowhere.
+    A listing may name unreadable keys. Without this check the moved objects would be deleted at the old key and
+    never indexed at the new one.
     """
     if resources.consent.allow_deletions:
         return
@@ -124,22 +126,22 @@ def check_moved(resources: Resources, collection: str) -> None:
     loss = Loss(held, len(leaving), held, tuple(leaving[:KEYS_NAMED]))
     if loss.lost > unasked(held, resources.settings):
         raise DeletionError(
-            f"The listing of {where(resources.source)} says that {loss.lost:,} of the {held:,} objects that "
-            f"{collection} holds were moved, but their new keys cannot be read. That is too many to delete unasked "
-            f"(max_deleted_share {resources.settings.max_deleted_share:g}), so nothing was deleted and all of them "
-            "still answer. Make the new keys readable. If the objects are meant to go, confirm it once: "
-            "`lockstep sync --allow-deletions`, or the flow's parameter allow_deletions.",
+            f"By the listing of {where(resources.source)}, {loss.lost:,} of the {held:,} objects in {collection} were "
+            "moved to other keys. The new keys cannot be read. These are too many to delete without consent "
+            f"(max_deleted_share {resources.settings.max_deleted_share:g}). Nothing was deleted, and they still "
+            "answer. Make the new keys readable. Or allow the deletion once: `lockstep sync --allow-deletions`, or "
+            "the flow's parameter allow_deletions.",
             loss,
         )
 
 
 @task(task_run_name="plan {collection}", **RETRIED)
 def plan(resources: Resources, collection: str, again: bool = True) -> Plan:
-    """List the bucket, compare it with the ledger, record the work. Returns the numbers.
+    """List the bucket, compare it with the ledger, record the work. Return the numbers.
 
-    What the bucket did not hand out is tried ``again`` when it is time: it leaves the quarantine only once nothing
-    stops this run from reading it. Raises ``DeletionError`` when more would be deleted than goes unasked, before any
-    of that is recorded, and before the generation is said to hold this bucket.
+    With ``again``, objects that the bucket did not hand out leave the quarantine when their retry is due. That
+    happens last, when nothing stops this run from reading them. Raises ``DeletionError`` when too much would be
+    deleted without consent. No deletion is recorded then, nor that the generation holds this bucket.
     """
 
     def agree(loss: Loss) -> None:

@@ -24,7 +24,7 @@ def _opened(pipeline: str) -> Iterator[tuple[Database, str]]:
 
 
 def contents(pipeline: str) -> list[dict[str, Any]]:
-    """Return what is in quarantine, newest first: key, reason, attempts, since (ISO 8601), older_version_answers."""
+    """Return the quarantine, newest first: key, reason, attempts, since (ISO 8601), older_version_answers."""
     with _opened(pipeline) as (ledger, collection):
         rows = quarantined(ledger, collection)
     return [
@@ -40,13 +40,15 @@ def contents(pipeline: str) -> list[dict[str, Any]]:
 
 
 def release(pipeline: str, keys: Sequence[str] | None = None) -> list[str]:
-    """Release objects from quarantine, all or some keys; returns the keys.
+    """Release objects from quarantine, all or the given keys. Return the released keys.
 
-    Raises ``MisuseError`` naming a key that is not in quarantine; then none is taken out.
+    Raises ``MisuseError`` naming the keys that are not in quarantine. Then no object is released.
     """
     with _opened(pipeline) as (ledger, collection):
         if keys is not None:
             there = {row["key"] for row in quarantined(ledger, collection)}
             if strangers := [key for key in keys if key not in there]:
-                raise MisuseError(f"not in quarantine: {', '.join(strangers)}. `lockstep quarantine` lists what is.")
+                raise MisuseError(
+                    f"not in quarantine: {', '.join(strangers)}. `lockstep quarantine` lists the objects that are."
+                )
         return retry(ledger, collection, keys)

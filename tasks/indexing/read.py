@@ -22,11 +22,11 @@ if TYPE_CHECKING:
     from blocks.s3_source import S3Source
 
 DOWNLOADS_AT_ONCE = 8
-NOT_HANDED_OUT = "the bucket did not hand it out in any of several tries, though it does others"
+NOT_HANDED_OUT = "the bucket did not hand it out in any of several tries, but hands out other objects"
 
 
 def too_large(ref: ObjectRef, source: S3Source) -> Failure | None:
-    """Return why an object is not even read, if it is larger than the source's limit."""
+    """Return a failure if an object is larger than the source's limit and must not be read."""
     if ref.size <= source.max_bytes:
         return None
     return Failure(
@@ -37,10 +37,10 @@ def too_large(ref: ObjectRef, source: S3Source) -> Failure | None:
 def parse_batch(
     refs: Sequence[ObjectRef], client: S3Client, source: S3Source, isolated: Isolated, last_try: bool = False
 ) -> ParsedBatch:
-    """Return the documents of a batch, with those that cannot be parsed and those that moved on.
+    """Return the documents of a batch, the failed objects, and the objects that changed while being read.
 
-    Raises ``TransientError`` when objects cannot be fetched. In the last try those have failed, if the bucket answers
-    for others: then it is not the bucket.
+    Raises ``TransientError`` when objects cannot be fetched. In the last try these objects fail instead, if the
+    bucket hands out others: then the bucket is not down.
     """
     failures = [failure for ref in refs if (failure := too_large(ref, source))]
     left_out = {failure.ref.key for failure in failures}
@@ -69,7 +69,7 @@ def parse_batch(
 
 
 def others_answer(client: S3Client, source: S3Source, keys: Sequence[str]) -> bool:
-    """Return whether the bucket hands out another object than these, or lists no other and answers at all."""
+    """Return whether the bucket hands out another object than these. If it lists no other, an answer is enough."""
     try:
         with s3_errors(source):
             listed = client.list_objects_v2(Bucket=source.bucket, Prefix=source.prefix, MaxKeys=len(keys) + 1)
@@ -84,7 +84,7 @@ def others_answer(client: S3Client, source: S3Source, keys: Sequence[str]) -> bo
 def parse_fetched(
     fetched: Sequence[Fetched], folder: Path, isolated: Isolated, failures: list[Failure]
 ) -> list[Document]:
-    """Return the documents in some files; what is wrong with the others is added to ``failures``."""
+    """Return the parsed documents of fetched files. Files that cannot be parsed are added to ``failures``."""
     documents: list[Document] = []
     spool = Spool()
     into = [folder / f"{one.path.name}.elements" for one in fetched]

@@ -1,4 +1,4 @@
-"""Write what people read in the Prefect UI after a sync or an audit."""
+"""Write the reports of syncs and audits for the Prefect UI."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def sync_markdown(
     quarantined: Sequence[dict[str, Any]],
     settings: Settings,
 ) -> str:
-    """Return a sync's report: what changed, what was reused, what failed, how fast, and how it was set."""
+    """Return a sync's report: changes, reused vectors, failures, speed and settings."""
     handled = report.new + report.changed + report.deleted
     parts = [
         f"# {inline(report.collection)}: +{report.new} ~{report.changed} -{report.deleted}",
@@ -39,7 +39,7 @@ def sync_markdown(
         rows = [[key, stage, chunks or ""] for stage, key, chunks in changes]
         parts += ["## Objects", table(["key", "", "chunks"], rows)]
         if handled > len(changes):
-            parts.append(f"… {handled:,} in all, quarantined ones included.")
+            parts.append(f"… {handled:,} in all, including quarantined objects.")
     if quarantined:
         parts += ["## Quarantine", quarantine_table(quarantined)]
         if report.quarantined > len(quarantined):
@@ -58,7 +58,7 @@ def _numbers(report: SyncReport, totals: dict[str, int]) -> list[str]:
         ["unchanged", f"{report.unchanged:,}"],
         ["in quarantine now", f"{report.quarantined:,}"],
         ["changed while being read (next sync)", f"{report.moved_on:,}"],
-        ["left out (no row can be kept of them)", f"{report.left_out:,}"],
+        ["left out (no row can hold them)", f"{report.left_out:,}"],
     ]
     of_chunks = [
         ["embedded", f"{report.chunks_embedded:,}"],
@@ -70,26 +70,26 @@ def _numbers(report: SyncReport, totals: dict[str, int]) -> list[str]:
 
 
 def quarantine_table(quarantined: Sequence[dict[str, Any]]) -> str:
-    """Return the objects in quarantine: key, reason, attempts, and whether an older version still answers."""
+    """Return a table of the objects in quarantine: key, reason, attempts, and whether an older version answers."""
     rows = [[row["key"], row["reason"], row["attempts"], "yes" if row["indexed_etag"] else "no"] for row in quarantined]
     return table(["key", "reason", "attempts", "an older version answers"], rows)
 
 
 def failures_markdown(collection: str, failed: Sequence[dict[str, Any]]) -> str:
-    """Return what a sync that was stopped could not index: the first of them, with their reasons."""
+    """Return the report of a sync that stopped because too many objects failed: the first of them, with reasons."""
     rows = [[row["key"], row["reason"]] for row in failed]
     return "\n\n".join(
         [
             f"# {inline(collection)}: stopped, too much failed",
-            "So many objects could not be indexed that something is down rather than so many files bad. They are not "
-            "in quarantine: the next sync tries them again.",
+            "So many objects failed that a part is probably down. They are not in quarantine. The next sync retries "
+            "them.",
             table(["key", "reason"], rows),
         ]
     )
 
 
 def deletions_markdown(collection: str, message: str, loss: Loss) -> str:
-    """Return why a sync deleted nothing: the numbers, and the first of the objects that would have gone."""
+    """Return why a sync deleted nothing: the numbers, and the first objects that it would have deleted."""
     numbers = [("held", loss.held), ("would be deleted", loss.lost), ("listed in the bucket", loss.listed)]
     return "\n\n".join(
         [
@@ -102,7 +102,7 @@ def deletions_markdown(collection: str, message: str, loss: Loss) -> str:
 
 
 def findings(found: Findings) -> str:
-    """Return what an audit found, in a few words."""
+    """Return the findings of an audit in a few words."""
     said = [f"{found.counts[kind]:,} {kind}" for kind in KINDS if found.counts[kind]]
     if found.fingerprint:
         said.append("wrong fingerprint")
@@ -110,7 +110,7 @@ def findings(found: Findings) -> str:
 
 
 def audit_markdown(found: Findings, repaired: int) -> str:
-    """Return an audit's report: the numbers, and a line for each key that is not as it should be."""
+    """Return an audit's report: the numbers, and a line for each inconsistent key."""
     verdict = "consistent" if found.consistent else "NOT consistent"
     parts = [
         f"# {inline(found.collection)}: {verdict}",
@@ -118,9 +118,7 @@ def audit_markdown(found: Findings, repaired: int) -> str:
     ]
     if found.left_out:
         said = "; ".join(plain(one) for one in found.left_out_named)
-        parts.append(
-            f"{found.left_out:,} objects in the bucket are left out, since no row can be kept of them: {said}."
-        )
+        parts.append(f"{found.left_out:,} objects in the bucket are left out, since no row can hold them: {said}.")
     if repaired:
         parts.append(f"{repaired:,} objects were repaired.")
     if found.fingerprint:

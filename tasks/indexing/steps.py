@@ -1,4 +1,4 @@
-"""The life of a batch, step by step: parse, chunk, embed, upsert, prune, record; and delete for what is gone."""
+"""The steps of a batch: parse, chunk, embed, upsert, prune, record; and delete for deleted objects."""
 
 from __future__ import annotations
 
@@ -32,21 +32,21 @@ if TYPE_CHECKING:
     from tasks.resources import Resources
 
 MS_AN_HOUR = 3_600_000
-NEVER_READ = "the bucket lists this version, but each time it is read says that it changed or is gone"
+NEVER_READ = "the bucket lists this version, but on each read answers that it changed or is gone"
 _cutting = threading.Lock()
-"""Held while a document is cut: the tokenizer uses every core already, and each document takes memory of its own."""
+"""Held while a document is cut. The tokenizer uses all cores already, and each document takes memory of its own."""
 
 
 @task(task_run_name="parse batch {number}", **RETRIED)
 def parse(refs: Sequence[ObjectRef], resources: Resources, number: int) -> ParsedBatch:  # noqa: ARG001 - names the run
-    """Fetch and parse a batch of objects; transient errors of the bucket are retried."""
+    """Fetch and parse a batch of objects. Transient errors of the bucket are retried."""
     last_try = (task_run.run_count or 1) > RETRIED["retries"]
     return parse_batch(refs, resources.s3, resources.source, resources.isolated, last_try)
 
 
 @task(task_run_name="chunk batch {number}", **ONCE)
 def chunk(parsed: ParsedBatch, resources: Resources, number: int) -> ChunkedBatch:  # noqa: ARG001 - names the run
-    """Cut the documents of a batch. Returns them as chunks, with the failures so far."""
+    """Cut the documents of a batch into chunks. Return them with the failures so far."""
     documents: list[CutDocument] = []
     failures = list(parsed.failures)
     spool = Spool()
@@ -62,7 +62,7 @@ def chunk(parsed: ParsedBatch, resources: Resources, number: int) -> ChunkedBatc
 
 
 def known_vectors(resources: Resources, collection: str, hashes: Sequence[str]) -> dict[str, NDArray[np.float32]]:
-    """Return the vectors of texts that Milvus has: in this generation, or in the live one where they are the same."""
+    """Return the vectors that Milvus has, by text hash: of this generation, else of ``resources.donor``."""
     found = resources.store.known_vectors(collection, hashes)
     if resources.donor:
         found.update(resources.store.known_vectors(resources.donor, [one for one in hashes if one not in found]))
@@ -71,9 +71,9 @@ def known_vectors(resources: Resources, collection: str, hashes: Sequence[str]) 
 
 @task(task_run_name="embed batch {number}", **RETRIED)
 def embed(cut: ChunkedBatch, resources: Resources, collection: str, number: int) -> EmbeddedBatch:  # noqa: ARG001 - names the run
-    """Get the vectors of a batch; only texts that Milvus does not have are embedded.
+    """Return a batch with its vectors. Only texts without a known vector are embedded.
 
-    Of a large batch all but the last piece is written as it goes.
+    A large batch is written in pieces during this step, except for its last piece.
     """
     find, put = partial(known_vectors, resources, collection), partial(write_piece, resources, collection)
     return embed_batch(cut, resources.model, find, put)
@@ -81,9 +81,9 @@ def embed(cut: ChunkedBatch, resources: Resources, collection: str, number: int)
 
 @task(task_run_name="upsert batch {number}", **RETRIED)
 def upsert(batch: EmbeddedBatch, resources: Resources, collection: str, number: int) -> EmbeddedBatch:  # noqa: ARG001 - names the run
-    """Write what is left of a batch to write, the last piece of it.
+    """Write the last piece of a batch.
 
-    Returns the batch for the next step, which deletes what these chunks replace.
+    Returns the batch for the next step, which deletes the chunks that these replace.
     """
     failed = write_piece(resources, collection, batch.last())
     crash_point("batch written")
@@ -92,9 +92,9 @@ def upsert(batch: EmbeddedBatch, resources: Resources, collection: str, number: 
 
 @task(task_run_name="prune batch {number}", **RETRIED)
 def prune(batch: EmbeddedBatch, resources: Resources, collection: str, number: int) -> int:  # noqa: ARG001 - names the run
-    """Delete the chunks that earlier versions of these objects had and these have not; returns how many.
+    """Delete the chunks that only earlier versions of these objects had. Return their number.
 
-    Runs after the new ones are written, so the last good version is answerable until then.
+    Runs after the new chunks are written, so the last good version is answerable until then.
     """
     resources.check_writer()
     keep = {chunk.id for chunk in batch.cut.chunks}
@@ -105,7 +105,7 @@ def prune(batch: EmbeddedBatch, resources: Resources, collection: str, number: i
 
 @task(task_run_name="record batch {number}", **RETRIED)
 def record(batch: EmbeddedBatch, deleted: int, resources: Resources, collection: str, number: int) -> Outcome:  # noqa: ARG001
-    """Record in the ledger what Milvus confirmed; returns the batch in numbers."""
+    """Record in the ledger what Milvus confirmed. Return the outcome of the batch."""
     resources.check_writer()
     chunks = {document.ref: [chunk.id for chunk in document.chunks] for document in batch.cut.documents}
     failures, moved_on, bad = judged(batch.cut, resources, collection)
@@ -126,9 +126,9 @@ def record(batch: EmbeddedBatch, deleted: int, resources: Resources, collection:
 def judged(
     cut: ChunkedBatch, resources: Resources, collection: str
 ) -> tuple[tuple[Failure, ...], tuple[ObjectRef, ...], set[str]]:
-    """Return what failed, what moved on, and the keys of which it was known that they would fail.
+    """Return the failures, the objects that moved on, and the keys that were known to fail.
 
-    A version that is listed for hours and always moves on when it is read has failed.
+    A version fails if it has been listed for ``withheld_hours`` and moved on at every read.
     """
     if not cut.failures and not cut.moved_on:
         return (), (), set()
@@ -144,7 +144,7 @@ def judged(
 
 @task(task_run_name="delete batch {number}", **RETRIED)
 def delete(refs: Sequence[ObjectRef], resources: Resources, collection: str, number: int) -> Outcome:  # noqa: ARG001
-    """Delete all chunks of objects that are, or were, gone; the ledger forgets them when Milvus confirms."""
+    """Delete all chunks of objects that were deleted from the bucket. Then delete their rows from the ledger."""
     resources.check_writer()
     keys = [ref.key for ref in refs]
     deleted = resources.store.prune(collection, keys, keep=set())

@@ -1,4 +1,4 @@
-"""Write chunks to Milvus. If Milvus refuses a chunk for its content, only that chunk's document fails."""
+"""Write chunks to Milvus. If Milvus refuses the content of a chunk, only its document fails."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ if TYPE_CHECKING:
 
 
 def write_piece(resources: Resources, collection: str, piece: Piece) -> dict[str, str]:
-    """Write chunks; ids follow from what they hold, so writing them again changes nothing.
+    """Write chunks. Ids are computed from the content, so writing a chunk twice changes nothing.
 
-    Returns why Milvus refused documents, by key.
+    Returns Milvus' reasons for refused documents, by key.
     """
     resources.check_writer()
     columns = Columns(resources.store.capabilities.bm25, resources.settings.tenants, resources.source.prefix)
@@ -29,16 +29,16 @@ def write_piece(resources: Resources, collection: str, piece: Piece) -> dict[str
 
 
 def accepted(rows: Sequence[Row], upsert: Upsert) -> dict[str, str]:
-    """Write rows; those that are refused for what they hold are halved until the culprit is alone.
+    """Write rows. If Milvus refuses their content, halve them until the refused row is alone.
 
-    Returns the reason by key. Any other refusal is raised: it is not the row's fault.
+    Returns the reason by key. Raises any other error: it is not the row's fault.
     """
     try:
         if rows:
             upsert(rows)
     except ContentError as error:
         if len(rows) == 1:
-            return {rows[0]["key"]: f"Milvus refuses its chunk {rows[0]['chunk_index']}: {error}"}
+            return {rows[0]["key"]: f"Milvus refused chunk {rows[0]['chunk_index']} of it: {error}"}
         half = len(rows) // 2
         return accepted(rows[:half], upsert) | accepted(rows[half:], upsert)
     return {}

@@ -1,1 +1,1 @@
-"""The ledger: the database of wanted and confirmed versions and of leases. Knows no bucket, Milvus or Prefect."""
+"""The database of wanted and confirmed versions and of the writers' leases. Knows no bucket, Milvus or Prefect."""

@@ -1,4 +1,4 @@
-"""The canary that is under way, and how its questions fared."""
+"""The current canary, and the outcomes of the questions asked during it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,10 @@ from tasks.retries import patiently
 
 @dataclass(frozen=True, slots=True)
 class Canary:
-    """A canary under way: ``steps`` are shares in percent, ``step`` the place in them, from 0; times in ms."""
+    """A current canary. ``steps`` are shares in percent, ``step`` is the index of the current one, from 0.
+
+    ``since`` is in ms since 1970.
+    """
 
     alias: str
     collection: str
@@ -28,22 +31,22 @@ class Canary:
 
     @property
     def share(self) -> int:
-        """The percentage of questions that come to it now."""
+        """The percentage of questions that the new generation answers now."""
         return self.steps[self.step]
 
     @property
     def until(self) -> float:
-        """When the step is over, in ms since 1970."""
+        """The end of the step, in ms since 1970."""
         return self.since + 1000 * self.hold_seconds
 
     def serves(self, asker: str) -> str:
-        """Return the collection that answers a question, or a session."""
+        """Return the collection that answers ``asker``: a question, or a session."""
         point = int.from_bytes(hashlib.sha256(asker.encode()).digest()[:8], "big") % 100
         return self.collection if point < self.share else self.live
 
 
 def canary_of(ledger: Database, alias: str) -> Canary | None:
-    """Return the canary that is under way, if there is one."""
+    """Return the current canary of an alias, or None if there is none."""
     with ledger.transaction() as connection:
         row = connection.execute(sa.select(CANARIES).where(CANARIES.c.alias == alias)).mappings().one_or_none()
     return Canary(**{**row, "steps": tuple(row["steps"])}) if row else None
@@ -51,7 +54,7 @@ def canary_of(ledger: Database, alias: str) -> Canary | None:
 
 @patiently
 def begin_canary(ledger: Database, canary: Canary) -> None:
-    """Record a canary, in place of any other, and forget the questions asked during that one."""
+    """Record a canary in place of any earlier one, and delete the questions of that one."""
     row = {name: getattr(canary, name) for name in Canary.__slots__} | {"steps": list(canary.steps)}
     with ledger.transaction() as connection:
         for table in (CANARIES, ASKED):
@@ -62,7 +65,7 @@ def begin_canary(ledger: Database, canary: Canary) -> None:
 
 @patiently
 def next_step(ledger: Database, alias: str, step: int) -> None:
-    """Record that a canary is in another step from now on."""
+    """Record that a canary enters a step now."""
     with ledger.transaction() as connection:
         connection.execute(sa.update(CANARIES).where(CANARIES.c.alias == alias).values(step=step, since=now()))
     crash_point("canary step taken")
@@ -70,12 +73,12 @@ def next_step(ledger: Database, alias: str, step: int) -> None:
 
 @patiently
 def end_canary(ledger: Database, alias: str) -> None:
-    """End the canary: from now on the alias alone decides which generation answers."""
+    """End a canary. From now on the alias alone decides which generation answers."""
     with ledger.transaction() as connection:
         connection.execute(sa.delete(CANARIES).where(CANARIES.c.alias == alias))
 
 
 def note_question(ledger: Database, row: dict[str, Any]) -> None:
-    """Record how a question fared."""
+    """Record the outcome of a question."""
     with ledger.transaction() as connection:
         connection.execute(sa.insert(ASKED).values(row))

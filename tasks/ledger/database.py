@@ -1,4 +1,4 @@
-"""The ledger's database: connections, transactions and error translation."""
+"""The ledger's database: connections, transactions, and the translation of its errors to ours."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ if TYPE_CHECKING:
 
 
 DISK_FULL = "53100"
-"""PostgreSQL's code, whatever language the server speaks."""
+"""PostgreSQL's code for a full disk. It does not depend on the language of the server's messages."""
 PASSING = ("25006", "25P03")
-"""Codes that psycopg does not call operational, though the same call may succeed on another connection: a server that
-is a standby since a failover, and a transaction that the server has ended because this machine slept."""
+"""Codes of errors that may pass on another connection, though psycopg does not call them operational. The server became
+a standby in a failover, or it ended a transaction because this machine slept."""
 
 
 def now() -> int:
@@ -35,24 +35,24 @@ def now() -> int:
 
 
 def digest(ids: Iterable[str]) -> str:
-    """Return the hash of a set of chunk ids, 16 hexadecimal digits: what an audit compares Milvus with."""
+    """Return the hash of a set of chunk ids as 16 hexadecimal digits. An audit compares Milvus with it."""
     return hashlib.sha256("\n".join(sorted(ids)).encode()).hexdigest()[:16]
 
 
 class Database:
-    """A ledger's database, its schema up to date; each transaction may raise ``TransientError``."""
+    """A ledger's database with its schema up to date. Each transaction may raise ``TransientError``."""
 
     def __init__(self, block: LedgerBlock) -> None:
         """Open the database and bring its schema up to date.
 
-        Raises ``PartError`` when the URL is wrong or the schema is newer than this version of Lockstep.
+        Raises ``PartError`` if the URL is wrong or the schema is newer than this version of Lockstep.
         """
         try:
             self.engine: Engine = block.get_client()
         except PlaceError as error:
             raise PartError(f"Ledger: {error}.") from error
         except (sa.exc.ArgumentError, sa.exc.NoSuchModuleError, ImportError, ValueError) as error:
-            # Not the error's words: they may hold a part of the password.
+            # The error's own message may hold a part of the password.
             raise PartError(
                 "Ledger: SQLAlchemy does not understand the URL, or its driver is not installed. Check "
                 "LEDGER_URL: postgresql://user:password@host/database or sqlite:////folder/ledger.db."
@@ -74,18 +74,18 @@ class Database:
 
     @contextmanager
     def transaction(self) -> Iterator[Connection]:
-        """Open a transaction: commits at the end, rolls back on an error."""
+        """Open a transaction. It commits at the end and rolls back on an error."""
         with self.connected() as connection, connection.begin():
             yield connection
 
     @contextmanager
     def connected(self) -> Iterator[Connection]:
-        """Open a connection; translates the database's errors to ours, with the cause kept."""
+        """Open a connection. Translates the database's errors to ours, with the cause kept."""
         try:
             with self.engine.connect() as connection:
                 yield connection
         except sa.exc.TimeoutError as error:
-            raise TransientError(f"Ledger: {self.where} has no connection free ({error}).") from error
+            raise TransientError(f"Ledger: {self.where} has no free connection ({error}).") from error
         except sa.exc.OperationalError as error:
             raise self._explained(error) from error
         except sa.exc.DBAPIError as error:
@@ -105,7 +105,7 @@ class Database:
         )
         if "is full" in words or getattr(error.orig, "sqlstate", "") == DISK_FULL:
             return PartError(
-                f"Ledger: the disk of the ledger is full ({self.where}). Free some space; nothing is lost."
+                f"Ledger: the disk of the ledger is full ({self.where}). Free some space. Nothing is lost."
             )
         if any(word in words for word in lasting):
             return PartError(f"Ledger: {self.where} cannot be used ({error.orig}). Check LEDGER_URL.")

@@ -1,6 +1,6 @@
 """The ledger's record of each generation: when it was ready, promoted and retired, and what it cost.
 
-Which one is live only the alias says; :func:`follow_alias_in_ledger` makes the ledger say the same.
+Only the alias decides which generation is live. :func:`follow_alias_in_ledger` copies that into the ledger.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ State = Literal["building", "ready", "live", "retired"]
 
 @dataclass(frozen=True, slots=True)
 class Generation:
-    """One generation. Times in ms since 1970; ``gates`` as :meth:`tasks.evaluation.gates.Gate.as_row` says them.
+    """One generation. Times are in ms since 1970. ``gates`` are rows of :meth:`tasks.evaluation.gates.Gate.as_row`.
 
-    ``search_params`` are those it is searched with, None when that was not recorded; ``quality`` its measures on the
-    golden questions; ``forced`` who promoted it though a gate had failed, and why.
+    ``search_params`` are its search parameters, None if they were not recorded. ``quality`` holds its metrics on the
+    golden questions. ``forced`` says who promoted it although a gate had failed, and why.
     """
 
     collection: str
@@ -51,11 +51,11 @@ class Generation:
 
     @property
     def settled(self) -> bool:
-        """Whether the ledger says that it is live."""
+        """Whether the ledger says that the generation is live."""
         return self.promoted_at is not None and self.retired_at is None
 
     def state(self, live: str | None) -> State:
-        """Return what it is, while the alias points at ``live``."""
+        """Return the generation's state, given that the alias points at ``live``."""
         if self.collection == live:
             return "live"
         if self.retired_at or self.promoted_at:
@@ -77,40 +77,40 @@ def generations(ledger: Database, alias: str) -> list[Generation]:
 
 
 def generation_of(ledger: Database, alias: str, collection: str) -> Generation | None:
-    """Return what the ledger knows of a collection."""
+    """Return the ledger's record of a collection, or None if there is none."""
     return next((one for one in generations(ledger, alias) if one.collection == collection), None)
 
 
 def add_cost(ledger: Database, collection: str, embedded: int, reused: int, seconds: float) -> None:
-    """Add what a sync of a generation that is being built came to."""
+    """Add the cost of a sync to a generation that is being built."""
     costs = {"chunks_embedded": embedded, "chunks_reused": reused, "seconds": seconds}
     added = {name: sa.func.coalesce(GENERATIONS.c[name], 0) + value for name, value in costs.items()}
     _update(ledger, GENERATIONS.c.collection == collection, **added)
 
 
 def mark_ready(ledger: Database, collection: str) -> None:
-    """Record that a generation holds what the bucket holds."""
+    """Record that a generation holds all objects of the bucket."""
     _update(ledger, GENERATIONS.c.collection == collection, ready_at=now())
     crash_point("marked ready")
 
 
 def record_gates(ledger: Database, collection: str, gates: list[dict[str, Any]], quality: dict[str, float]) -> None:
-    """Record the gate results of a generation, and its metrics on the golden questions if there are any."""
+    """Record a generation's gates, and its metrics on the golden questions if there are any."""
     _update(ledger, GENERATIONS.c.collection == collection, gates=gates, **({"quality": quality} if quality else {}))
 
 
 def record_search_params(ledger: Database, collection: str, search_params: dict[str, Any]) -> None:
-    """Record the search parameters of a generation, for a later rollback."""
+    """Record a generation's search parameters, for a later rollback."""
     _update(ledger, GENERATIONS.c.collection == collection, search_params=search_params)
 
 
 def record_force(ledger: Database, collection: str, forced: dict[str, str] | None) -> None:
-    """Record ``who`` forced a promotion despite a failed gate, and ``why``; None if no gate failed."""
+    """Record ``who`` promotes a generation although a gate failed, and ``why``. None if no gate failed."""
     _update(ledger, GENERATIONS.c.collection == collection, forced=forced)
 
 
 def follow_alias_in_ledger(ledger: Database, alias: str, live: str) -> None:
-    """Make the ledger say what the alias says: ``live`` is promoted and not retired, whoever was before is retired."""
+    """Copy the alias into the ledger: record ``live`` as promoted, and the generation that was live as retired."""
     stamp, of_alias = now(), GENERATIONS.c.alias == alias
     promoted = {"promoted_at": stamp, "retired_at": None, "ready_at": sa.func.coalesce(GENERATIONS.c.ready_at, stamp)}
     not_yet = sa.or_(GENERATIONS.c.promoted_at.is_(None), GENERATIONS.c.retired_at.is_not(None))
@@ -120,7 +120,7 @@ def follow_alias_in_ledger(ledger: Database, alias: str, live: str) -> None:
 
 
 def forget_generation(ledger: Database, collection: str) -> None:
-    """Remove a generation, whose collection is dropped, and its objects from the ledger."""
+    """Remove a generation and its objects from the ledger, after its collection was dropped."""
     with ledger.transaction() as connection:
         for table in (OBJECTS, WRITERS, GENERATIONS):
             connection.execute(sa.delete(table).where(table.c.collection == collection))
@@ -133,7 +133,7 @@ def _update(ledger: Database, chosen: sa.ColumnElement[bool], **values: Any) -> 
 
 
 def ingredients_of(ledger: Database, collection: str) -> dict[str, Any] | None:
-    """Return what a generation's fingerprint was made of, or None when the ledger does not know it."""
+    """Return the ingredients of a generation's fingerprint, or None if the ledger does not know it."""
     with ledger.transaction() as connection:
         return connection.execute(
             sa.select(GENERATIONS.c.ingredients).where(GENERATIONS.c.collection == collection)
@@ -141,14 +141,14 @@ def ingredients_of(ledger: Database, collection: str) -> dict[str, Any] | None:
 
 
 def record_generation(ledger: Database, collection: str, alias: str, fingerprint: str, parts: dict[str, Any]) -> None:
-    """Record a generation that is about to be created; recording it again changes nothing."""
+    """Record a generation that is about to be created. If it is recorded already, nothing changes."""
     row = {"collection": collection, "alias": alias, "fingerprint": fingerprint, "ingredients": parts}
     with ledger.transaction() as connection:
         connection.execute(ledger.insert(GENERATIONS).on_conflict_do_nothing(), {**row, "created_at": now()})
 
 
 def recorded_source(ledger: Database, collection: str) -> dict[str, Any] | None:
-    """Return which bucket a generation holds, as `tasks/generations/claims.py` wrote it; None when not known."""
+    """Return the source of a generation as `tasks/generations/claims.py` wrote it, or None if it is not known."""
     with ledger.transaction() as connection:
         return connection.execute(
             sa.select(GENERATIONS.c.source).where(GENERATIONS.c.collection == collection)
@@ -156,20 +156,20 @@ def recorded_source(ledger: Database, collection: str) -> dict[str, Any] | None:
 
 
 def recorded_sources(ledger: Database, alias: str) -> dict[str, dict[str, Any] | None]:
-    """Return that of each generation of an alias that the ledger knows, by collection."""
+    """Return the source of each recorded generation of an alias, by collection."""
     query = sa.select(GENERATIONS.c.collection, GENERATIONS.c.source).where(GENERATIONS.c.alias == alias)
     with ledger.transaction() as connection:
         return dict(connection.execute(query).tuples().all())
 
 
 def record_source(ledger: Database, collection: str, source: dict[str, Any]) -> None:
-    """Record which bucket a generation holds."""
+    """Record the source of a generation: the bucket that it holds."""
     with ledger.transaction() as connection:
         connection.execute(sa.update(GENERATIONS).where(GENERATIONS.c.collection == collection).values(source=source))
 
 
 def newest_number(ledger: Database, alias: str) -> int:
-    """Return the highest generation number recorded for an alias, 0 when there is none."""
+    """Return the highest generation number recorded for an alias, or 0 if there is none."""
     with ledger.transaction() as connection:
         names = connection.execute(sa.select(GENERATIONS.c.collection).where(GENERATIONS.c.alias == alias))
         return max((int(name.rsplit("_g", 1)[1]) for name in names.scalars()), default=0)

@@ -1,4 +1,4 @@
-"""One writer per generation: a lease in the ledger, renewed while its holder lives."""
+"""Allow one writer for each generation, by a lease in the ledger that is renewed while its holder lives."""
 
 from __future__ import annotations
 
@@ -26,23 +26,24 @@ RENEWED_EVERY_SECONDS = 5.0
 JOINED_SECONDS = 10.0
 ASKED_EVERY_SECONDS = 0.5
 _CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
-"""One that nobody sets, and that goes on while the machine sleeps, as the lease does: Linux' monotonic one stands."""
+"""A clock that nobody sets and that goes on while the machine sleeps, as the lease does. CLOCK_MONOTONIC stops then on
+Linux."""
 
 
 def elapsed() -> float:
-    """Return seconds since some moment, on a clock that is never set and never stands still."""
+    """Return seconds since a fixed moment, on a clock that is never set and never stops."""
     return time.clock_gettime(_CLOCK)
 
 
 def _now(ledger: Database) -> sa.ColumnElement[int]:
-    """Return the database's own time in ms since 1970: the clocks of those who ask may differ."""
+    """Return the database's own time in ms since 1970, because the clocks of its clients may differ."""
     if ledger.engine.dialect.name == "postgresql":
         return sa.cast(sa.func.extract("epoch", sa.func.clock_timestamp()) * 1000, sa.BigInteger)
     return sa.cast((sa.func.julianday("now") - 2440587.5) * 86_400_000, sa.BigInteger)
 
 
 def take(ledger: Database, collection: str, holder: str, described: str) -> str | None:
-    """Try to become the writer of a collection; returns None, or who is writing."""
+    """Try to become the writer of a collection. Return None, or a description of the current writer."""
     mine = {"holder": holder, "described": described[:255], "expires_at": _now(ledger) + LASTS_MS}
     free = sa.or_(WRITERS.c.expires_at < _now(ledger), WRITERS.c.holder == holder)
     with ledger.transaction() as connection:
@@ -50,16 +51,15 @@ def take(ledger: Database, collection: str, holder: str, described: str) -> str 
         connection.execute(ledger.insert(WRITERS).values(collection=collection, **mine).on_conflict_do_nothing())
         query = sa.select(WRITERS.c.holder, WRITERS.c.described).where(WRITERS.c.collection == collection)
         writer = connection.execute(query).one_or_none()
-    if writer is None:  # it left just now: ask again
+    if writer is None:  # the other writer has just left, so the caller asks again
         return "another run that is just ending"
     return None if writer.holder == holder else str(writer.described)
 
 
 def extend(ledger: Database, collection: str, holder: str) -> bool:
-    """Renew a lease; return whether we still own it.
+    """Renew a lease, and return whether the holder still owns it.
 
-    An expired lease that nobody took can be renewed; one that another holder took, even briefly, cannot.
-    """
+    An expired lease that nobody took can be renewed. One that another holder took, even briefly, cannot."""
     mine = sa.and_(WRITERS.c.collection == collection, WRITERS.c.holder == holder)
     with ledger.transaction() as connection:
         done = connection.execute(sa.update(WRITERS).where(mine).values(expires_at=_now(ledger) + LASTS_MS))
@@ -67,18 +67,18 @@ def extend(ledger: Database, collection: str, holder: str) -> bool:
 
 
 def release(ledger: Database, collection: str, holder: str) -> None:
-    """Free the way for the next writer."""
+    """Release a lease for the next writer."""
     with ledger.transaction() as connection:
         connection.execute(sa.delete(WRITERS).where(WRITERS.c.collection == collection, WRITERS.c.holder == holder))
 
 
 def next_of(alias: str) -> str:
-    """Return the name of the lease that who builds, measures or drops generations holds."""
+    """Return the name of the lease for building, measuring or dropping generations of an alias."""
     return f"the next generation of '{alias}'"
 
 
 def line_of(alias: str) -> str:
-    """Return the name of the lease that the one sync holds which waits for a writer."""
+    """Return the name of the lease of the only sync that waits for a writer."""
     return f"the next sync of '{alias}'"
 
 
@@ -86,12 +86,12 @@ def line_of(alias: str) -> str:
 def writing(
     ledger: Database, collection: str, described: str, wait_seconds: float, say: Callable[[str], None]
 ) -> Iterator[Callable[[], None]]:
-    """Be the only writer of a collection, from any process or machine.
+    """Be the only writer of a collection, among all processes and machines.
 
-    Waits for another writer up to ``wait_seconds``, then raises ``BusyError`` naming it. A writer
-    that died frees the way by itself when its lease ends, after 90 s. Yields what to call before each
-    write: it raises ``LockstepError`` when the lease was lost, as after a long sleep of the machine, and
-    ``TransientError`` while too little of it is left for a write to end in.
+    Waits for another writer up to ``wait_seconds``, then raises ``BusyError`` with its description. The lease of a
+    writer that died ends after 90 s. Yields a function to call before each write. It raises ``LockstepError`` if the
+    lease was lost, as after a long sleep of the machine. It raises ``TransientError`` while too little of the lease is
+    left for a write.
     """
     holder = uuid.uuid4().hex
     deadline = elapsed() + wait_seconds
@@ -115,17 +115,17 @@ def writing(
         yield lease.check
     finally:
         lease.done.set()
-        renewal.join(JOINED_SECONDS)  # a database that is silent is not waited for
-        with suppress(TransientError):  # then it ends by itself
+        renewal.join(JOINED_SECONDS)  # do not wait longer for a silent database
+        with suppress(TransientError):  # the lease ends by itself
             release(ledger, collection, holder)
 
 
 class _Lease:
-    """A lease that is held, until when for certain, and whether another was seen to have it."""
+    """A lease that this process took, the time until which it surely holds, and whether another writer took it."""
 
     def __init__(self, ledger: Database, collection: str, holder: str, asked: float) -> None:
         self._of = (ledger, collection, holder)
-        self.until = asked + LASTS_MS / 1000  # from before the question on: the answer may have taken its time
+        self.until = asked + LASTS_MS / 1000  # counted from before the request, because the answer may be slow
         self.lost = False
         self.done = threading.Event()
 
@@ -133,17 +133,17 @@ class _Lease:
         left = self.until - elapsed()
         if self.lost:
             raise LockstepError(
-                f"this run is no longer the writer of {self._of[1]}: the next sync goes on with its work"
+                f"this run is no longer the writer of {self._of[1]}. The next sync goes on with its work."
             )
         if left < LASTS_MS / 2000:
             raise TransientError(
-                f"this run could not renew its lease of {self._of[1]} in time and may be no longer the writer: it "
+                f"this run could not renew its lease of {self._of[1]} in time, so it may be no longer the writer. It "
                 "writes nothing until the ledger answers. Is the ledger up?"
             )
 
     def renew(self) -> None:
         while not self.done.wait(RENEWED_EVERY_SECONDS):
-            with suppress(LockstepError):  # the lease lasts many renewals, and `check` knows when it is over
+            with suppress(LockstepError):  # a lease outlasts many failed renewals, and `check` knows when it is over
                 until = elapsed() + LASTS_MS / 1000
                 if extend(*self._of):
                     self.until = until

@@ -30,14 +30,14 @@ KEYS_NAMED = 100
 
 
 class Seen:
-    """The keys seen in one listing: a temporary table of one connection."""
+    """The keys seen in one listing, in a temporary table of one connection."""
 
     def __init__(self, connection: Connection, ledger: Database) -> None:
         self._connection = connection
         self._insert = ledger.insert(LISTED).on_conflict_do_nothing()
 
     def add(self, refs: Sequence[ObjectRef]) -> None:
-        """Note that these objects were listed."""
+        """Record that these objects were listed."""
         if refs:
             with self._connection.begin():
                 self._connection.execute(
@@ -45,18 +45,18 @@ class Seen:
                 )
 
     def loss(self, collection: str) -> Loss:
-        """Count the objects that the generation answers from, and those of them that the listing had not.
+        """Count the objects that the generation answers from, and those of them that the listing lacks.
 
-        Those whose very bytes were listed under another key do not count, each of these for one: they were moved. Nor
-        do deletions that an earlier run recorded.
+        An object whose bytes were listed under another key was moved, so it does not count as lost. Each such key
+        stands for one lost object. Deletions that an earlier run recorded do not count either.
         """
-        if self._connection.dialect.name == "postgresql":  # it knows nothing of a table that was just filled
+        if self._connection.dialect.name == "postgresql":  # it has no statistics of a table that was just filled
             with self._connection.begin():
                 self._connection.execute(sa.text("analyze lockstep_listed"))
         answers = (
             OBJECTS.c.collection == collection,
             OBJECTS.c.state.not_in(["deleting", "returned"]),
-            # Of what an audit or a lost ledger brought up, nobody knows yet what Milvus holds.
+            # An empty ETag marks a doubt of an audit or a lost ledger: Milvus may hold chunks of that object.
             sa.or_(OBJECTS.c.indexed_etag.is_not(None), OBJECTS.c.etag == ""),
         )
         gone = [*answers, ~sa.exists().where(LISTED.c.key == OBJECTS.c.key)]
@@ -70,7 +70,7 @@ class Seen:
             return Loss(held, lost, self._count(LISTED), tuple(self._connection.execute(some).scalars()))
 
     def _moved(self, gone: Sequence[sa.ColumnElement[bool]]) -> int:
-        """Count what is gone and listed under another key. What says when it was written says nothing of bytes."""
+        """Count lost objects that were listed under another key. A version that is a time says nothing of bytes."""
         lost, number = OBJECTS.c.indexed_etag, sa.func.count().label("number")
         of_gone = sa.select(lost, OBJECTS.c.size, number).where(*gone, lost.not_like(f"{WRITTEN}%"))
         left = of_gone.group_by(lost, OBJECTS.c.size).subquery()
@@ -85,7 +85,7 @@ class Seen:
         return int(self._connection.execute(query).scalar_one())
 
     def missing(self, collection: str) -> Iterator[list[str]]:
-        """Yield, in bounded pieces, the keys that the generation has and the listing had not."""
+        """Yield, in bounded lists, the keys that the generation has and the listing lacks."""
         last = ""
         listed = sa.exists().where(LISTED.c.key == OBJECTS.c.key)
         while True:
@@ -105,14 +105,14 @@ class Seen:
 
 @contextmanager
 def seen_keys(ledger: Database) -> Iterator[Seen]:
-    """Open an empty set of seen keys; it is gone afterwards."""
+    """Open an empty set of seen keys, and delete it afterwards."""
     with ledger.connected() as connection:
         with connection.begin():
             LISTED.create(connection, checkfirst=False)
         try:
             yield Seen(connection, ledger)
         except BaseException:
-            connection.invalidate()  # the table goes with it, also when the server is gone
+            connection.invalidate()  # the table goes with the connection, even if the server is gone
             raise
         with connection.begin():
             LISTED.drop(connection)

@@ -18,15 +18,15 @@ if TYPE_CHECKING:
 
 
 LONGEST_SECONDS = 3600.0
-"""How long a statement of a migration may take."""
+"""Time limit of a statement of a migration."""
 _migrating = threading.Lock()
-"""Alembic keeps what it is working on in module variables."""
+"""Held during a migration, because Alembic keeps its state in module variables."""
 
 
 def migrate(transaction: Callable[[], AbstractContextManager[Connection]], where: str) -> None:
-    """Bring the schema of a database up to date; costs one query when it is. Several processes may do it at once.
+    """Bring the schema of a database up to date. Several processes may call it at once.
 
-    Raises ``PartError`` when the database was written by a newer Lockstep.
+    It costs one query if the schema is up to date. Raises ``PartError`` if a newer Lockstep wrote the database.
     """
     with transaction() as connection:
         if _is_newest(connection, where):
@@ -46,7 +46,7 @@ def migrate(transaction: Callable[[], AbstractContextManager[Connection]], where
 
 @contextmanager
 def _patience(connection: Connection) -> Iterator[None]:
-    """Raise the statement timeout: migrating a large ledger takes long, and so does waiting for another migration."""
+    """Raise the time limit of statements: migrating a large ledger takes long, and so does waiting for a migration."""
     if connection.dialect.name != "postgresql":
         yield
         return
@@ -64,5 +64,7 @@ def _is_newest(connection: Connection, where: str) -> bool:
         return False
     version = str(connection.execute(sa.text("select version_num from lockstep_version")).scalar())
     if version > NEWEST:
-        raise PartError(f"Ledger: {where} has schema {version}, this Lockstep knows up to {NEWEST}. Upgrade Lockstep.")
+        raise PartError(
+            f"Ledger: {where} has schema {version}, but this Lockstep knows only up to {NEWEST}. Upgrade Lockstep."
+        )
     return version == NEWEST

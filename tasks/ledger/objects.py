@@ -2,16 +2,16 @@
 
 An object's row goes through these states:
 
-    pending ──▶ indexed          what is wanted is recorded before Milvus is touched, confirmed after
+    pending ──▶ indexed          wanted: recorded before Milvus is written to, confirmed afterwards
      ▲  │   └──▶ quarantined     cannot be indexed as it is; the last good chunks, if any, stay
      │  ▼
-     │ deleting ──▶ (no row)     gone from the bucket: deleted from Milvus first, then from here
+     │ deleting ──▶ (no row)     gone from the bucket: deleted from Milvus first, then from the ledger
      │  ▼
-     └─ returned                 back before that was done: what was deleted is deleted first all the same
+     └─ returned                 back before the deletion was done: its old chunks are still deleted first
 
-Rows of ``pending``, ``deleting`` and ``returned`` are the work that is left, whoever recorded them: a sync
-that dies is finished by the next one. A ``pending`` row with a reason could not be indexed in the run that
-wrote it; it goes to quarantine when that run is judged (:mod:`tasks.ledger.quarantine`).
+Rows in ``pending``, ``deleting`` and ``returned`` are open work, whichever run recorded them. So the next sync
+finishes the work of one that died. A ``pending`` row with a reason could not be indexed in the run that wrote
+it. It goes to quarantine when that run is judged (:mod:`tasks.ledger.quarantine`).
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ REASON_LENGTH = 1000
 
 
 def object_rows(ledger: Database, collection: str, keys: Sequence[str]) -> pd.DataFrame:
-    """Return the rows of some keys: columns key, state, etag, size, indexed_etag."""
+    """Return the rows of the given keys, with columns key, state, etag, size, indexed_etag."""
     columns = [OBJECTS.c[name] for name in ("key", "state", "etag", "size", "indexed_etag")]
     query = sa.select(*columns).where(OBJECTS.c.collection == collection, OBJECTS.c.key.in_(list(keys)))
     with ledger.transaction() as connection:
@@ -42,7 +42,7 @@ def object_rows(ledger: Database, collection: str, keys: Sequence[str]) -> pd.Da
 
 
 def record_wanted(ledger: Database, collection: str, refs: Sequence[ObjectRef], flow_run_id: str) -> None:
-    """Record that these versions are wanted, before anything of them is written."""
+    """Record that these versions are wanted. Call it before any of their chunks is written."""
     wanted = [
         {**asdict(ref), "collection": collection, "state": "pending", "chunks": 0, "attempts": 0,
          "updated_at": now(), "flow_run_id": flow_run_id}
@@ -67,7 +67,7 @@ def record_wanted(ledger: Database, collection: str, refs: Sequence[ObjectRef], 
 
 
 def record_deletions(ledger: Database, collection: str, keys: Sequence[str], flow_run_id: str) -> None:
-    """Record that these objects are gone, before anything of them is deleted."""
+    """Record that these objects are gone. Call it before any of their chunks is deleted."""
     _update(ledger, collection, keys, state="deleting", updated_at=now(), flow_run_id=flow_run_id)
 
 
@@ -89,9 +89,9 @@ def clear_confirmed(ledger: Database, collection: str, keys: Sequence[str]) -> N
 
 
 def record_suspects(ledger: Database, collection: str, keys: Iterable[str], flow_run_id: str) -> None:
-    """Record that what the generation holds of these keys is not to be relied on.
+    """Record that the generation's chunks of these keys are in doubt, whether the keys have a row or not.
 
-    The next sync reads those that are in the bucket again, and deletes the others, row or no row.
+    The next sync reads those again that are in the bucket, and deletes the others.
     """
     record_wanted(ledger, collection, [ObjectRef(key, "", 0, 0) for key in keys], flow_run_id)
 
@@ -104,9 +104,9 @@ def confirm_indexed(
     flow_run_id: str,
     moved_on: Sequence[ObjectRef] = (),
 ) -> None:
-    """Record, in one transaction, the ids that Milvus now holds of a batch, and why others are not indexed.
+    """Record, in one transaction, the ids that Milvus now holds of a batch, and why other objects failed.
 
-    What ``moved_on`` is counted, since a version that always does will never be read.
+    ``moved_on`` counts as a failed attempt, because an object that always moves on would never be read.
     """
     stamp = {"updated_at": now(), "flow_run_id": flow_run_id}
     failing = {"attempts": OBJECTS.c.attempts + 1, "failed_at": sa.func.coalesce(OBJECTS.c.failed_at, now())}
@@ -124,7 +124,7 @@ def confirm_indexed(
 
 
 def forget_objects(ledger: Database, collection: str, keys: Sequence[str]) -> None:
-    """Remove the rows of objects whose chunks are deleted; what has returned meanwhile is pending, as if new."""
+    """Remove the rows of objects whose chunks are deleted. Objects that returned meanwhile become pending, as new."""
     of_these = (OBJECTS.c.collection == collection, OBJECTS.c.key.in_(list(keys)))
     as_new = {"state": "pending", "indexed_etag": None, "chunks": 0, "digest": None}
     with ledger.transaction() as connection:
@@ -133,7 +133,7 @@ def forget_objects(ledger: Database, collection: str, keys: Sequence[str]) -> No
 
 
 def count_objects(ledger: Database, collection: str) -> dict[str, int]:
-    """Return how many objects are in each state, and ``chunks``, the number of confirmed chunks."""
+    """Return the number of objects in each state, and under ``chunks`` the number of confirmed chunks."""
     query = (
         sa.select(OBJECTS.c.state, sa.func.count(), sa.func.sum(OBJECTS.c.chunks))
         .where(OBJECTS.c.collection == collection)
@@ -145,7 +145,7 @@ def count_objects(ledger: Database, collection: str) -> dict[str, int]:
 
 
 def count_answering(ledger: Database, collection: str) -> int:
-    """Return how many objects have a version that Milvus confirmed and that is not about to be deleted."""
+    """Return how many objects have a version that Milvus confirmed and that is not to be deleted."""
     query = sa.select(sa.func.count()).where(
         OBJECTS.c.collection == collection,
         OBJECTS.c.indexed_etag.is_not(None),
@@ -156,9 +156,9 @@ def count_answering(ledger: Database, collection: str) -> int:
 
 
 def not_arrived(ledger: Database, collection: str) -> tuple[list[str], int]:
-    """Return the keys that are to be deleted while their bytes wait under another one, and how many objects answer.
+    """Return the keys to be deleted whose bytes still wait under another key, and how many objects answer.
 
-    The number has those that are to be deleted in it.
+    That number includes all objects that are to be deleted.
     """
     other = OBJECTS.alias()
     same = sa.and_(other.c.collection == collection, other.c.etag == OBJECTS.c.indexed_etag)
@@ -176,7 +176,7 @@ def not_arrived(ledger: Database, collection: str) -> tuple[list[str], int]:
 
 
 def change_mark(ledger: Database, collection: str) -> str:
-    """Return what differs after every sync that changed anything: how many rows, and when one was written last."""
+    """Return a mark that differs after every sync that changed anything: rows, time of the last write, chunks."""
     columns = (sa.func.count(), sa.func.max(OBJECTS.c.updated_at), sa.func.sum(OBJECTS.c.chunks))
     with ledger.transaction() as connection:
         return ":".join(
@@ -192,7 +192,7 @@ def _update(ledger: Database, collection: str, keys: Sequence[str], **values: An
 
 
 def _of(collection: str, ref: ObjectRef) -> sa.Update:
-    # Only while this version is still the one wanted: a later listing may have recorded another.
+    # Only if this version is still wanted: a later listing may have recorded another.
     return sa.update(OBJECTS).where(
         OBJECTS.c.collection == collection, OBJECTS.c.key == ref.key, OBJECTS.c.etag == ref.etag
     )

@@ -1,4 +1,4 @@
-"""The ledger's rows of objects that cannot be indexed: failures of a run, and the quarantine."""
+"""The ledger's rows of objects that cannot be indexed: those of a run, and those in quarantine."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ if TYPE_CHECKING:
 
 KEYS_AT_ONCE = 1000
 RUNS_OF_DOUBT = 2
-"""An object that failed in so many runs that were stopped is no sign of an outage in the next."""
+"""An object that failed in this many stopped runs is no sign of an outage in the next run."""
 QUARTER_HOUR_MS, DAY_MS, DAILY_FROM = 900_000, 86_400_000, 10
 
 
 def failed(ledger: Database, collection: str, flow_run_id: str, limit: int) -> list[dict[str, Any]]:
-    """Return what a run could not index and nobody has judged yet, as :func:`quarantined` does."""
+    """Return the objects that a run could not index and that are not judged yet, in the form of :func:`quarantined`."""
     return _with_reason(ledger, limit, *_of_run(collection, flow_run_id))
 
 
 def failed_keys(ledger: Database, collection: str, flow_run_id: str) -> Iterator[list[str]]:
-    """Yield the keys of all that a run could not index, in bounded pieces."""
+    """Yield, in bounded lists, the keys of all objects that a run could not index."""
     last = ""
     while True:
         chosen = (*_of_run(collection, flow_run_id), OBJECTS.c.key > last)
@@ -39,9 +39,10 @@ def failed_keys(ledger: Database, collection: str, flow_run_id: str) -> Iterator
 
 
 def known_bad(ledger: Database, collection: str, keys: Sequence[str], failing_since: int | None = None) -> set[str]:
-    """Return those keys whose version was in quarantine before, or has failed in two runs already.
+    """Return the keys whose version was in quarantine before, or has failed in two runs already.
 
-    With ``failing_since``, ms since 1970, not those that failed first after it: three runs may take a minute.
+    ``failing_since``, in ms since 1970, leaves out versions that have failed only since then, if they never were in
+    quarantine: three runs may take only a minute.
     """
     doubted = OBJECTS.c.attempts >= RUNS_OF_DOUBT
     if failing_since is not None:
@@ -50,7 +51,7 @@ def known_bad(ledger: Database, collection: str, keys: Sequence[str], failing_si
 
 
 def send_to_quarantine(ledger: Database, collection: str, flow_run_id: str) -> int:
-    """Send to quarantine what a run could not index; returns how many objects."""
+    """Quarantine the objects that a run could not index, and return how many there are."""
     stamp = now()
     since = sa.func.coalesce(OBJECTS.c.since, stamp)
     update = sa.update(OBJECTS).where(*_of_run(collection, flow_run_id))
@@ -65,7 +66,7 @@ def quarantined(ledger: Database, collection: str, limit: int | None = None) -> 
 
 
 def retry(ledger: Database, collection: str, keys: Sequence[str] | None = None) -> list[str]:
-    """Release objects from quarantine, all or some keys, so that the next sync retries them; returns the keys."""
+    """Take all objects or the given keys out of quarantine, so that the next sync retries them. Return their keys."""
     chosen = [OBJECTS.c.collection == collection, OBJECTS.c.state == "quarantined"]
     if keys is not None:
         chosen.append(OBJECTS.c.key.in_(list(keys)))
@@ -76,11 +77,12 @@ def retry(ledger: Database, collection: str, keys: Sequence[str] | None = None) 
 
 
 def retry_withheld(ledger: Database, collection: str, at: int) -> tuple[int, int]:
-    """Release the withheld objects from quarantine, so that they are retried.
+    """Take objects that the bucket did not hand out out of quarantine, if their next retry is due at ``at``.
 
-    Returns how many objects of which no version was indexed yet, and how many others.
+    Returns the number of objects without an indexed version, and the number of the others.
 
-    A quarter of an hour after the first attempt, an hour after the second, and so on, in the end once a day.
+    The first retry is due a quarter of an hour after the first attempt, the next an hour after the second, and so on.
+    In the end it is one a day. ``at`` is in ms since 1970.
     """
     often = OBJECTS.c.attempts
     wait = sa.case((often >= DAILY_FROM, DAY_MS), else_=often * often * QUARTER_HOUR_MS)
@@ -98,16 +100,16 @@ def retry_withheld(ledger: Database, collection: str, at: int) -> tuple[int, int
 
 
 def outdated(ledger: Database, collection: str, keys: Sequence[str]) -> set[str]:
-    """Return those keys whose newest version cannot be indexed, so that an older one answers.
+    """Return the keys whose newest version cannot be indexed, so that an older one answers.
 
-    In quarantine, or failed and not judged or tried again yet.
+    That version is in quarantine, or it failed and is not judged or retried yet.
     """
     bad = sa.or_(OBJECTS.c.state == "quarantined", OBJECTS.c.attempts > 0)
     return _keys(ledger, collection, keys, bad, sa.func.coalesce(OBJECTS.c.indexed_etag, "") != OBJECTS.c.etag)
 
 
 def quarantined_here_alone(ledger: Database, collection: str, other: str) -> list[str]:
-    """Return the keys in quarantine in one generation whose same version another one holds."""
+    """Return the keys that are in quarantine in ``collection`` while ``other`` has indexed the same version."""
     there = OBJECTS.alias()
     holds = (
         there.c.collection == other,

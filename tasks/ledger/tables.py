@@ -1,4 +1,4 @@
-"""The ledger's tables, as the newest migration leaves them."""
+"""The ledger's tables after the newest migration."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import sqlalchemy as sa
 
 TABLES = sa.MetaData()
 NEWEST = "0006"
-"""The migration that these tables are as of."""
+"""The migration that leads to these tables."""
 
 BYTEWISE = sa.String(1024).with_variant(sa.String(1024, "C"), "postgresql")
 """Keys compare by bytes on every database."""
@@ -19,20 +19,20 @@ GENERATIONS = sa.Table(
     sa.Column("fingerprint", sa.String(64), nullable=False),
     sa.Column("ingredients", sa.JSON, nullable=False),
     sa.Column("created_at", sa.BigInteger, nullable=False),
-    # When it held what the bucket holds, when the alias came to it, and when the alias left it (ms since 1970).
+    # When it first held the whole bucket, when the alias moved to it, and when the alias left it (ms since 1970).
     sa.Column("ready_at", sa.BigInteger),
     sa.Column("promoted_at", sa.BigInteger),
     sa.Column("retired_at", sa.BigInteger),
-    # What building it cost, and how it did at the gates.
+    # The cost of building it, and the results of its gates.
     sa.Column("chunks_embedded", sa.Integer),
     sa.Column("chunks_reused", sa.Integer),
     sa.Column("seconds", sa.Float),
     sa.Column("gates", sa.JSON),
-    # How it is searched, what it found for the golden questions, and who promoted it against its gates, and why.
+    # Its search parameters, its metrics on the golden questions, and who promoted it despite a failed gate, and why.
     sa.Column("search_params", sa.JSON),
     sa.Column("quality", sa.JSON),
     sa.Column("forced", sa.JSON),
-    # Which bucket it holds, as `tasks/generations/claims.py` says it.
+    # The bucket that it holds, as `tasks/generations/claims.py` writes it.
     sa.Column("source", sa.JSON),
 )
 
@@ -42,19 +42,19 @@ OBJECTS = sa.Table(
     sa.Column("collection", sa.String(255), primary_key=True),
     sa.Column("key", BYTEWISE, primary_key=True),
     sa.Column("state", sa.String(16), nullable=False),
-    # The version wanted: what the bucket listed last.
+    # The wanted version: the one that the bucket listed last.
     sa.Column("etag", sa.String(255), nullable=False),
     sa.Column("size", sa.BigInteger, nullable=False),
     sa.Column("last_modified", sa.BigInteger, nullable=False),
-    # The version whose chunks Milvus confirmed, if any, how many they are, and the hash of their ids.
+    # The version whose chunks Milvus confirmed, if any, their number, and the hash of their ids.
     sa.Column("indexed_etag", sa.String(255)),
     sa.Column("chunks", sa.Integer, nullable=False),
     sa.Column("digest", sa.String(16)),
-    # Quarantine: why, how often tried, since when (ms since 1970).
+    # Quarantine: the reason, the number of attempts, and the start (ms since 1970).
     sa.Column("reason", sa.Text),
     sa.Column("attempts", sa.Integer, nullable=False),
     sa.Column("since", sa.BigInteger),
-    # When this version failed first, and whether it last did because the bucket does not hand it out.
+    # When this version first failed, and whether it last failed because the bucket did not hand it out.
     sa.Column("failed_at", sa.BigInteger),
     sa.Column("withheld", sa.Boolean),
     sa.Column("updated_at", sa.BigInteger, nullable=False),
@@ -78,7 +78,7 @@ CANARIES = sa.Table(
     sa.Column("alias", sa.String(255), primary_key=True),
     sa.Column("collection", sa.String(255), nullable=False),
     sa.Column("live", sa.String(255), nullable=False),
-    # Shares of the questions, in percent, one step after the other; the step it is in, from 0, and since when.
+    # The steps as shares of the questions in percent, the index of the current step, from 0, and its start.
     sa.Column("steps", sa.JSON, nullable=False),
     sa.Column("step", sa.Integer, nullable=False),
     sa.Column("hold_seconds", sa.Float, nullable=False),
@@ -88,7 +88,7 @@ CANARIES = sa.Table(
 ASKED = sa.Table(
     "lockstep_asked",
     TABLES,
-    # A question asked while a canary goes on: how it fared, not what it was.
+    # A question asked during a canary: its outcome, not its text.
     sa.Column("id", sa.BigInteger().with_variant(sa.Integer, "sqlite"), primary_key=True, autoincrement=True),
     sa.Column("alias", sa.String(255), nullable=False),
     sa.Column("collection", sa.String(255), nullable=False),

@@ -1,1 +1,1 @@
-"""The vector database: collections, rows, searches and the server's capabilities. Knows no ledger and no Prefect."""
+"""The vector database: collections, rows, searches and capabilities. Knows no ledger and no Prefect."""

@@ -1,4 +1,4 @@
-"""The capabilities of the connected Milvus."""
+"""The capabilities of a Milvus server, told from its version."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ NUMBERS = re.compile(r"\d+")
 
 @dataclass(frozen=True, slots=True)
 class Capabilities:
-    """What the connected server can do."""
+    """The capabilities of the connected server."""
 
     version: str
     bm25: bool
@@ -20,7 +20,7 @@ class Capabilities:
 
     @property
     def partition_key(self) -> bool:
-        """Whether rows of a tenant can lie together: up to 2.3 an upsert computes the partition from the wrong field.
+        """Whether the tenant can be the partition key. Up to 2.3, an upsert takes the partition from the wrong field.
 
         https://github.com/milvus-io/milvus/pull/30772
         """
@@ -28,9 +28,9 @@ class Capabilities:
 
 
 def capabilities(version: str) -> Capabilities:
-    """Return what a server of this version can do: BM25 since Milvus 2.5, INVERTED indexes since 2.4.
+    """Return the capabilities of a version: BM25 since Milvus 2.5, INVERTED indexes since 2.4.
 
-    Milvus Lite has both since 3.0 and says 'milvus_lite-3.2.2'.
+    Milvus Lite has both since 3.0. It reports versions such as 'milvus_lite-3.2.2'.
     """
     lite = version.startswith("milvus_lite")
     numbers = tuple(int(n) for n in NUMBERS.findall(version)[:2]) or (0,)

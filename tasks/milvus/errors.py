@@ -1,4 +1,4 @@
-"""Translate pymilvus' errors to ours, in one place, with the cause kept."""
+"""Translate the errors of pymilvus, in one place, with the cause kept."""
 
 from __future__ import annotations
 
@@ -18,29 +18,29 @@ DENIED = re.compile(
     r"(?:invalid|expired|missing|wrong) token|token (?:is )?(?:invalid|expired|missing|wrong))\b"
 )
 NAMES = re.compile(r"\[[^\[\]]*\]|\"[^\"]*\"|'[^']*'")
-"""What stands in brackets or quotes is a name or a key, not a cause."""
+"""Text in brackets or quotes is a name or a key, not a cause."""
 PASSING = (
     "unavailable", "connect", "timeout", "timed out", "deadline", "rate limit", "delegator", "not ready", "retry",
     "try again", "node not", "channel", "recovering", "closed", "shut", "reset", "busy", "not loaded", "released",
     "call load", "file is too small", "not an arrow file", "not fully written",
 )  # fmt: skip
 CONTENT = re.compile(r"\blength\b.* exceeds max[_ ]length|is not a number or infinity|surrogates not allowed")
-"""What Milvus, Milvus Lite or pymilvus says of a row that it cannot hold."""
+"""The messages of Milvus, Milvus Lite and pymilvus about a row that they cannot store."""
 GONE = re.compile(r"can't find collection|collection\s+(?:not found|not exist|does not exist)")
 
 
 def explain(error: Exception, store: MilvusStore) -> LockstepError:
-    """Return our error for one of pymilvus' or gRPC's.
+    """Return our error for an error of pymilvus or gRPC.
 
-    Milvus' codes differ between versions and many passing errors share the code of lasting ones, so the
-    words decide.
+    The message decides, not the code. Milvus' codes differ between versions, and many transient errors share a code
+    with permanent ones.
     """
     words = NAMES.sub("", str(error).lower())
     first = str(error).strip().splitlines()[0][:300] if str(error).strip() else type(error).__name__
     if DENIED.search(words):
         return PartError(f"Milvus: {store.uri} refused access ({first}). Check MILVUS_TOKEN and MILVUS_DB.")
     if GONE.search(words):
-        return GoneError(f"Milvus: {store.uri} has dropped the collection meanwhile ({first}). Ask again.")
+        return GoneError(f"Milvus: the collection at {store.uri} was dropped meanwhile ({first}). Ask again.")
     if any(word in words for word in PASSING):
         return TransientError(
             f"Milvus: {store.uri} does not answer ({first}). Is the server up, and is MILVUS_URI right?"
@@ -51,7 +51,7 @@ def explain(error: Exception, store: MilvusStore) -> LockstepError:
 
 @contextmanager
 def milvus_errors(store: MilvusStore) -> Iterator[None]:
-    """Raise our errors instead of pymilvus'."""
+    """Translate pymilvus' errors to ours."""
     import grpc
 
     pymilvus = load_pymilvus()

@@ -10,10 +10,10 @@ SURROGATES = range(0xD800, 0xE000)
 
 
 def literal(value: str | Iterable[str]) -> str:
-    """Return a string, or a list of them, as a literal of Milvus' filter language.
+    """Return a string, or a list of strings, as a literal of Milvus' filter language.
 
-    Nothing in a key can end the literal and widen the filter. Of control characters only these have an
-    escape in every Milvus; the others stand as they are.
+    Quotes and backslashes are escaped, so no key can end the literal and widen the filter. Only three control
+    characters have an escape in every Milvus. The others are left as they are.
     """
     if isinstance(value, str):
         return f'"{value.translate(ESCAPES)}"'
@@ -21,9 +21,9 @@ def literal(value: str | Iterable[str]) -> str:
 
 
 def starting_with(field: str, start: str) -> str:
-    """Return the condition that a field starts with a text: a range, since `like` has wildcards to escape.
+    """Return the condition that a field starts with a text, written as a range.
 
-    How those are escaped differs from server to server; the order of strings does not.
+    `like` has wildcards, and servers differ in how these are escaped. The order of strings is the same everywhere.
     """
     low = f"({field} >= {literal(start)})"
     end = after(start)
@@ -31,7 +31,7 @@ def starting_with(field: str, start: str) -> str:
 
 
 def after(start: str) -> str:
-    """Return the first string behind all that start so; empty when there is none."""
+    """Return the first string after all strings with this start, or '' if there is none."""
     kept = start.rstrip(LAST)
     if not kept:
         return ""

@@ -1,4 +1,4 @@
-"""Milvus' vector index types: build and search parameters, and which server supports which."""
+"""The vector indexes of Milvus: their parameters, the servers that have them, and their search parameters."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ WIDTH: dict[str, Bounds] = {"ef": (1, 65536)}
 
 @dataclass(frozen=True, slots=True)
 class Index:
-    """One index type: its build and search parameters with their bounds, build defaults, and who has it.
+    """One index type: its build and search parameters with their bounds, its build defaults, and the servers with it.
 
-    ``since`` is the first Milvus with it; ``lite`` whether Milvus Lite really builds it (it takes any name).
+    ``since`` is the first Milvus with it. ``lite`` says whether Milvus Lite really builds it, for it accepts any name.
     """
 
     build: Mapping[str, Bounds] = field(default_factory=dict)
@@ -67,7 +67,7 @@ def those_of(can: Capabilities) -> list[str]:
 
 
 def check_index(settings: Settings, can: Capabilities) -> None:
-    """Raise ``MisuseError`` when the connected server has no such index, or a parameter is none of its."""
+    """Raise ``MisuseError`` if the server lacks the index type, or a parameter is unknown or out of bounds."""
     name = settings.index_type
     here = those_of(can)
     if name not in here:
@@ -80,17 +80,17 @@ def check_index(settings: Settings, can: Capabilities) -> None:
 
 
 def build_params(settings: Settings) -> dict[str, Any]:
-    """Return the parameters that the index is built with: those given, over its defaults."""
+    """Return the index's build parameters: its defaults, replaced by the settings."""
     return {**INDEXES.get(settings.index_type, Index()).defaults, **settings.index_params}
 
 
 def search_params(settings: Settings, depth: int) -> dict[str, Any]:
-    """Return the parameters of a search ``depth`` hits deep: those given, over ones that suit the depth."""
+    """Return the parameters of a search for ``depth`` hits: defaults for that depth, replaced by the settings."""
     known = INDEXES.get(settings.index_type, Index()).search
     wide = {"ef": max(64, 4 * depth), "nprobe": 32, "search_list": max(100, 2 * depth)}
     chosen = {**{name: wide[name] for name in known if name in wide}, **settings.search_params}
     for name in ("ef", "search_list"):
-        if name in chosen:  # Milvus refuses less than what is asked for
+        if name in chosen:  # Milvus refuses a value below the number of hits
             chosen[name] = max(chosen[name], depth)
     return chosen
 
@@ -98,7 +98,7 @@ def search_params(settings: Settings, depth: int) -> dict[str, Any]:
 def _check_params(what: str, given: Mapping[str, Any], known: Mapping[str, Bounds]) -> None:
     for name, value in given.items():
         if name not in known:
-            raise MisuseError(f"{what}: '{name}' is none of them ({', '.join(known) or 'it has none'}).")
+            raise MisuseError(f"{what}: '{name}' is not a known parameter ({', '.join(known) or 'it has none'}).")
         bounds = known[name]
         if not _within(value, bounds):
             raise MisuseError(f"{what}: {name}={value!r} is invalid; it must be {_described(bounds)}.")

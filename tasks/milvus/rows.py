@@ -1,4 +1,4 @@
-"""Convert chunks to Milvus rows."""
+"""Convert chunks to rows of a generation."""
 
 from __future__ import annotations
 
@@ -17,9 +17,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Columns:
-    """Which columns a generation has beside those that all have.
+    """The optional columns of a generation.
 
-    ``words`` where the server has BM25; ``tenant`` where objects have one, read from the key behind ``prefix``.
+    ``words`` exists if the server has BM25. ``tenant`` exists if objects have tenants, read from the key after
+    ``prefix``.
     """
 
     words: bool = False
@@ -30,7 +31,7 @@ class Columns:
         check_prefix(self.tenant, self.prefix)
 
     def of(self, chunk: Chunk) -> dict[str, str]:
-        """Return a chunk's values of these columns."""
+        """Return a chunk's values for these columns."""
         found: dict[str, str] = {}
         if self.words:
             found["words"] = as_text(chunk)
@@ -40,9 +41,9 @@ class Columns:
 
 
 def as_text(chunk: Chunk) -> str:
-    """Return the words by which a chunk is found, its headings' among them, apart by spaces.
+    """Return the words for BM25 from a chunk's headings and text, separated by spaces.
 
-    What is more than Milvus stores is left out: a chunk of that size has every word that matters before.
+    They are cut at the size that Milvus stores. A chunk of that size has every word that matters before the cut.
     """
     said = " ".join(words(f"{chunk.heading}\n{chunk.text}"))
     return said.encode()[:WORDS_BYTES].decode(errors="ignore")
@@ -51,7 +52,7 @@ def as_text(chunk: Chunk) -> str:
 def to_rows(
     batch: EmbeddedBatch | Piece, indexed_at: int, flow_run_id: str, columns: Columns
 ) -> Iterator[dict[str, Any]]:
-    """Yield chunks that have vectors as rows, in the schema's types. ``indexed_at`` in ms since 1970."""
+    """Yield the chunks with their vectors as rows, in the schema's types. ``indexed_at`` is in ms since 1970."""
     piece = batch.last() if isinstance(batch, EmbeddedBatch) else batch
     for (document, chunk), vector in zip(piece.chunks, piece.vectors, strict=True):
         yield {
@@ -73,9 +74,9 @@ def to_rows(
 
 
 def tenant_of(key: str, prefix: str) -> str:
-    """Return the first part of a key behind the pipeline's prefix; empty, so nobody's, when it has but one part.
+    """Return the first part of a key after the pipeline's prefix, or '' (no tenant) if it has only one part.
 
-    Part for part: /acme/a.md is not acme's, nor is a key that does not lie in the prefix.
+    A leading slash makes an empty part, so /acme/a.md does not belong to acme. Nor does a key outside the prefix.
     """
     if not key.startswith(prefix):
         return ""

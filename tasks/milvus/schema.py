@@ -1,4 +1,4 @@
-"""The schema of a generation in Milvus: fields, indexes and names."""
+"""The form of a generation in Milvus: fields, indexes and names."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ ID_LENGTH = 32
 WORDS_BYTES = 65_535
 GENERATION = re.compile(r"\d{4,}")
 NO_PAGE = 0
-"""Pages count from 1; older servers have no nullable fields."""
+"""Stands for no page, because pages count from 1 and older servers have no nullable fields."""
 
 
 def physical(alias: str, number: int) -> str:
@@ -28,16 +28,16 @@ def physical(alias: str, number: int) -> str:
 
 
 def generation_number(alias: str, collection: str) -> int | None:
-    """Return the number in a generation's name, or None when it is not one of the alias."""
+    """Return the number in a generation's name, or None if the collection is no generation of the alias."""
     name, _, number = collection.rpartition("_g")
     return int(number) if name == alias and GENERATION.fullmatch(number) else None
 
 
 def fields(client: MilvusClient, dimension: int, can: Capabilities, tenants: bool = False) -> CollectionSchema:
-    """Return the typed fields of a chunk's row, with BM25 computed by the server where it can.
+    """Return the schema of a chunk's row. The server computes BM25, if it can.
 
-    ``words`` are the text's as we take it apart; with ``tenants`` each tenant's rows lie together in a partition,
-    where the server can do that.
+    The field ``words`` holds the words of the text as we split it. With ``tenants``, the tenant is the partition key if
+    the server supports that, so that each tenant's rows lie together.
     """
     from pymilvus import DataType, Function, FunctionType
 
@@ -65,9 +65,9 @@ def fields(client: MilvusClient, dimension: int, can: Capabilities, tenants: boo
 
 
 def indexes(client: MilvusClient, can: Capabilities, settings: Settings) -> IndexParams:
-    """Return the indexes: the chosen one over cosine, BM25 where there is one, and scalar ones on what is filtered."""
+    """Return the indexes: the chosen type for vectors (cosine), BM25 if supported, and scalar ones for filters."""
     params, build = client.prepare_index_params(), build_params(settings)
-    if can.lite:  # reads them where pymilvus 2 put them; where pymilvus 3 does, it overlooks them
+    if can.lite:  # Milvus Lite reads build parameters only where pymilvus 2 put them, not where pymilvus 3 does
         build = {"params": build}
     params.add_index("embedding", index_type=settings.index_type, metric_type="COSINE", params=build)
     if can.bm25:

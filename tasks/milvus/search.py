@@ -1,4 +1,4 @@
-"""Search a collection: dense, lexical (BM25), or hybrid with Milvus fusing both."""
+"""Search a collection: by meaning, by words, or by both with Milvus fusing the results."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ if TYPE_CHECKING:
 
 OUTPUT = ["key", "text", "heading", "page", "text_hash", "chunk_index", "etag"]
 FUSED = 4
-"""Lists are fused that are this many times as long as what is asked for."""
+"""The length of the lists to fuse, as a multiple of the number of hits asked for."""
 BY_WORDS: dict[str, Any] = {"metric_type": "BM25", "params": {}}
 
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """What a collection is searched for: a question, its unit vector of shape (dimension,), and how many chunks.
+    """A search: a question, its unit vector of shape (dimension,), and the settings with the number of hits.
 
-    ``where``, an expression of Milvus, says among which; empty for all.
+    ``where`` is a Milvus expression that selects the chunks to search. Empty means all.
     """
 
     question: str
@@ -37,16 +37,16 @@ class Query:
 
     @property
     def words(self) -> str:
-        """The words that BM25 looks for; empty when the question has none."""
+        """The words that BM25 searches for, or '' if the question has none."""
         return " ".join(words(self.question))
 
     def near(self, limit: int) -> dict[str, Any]:
-        """Return how the vector index is searched for so many chunks."""
+        """Return the parameters for a vector search for ``limit`` chunks."""
         return {"metric_type": "COSINE", "params": search_params(self.settings, limit)}
 
 
 def dense(client: MilvusClient, collection: str, query: Query, options: dict[str, Any]) -> list[dict[str, Any]]:
-    """Return the rows whose vectors are nearest, best first; ``distance`` is the cosine."""
+    """Return the rows with the nearest vectors, best first. ``distance`` is the cosine similarity."""
     limit = query.settings.top_k
     found = client.search(
         collection, [query.vector], anns_field="embedding", search_params=query.near(limit), limit=limit,
@@ -56,19 +56,19 @@ def dense(client: MilvusClient, collection: str, query: Query, options: dict[str
 
 
 def lexical(client: MilvusClient, collection: str, query: Query, options: dict[str, Any]) -> list[dict[str, Any]]:
-    """Return the rows with most of the question's words, and the rarest; ``distance`` is their BM25 score."""
+    """Return the rows with the best BM25 scores for the question's words, best first. ``distance`` is the score."""
     if not query.words:
         return []
     found = client.search(
         collection, [query.words], anns_field="sparse", search_params=BY_WORDS, limit=query.settings.top_k,
         filter=query.where, output_fields=OUTPUT, **options,
     )  # fmt: skip
-    # Milvus Lite says them below zero.
+    # Milvus Lite returns negative scores.
     return [{"id": row["id"], "entity": row["entity"], "distance": abs(row["distance"])} for row in found[0]]
 
 
 def hybrid(client: MilvusClient, collection: str, query: Query, options: dict[str, Any]) -> list[dict[str, Any]]:
-    """Return the rows that stand high in both lists; ``distance`` is the sum of their reciprocal ranks."""
+    """Return the rows that rank high in both lists, best first. ``distance`` is the sum of their reciprocal ranks."""
     from pymilvus import AnnSearchRequest, RRFRanker
 
     limit, where = query.settings.top_k, query.where or None

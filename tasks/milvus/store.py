@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 ROWS_AT_ONCE = 500
 BYTES_AT_ONCE = 32 << 20
-"""Of one upsert, roughly: gRPC takes 64 MB. A row may have 65 kB of text, as much metadata, and as many words."""
+"""The approximate size of one upsert. gRPC takes 64 MB. A row may have 65 kB each of text, metadata and words."""
 HASHES_AT_ONCE = 512
 KEYS_AT_ONCE = 64
 READ_AT_ONCE = 4096
@@ -38,21 +38,21 @@ CONFIRMATIONS = 5
 
 
 class Store:
-    """A Milvus server and the alias that queries use. Writes are made one at a time, from any thread."""
+    """A Milvus server and the alias that queries use. Any thread may write; the writes run one at a time."""
 
     def __init__(self, block: MilvusStore, alias: str) -> None:
-        """Connect. Raises ``TransientError`` when the server does not answer, ``PartError`` when it refuses."""
+        """Connect. Raises ``TransientError`` if the server does not answer, ``PartError`` if it refuses."""
         self.block = block
         keep_secrets(block)
         self.alias = alias
         self._writing = threading.Lock()
         self._loaded: set[str] = set()
         self.check_writer: Callable[[], None] = lambda: None
-        """Called before each write; raises when another writer has taken over."""
+        """Called before each write. Raises if another writer has taken over."""
         check_address(block.uri, "Milvus", "MILVUS_URI")
         with self._call() as options, ExitStack() as if_not:
             self.client: MilvusClient = block.get_client()
-            if_not.callback(self.client.close)  # pymilvus keeps what is not closed for ever
+            if_not.callback(self.client.close)  # pymilvus keeps a client for ever unless it is closed
             self.capabilities: Capabilities = capabilities(self.client.get_server_version(**options))
             if_not.pop_all()
 
@@ -74,13 +74,13 @@ class Store:
             with milvus_errors(self.block):
                 yield {"timeout": self.block.timeout_seconds}
         except TransientError:
-            # A server that restarted has released its collections: load them again before the next try.
+            # A restarted server has released its collections. The next attempt has to load them again.
             self._loaded.clear()
             raise
 
     @contextmanager
     def _write(self) -> Iterator[dict[str, Any]]:
-        """Make one write, which ends before another writer may begin: see :mod:`tasks.ledger.lease`."""
+        """Make one write that ends before another writer may begin (see :mod:`tasks.ledger.lease`)."""
         with self._writing, self._call() as options:
             self.check_writer()
             yield {"timeout": min(options["timeout"], WRITE_SECONDS)}
@@ -96,7 +96,7 @@ class Store:
             return name
 
     def resolve(self) -> str:
-        """Return the collection behind the alias: once a question, so that one answer comes from one generation.
+        """Return the collection behind the alias. Call it once a question, so that an answer uses one generation.
 
         Raises ``PartError`` before the first sync.
         """
@@ -107,15 +107,15 @@ class Store:
         )
 
     def newest_number(self) -> int:
-        """Return the highest number of this alias' generations, 0 when there is none."""
+        """Return the highest number of this alias' generations, or 0 if there are none."""
         with self._call() as options:
             names = self.client.list_collections(**options)
         return max((generation_number(self.alias, name) or 0 for name in names), default=0)
 
     def create(self, collection: str, dimension: int, settings: Settings, properties: Mapping[str, str]) -> None:
-        """Create a generation, indexed and loaded, or finish one half made. The alias is left as it is.
+        """Create a generation, indexed and loaded, or finish one that is half made. The alias stays as it is.
 
-        ``properties`` are kept with the collection.
+        ``properties`` are stored with the collection.
         """
         with self._call() as options:
             if not self.client.has_collection(collection, **options):
@@ -127,8 +127,8 @@ class Store:
                     **options,
                 )
                 crash_point("collection made")
-            # A process that died here left it without some of its indexes. An empty collection's are there at once;
-            # waiting for them as pymilvus does sleeps half a second for each.
+            # A process that died here left some indexes out. Indexes of an empty collection are there at once, so do
+            # not wait for them: pymilvus would sleep half a second for each.
             there = set(self.client.list_indexes(collection, **options))
             wanted, missing = indexes(self.client, self.capabilities, settings), self.client.prepare_index_params()
             missing.extend(index for index in wanted if index.field_name not in there)
@@ -137,30 +137,30 @@ class Store:
         self.load(collection)
 
     def properties(self, collection: str) -> dict[str, str]:
-        """Return what was kept with a collection, as far as the server did."""
+        """Return the properties stored with a collection, as far as the server kept them."""
         with self._call() as options:
             return dict(self.client.describe_collection(collection, **options).get("properties", {}))
 
     def keep_property(self, collection: str, name: str, value: str) -> None:
-        """Set a property of a collection. Milvus 2.3 forgets such a change when it restarts."""
+        """Store a property with a collection. Milvus 2.3 forgets such a change when it restarts."""
         with self._write() as options:
             self.client.alter_collection_properties(collection, properties={name: value}, **options)
 
     def dimension_of(self, collection: str) -> int:
-        """Return how many numbers each vector of a collection has."""
+        """Return the dimension of a collection's vectors."""
         with self._call() as options:
             described = self.client.describe_collection(collection, **options)
         return int(next(one for one in described["fields"] if one["name"] == "embedding")["params"]["dim"])
 
     def exists(self, collection: str) -> bool:
-        """Return whether there is such a collection."""
+        """Return whether a collection exists."""
         with self._call() as options:
             return bool(self.client.has_collection(collection, **options))
 
     def drop(self, collection: str) -> None:
-        """Drop a generation; one that is gone already is no error. Raises ``PartError`` for the live one."""
+        """Drop a generation. It is no error if it is gone already. Raises ``PartError`` for the live one."""
         if collection == self.live():
-            raise PartError(f"Milvus: {collection} is live, it is not dropped.")
+            raise PartError(f"Milvus: {collection} is live, so it was not dropped. Promote another generation first.")
         with self._write() as options:
             self.client.drop_collection(collection, **options)
         self._loaded.discard(collection)
@@ -176,7 +176,7 @@ class Store:
         crash_point("alias moved")
 
     def check_alias_is_free(self) -> None:
-        """Raise ``PartError`` when a collection, not an alias, has the alias' name."""
+        """Raise ``PartError`` if a collection has the alias' name."""
         with self._call() as options:
             if self.alias in self.client.list_collections(**options):
                 raise PartError(
@@ -185,23 +185,23 @@ class Store:
                 )
 
     def load(self, collection: str) -> None:
-        """Load a collection, if this process has not: a restarted server, or another process, may have released it."""
+        """Load a collection, unless this process has done so. A restarted server has released its collections."""
         if collection not in self._loaded:
             with self._call() as options:
                 self.client.load_collection(collection, **options)
             self._loaded.add(collection)
 
     def flush(self, collection: str) -> None:
-        """Flush written rows into segments, for which the server builds the index."""
+        """Flush written rows into segments, for which the server then builds the index."""
         with self._call() as options:
             self.client.flush(collection, **options)
 
     def seal(self, collection: str, wait_seconds: float, reload: bool = True) -> None:
-        """Make searches of a collection that is not live use its index, as they will once it has grown old.
+        """Make searches of a collection use its index for all rows, as they will do later by themselves.
 
-        What was written last is otherwise searched without one. Without ``reload``, for one that answers questions, it
-        stays loaded, and its newest segments go over to the index in their own time. Raises ``TransientError`` when the
-        server has not built the index in time.
+        Otherwise the last rows written are searched without the index. ``reload`` releases the collection and loads it
+        again, so only use it for one that is not live. Without ``reload`` it stays loaded, and its newest segments
+        switch to the index in their own time. Raises ``TransientError`` if the index is not built in time.
         """
         self.flush(collection)
         until = time.monotonic() + wait_seconds
@@ -211,7 +211,7 @@ class Store:
             time.sleep(0.5)
         if not reload:
             return
-        with self._call() as options:  # loaded segments go over to the index seconds later, newly loaded ones at once
+        with self._call() as options:  # loaded segments switch to the index seconds later, newly loaded ones at once
             self.client.release_collection(collection, **options)
         self._loaded.discard(collection)
         self.load(collection)
@@ -220,10 +220,10 @@ class Store:
         with self._call() as options:
             return int(self.client.describe_index(collection, "embedding", **options)["pending_index_rows"])
 
-    # Reading what is there; always with strong consistency
+    # Reading, always with strong consistency
 
     def known_vectors(self, collection: str, hashes: Sequence[str]) -> dict[str, NDArray[np.float32]]:
-        """Return the vectors of those texts that the collection has, by ``text_hash``."""
+        """Return the vectors of the texts that the collection has, by ``text_hash``."""
         found: dict[str, NDArray[np.float32]] = {}
         for start in range(0, len(hashes), HASHES_AT_ONCE):
             found.update(self._some_vectors(collection, hashes[start : start + HASHES_AT_ONCE]))
@@ -236,8 +236,8 @@ class Store:
         found: dict[str, NDArray[np.float32]] = {}
         rest = list(hashes)
         while rest:
-            # One text may stand in ten thousand documents: read a bounded number of rows, then ask again
-            # for the hashes not seen in them.
+            # One text may be in ten thousand documents. So read a bounded number of rows, then query again for the
+            # hashes that were not among them.
             with self._call() as options:
                 rows = self.client.query(
                     collection,
@@ -254,11 +254,11 @@ class Store:
         return found
 
     def ids_of(self, collection: str, keys: Sequence[str]) -> list[str]:
-        """Return the ids of all chunks of some objects."""
+        """Return the ids of all chunks of the given objects."""
         return [row["id"] for row in self.rows_of(collection, keys, ["id"])]
 
     def rows_of(self, collection: str, keys: Sequence[str], output: list[str]) -> Iterator[dict[str, Any]]:
-        """Yield the rows of all chunks of some objects, read in bounded pieces: one may have half a million."""
+        """Yield the rows of all chunks of the given objects. Reads in pages: one object may have half a million."""
         if not keys:
             return
         self.load(collection)
@@ -274,7 +274,7 @@ class Store:
             )
         if len(found) < READ_AT_ONCE:
             yield from map(dict, found)
-        else:  # the strong read was one: what was written before is visible
+        else:  # after the strong read above, all earlier writes are visible
             yield from self._pages(collection, output, READ_AT_ONCE, chosen)
 
     def delete(self, collection: str, ids: Sequence[str]) -> None:
@@ -285,14 +285,14 @@ class Store:
             crash_point("some chunks deleted")
 
     def vectors_of(self, collection: str, ids: Sequence[str]) -> dict[str, NDArray[np.float32]]:
-        """Return the vectors of some chunks by id."""
+        """Return the vectors of chunks, by id."""
         import numpy as np
 
         found = self.with_ids(collection, ids, ["id", "embedding"])
         return {row["id"]: np.asarray(row["embedding"], np.float32) for row in found}
 
     def with_ids(self, collection: str, ids: Sequence[str], output: list[str]) -> list[dict[str, Any]]:
-        """Return the rows of some chunks."""
+        """Return the rows of the chunks with the given ids."""
         found: list[dict[str, Any]] = []
         for start in range(0, len(ids), HASHES_AT_ONCE):
             chosen = literal(ids[start : start + HASHES_AT_ONCE])
@@ -307,9 +307,9 @@ class Store:
         return found
 
     def neighbours(self, collection: str, hits: Sequence[Hit], reach: int, where: str = "") -> list[Hit]:
-        """Return the chunks up to ``reach`` places before and behind some hits, of the same version of their objects.
+        """Return the chunks up to ``reach`` places before and after the hits, of the same version of their objects.
 
-        ``where``, an expression of Milvus, says among which. Their score is 0.
+        ``where`` is a Milvus expression that selects among them. Their score is 0.
         """
         if not hits:
             return []
@@ -325,9 +325,9 @@ class Store:
         return [as_hit({"id": row["id"], "entity": row, "distance": 0.0}) for row in found]
 
     def rows(self, collection: str, output: list[str], at_once: int = READ_AT_ONCE) -> Iterator[dict[str, Any]]:
-        """Yield all rows of a collection, read in bounded pieces."""
-        # Milvus' iterator does not wait for what was just written, whatever consistency it is asked for;
-        # after a strong read everything written before is visible to it.
+        """Yield all rows of a collection, read in pages."""
+        # Milvus' iterator does not wait for the last writes, whatever consistency is requested. After a strong read
+        # it sees all earlier writes.
         self.count(collection)
         yield from self._pages(collection, output, at_once)
 
@@ -359,7 +359,7 @@ class Store:
     # Writing
 
     def upsert(self, collection: str, rows: Iterable[Mapping[str, Any]]) -> int:
-        """Write rows, replacing those with the same id; returns how many."""
+        """Write rows, replacing those with the same id. Return how many were written."""
         count = 0
         for some in portions(rows):
             with self._write() as options:
@@ -369,9 +369,9 @@ class Store:
         return count
 
     def prune(self, collection: str, keys: Sequence[str], keep: set[str]) -> int:
-        """Delete the chunks of some objects other than ``keep``; returns how many, once Milvus confirms.
+        """Delete the chunks of the given objects except ``keep``. Return how many, once Milvus confirms.
 
-        Raises ``TransientError`` when they are still there after several rounds.
+        Raises ``TransientError`` if some are still there after several rounds.
         """
         return sum(
             self._prune(collection, keys[start : start + KEYS_AT_ONCE], keep)
@@ -393,9 +393,9 @@ class Store:
     def search(
         self, collection: str, question: str, vector: NDArray[np.float32], settings: Settings, where: str = ""
     ) -> list[Hit]:
-        """Return the chunks nearest to a question, best first; at most ``settings.top_k``.
+        """Return the best chunks for a question in the mode of the settings, best first, at most ``settings.top_k``.
 
-        ``where``, an expression of Milvus, says among which. With mode hybrid Milvus fuses by ranks.
+        ``where`` is a Milvus expression that selects the chunks to search. In mode hybrid Milvus fuses by ranks.
         """
         self.load(collection)
         with self._call() as options:
@@ -405,7 +405,7 @@ class Store:
 
 
 def portions(rows: Iterable[Mapping[str, Any]]) -> Iterator[list[dict[str, Any]]]:
-    """Yield rows, as many at a time as one call takes."""
+    """Yield rows in lists that fit one call."""
     some: list[dict[str, Any]] = []
     size = 0
     for row in rows:
@@ -428,7 +428,7 @@ def _bytes_of(value: Any) -> int:
 
 
 def as_hit(row: Mapping[str, Any]) -> Hit:
-    """Convert a Milvus result to a ``Hit``."""
+    """Convert a row that Milvus found to a hit."""
     of_it = row["entity"]
     return Hit(
         chunk_id=row["id"],

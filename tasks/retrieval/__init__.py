@@ -1,1 +1,1 @@
-"""From a question to chunks. Uses generations and the common ground; knows nothing of indexing."""
+"""Find chunks for a question. Imports generations and the common ground, nothing from indexing."""

@@ -1,4 +1,4 @@
-"""Search for many questions, without the flow engine."""
+"""Search for many questions, without Prefect."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ if TYPE_CHECKING:
     from blocks.settings import Settings
 
 TOGETHER = 32
-"""Questions that are embedded in one go."""
+"""Questions that are embedded in one forward pass."""
 
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """What one question found, and how long it took: ``embed`` is its share of a common forward pass."""
+    """The hits of one question and its timings. ``seconds["embed"]`` is its share of a common forward pass."""
 
     id: str
     collection: str
@@ -40,11 +40,12 @@ class Found:
 def search_all(
     pipeline: Pipeline, questions: Sequence[Question], settings: Settings, scope: Scope = EVERYTHING
 ) -> Iterator[Found]:
-    """Yield what each question finds, in order; the model and the connections are opened once."""
+    """Yield the hits of each question, in order. The model and the connections are opened once."""
     with Index(pipeline) as index:
         while questions:
             index.router.look()
-            together = 1 if index.router.canary else TOGETHER  # neighbours may go different ways in a canary
+            # A canary routes each question by itself, so a group could belong to two generations.
+            together = 1 if index.router.canary else TOGETHER
             group, questions = questions[:together], questions[together:]
             results: list[Found] = []
             for attempt in index.attempts(group[0].question):
@@ -76,7 +77,7 @@ def search_one(
 def _search_some(
     index: Index, attempt: Attempt, group: Sequence[Question], settings: Settings, scope: Scope
 ) -> list[Found]:
-    """Search one generation, with the settings and the model that it was built with, for a few questions."""
+    """Search one generation for a few questions, with the settings and the model that it was built with."""
     built, where = _as_built(attempt, settings, scope)
     model = load_model(built.embedder)
     began = time.monotonic()

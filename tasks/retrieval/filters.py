@@ -1,11 +1,11 @@
-"""Parse a filter that a person wrote, and translate it to a Milvus expression.
+"""Parse a filter and translate it to a Milvus expression.
 
     prefix=guides/ and page<=3
     metadata.team="infra" or not (heading^="Appendix" or key in (a.md, b.md))
     last_modified>=2026-01-31
 
-The person's text is parsed here and never handed on: fields come from a list, values become literals. So nothing
-that stands in a value can widen a filter.
+The filter's text never reaches Milvus: fields come from a list, and values become literals. So no value can widen
+a filter.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 LONGEST = 10_000
 DEEPEST = 50
 NESTING = re.compile(r"\(|\bnot\b", re.IGNORECASE)
-"""What may lie inside each other: each costs the parser, and the server's, some of its stack."""
+"""Parts that nest. Each level costs some stack, in this parser and in the server's."""
 FIELD = re.compile(r"(?!(?:and|or|not)\b)(metadata\.[\w.-]++|[a-z_]++)", re.IGNORECASE)
 BARE = re.compile(r"[^\s()\"'=<>!^,]++")
 NUMBER = re.compile(r"[+-]?[0-9]{1,9}")
@@ -40,14 +40,14 @@ OPERATORS = {
     "last_modified": ORDERED,
     "metadata": (*EQUAL, *ORDERED, *START, "in"),
 }
-"""What a field can be asked."""
-HINT = 'Such as: prefix=guides/ and page<=3, or metadata.team="infra", or last_modified>=2026-01-31.'
+"""The operators that each field allows."""
+HINT = 'Examples: prefix=guides/ and page<=3, metadata.team="infra", last_modified>=2026-01-31.'
 
 
 def compiled(text: str) -> str:
-    """Return a filter as an expression of Milvus; empty for an empty one.
+    """Return a filter as a Milvus expression; empty for an empty filter.
 
-    Raises ``MisuseError`` saying where it cannot be read, or what a field cannot be asked.
+    Raises ``MisuseError`` that says where the filter is malformed, or which operators a field allows.
     """
     from pyparsing import ParseBaseException
 
@@ -55,28 +55,27 @@ def compiled(text: str) -> str:
         return ""
     check_text("the filter", text)
     if len(text) > LONGEST:
-        raise MisuseError(f"the filter has {len(text):,} characters; {LONGEST:,} are the most.")
+        raise MisuseError(f"the filter has {len(text):,} characters; the limit is {LONGEST:,}. Shorten it.")
     if len(NESTING.findall(text)) > DEEPEST:
-        raise MisuseError(f"the filter has more than {DEEPEST} parentheses and negations.")
+        raise MisuseError(f"the filter has more than {DEEPEST} parentheses and negations. Simplify it.")
     try:
         with _parsing:
             expression: str = _grammar().parse_string(text, parse_all=True)[0]
     except ParseBaseException as error:
         raise MisuseError(
-            f"the filter cannot be read from character {error.loc + 1} on: {text[error.loc :][:40] or 'its end'}. "
-            f"{HINT}"
+            f"the filter is malformed from character {error.loc + 1} on: {text[error.loc :][:40] or 'its end'}. {HINT}"
         ) from error
     return expression
 
 
 _parsing = threading.Lock()
-"""pyparsing learns from its first calls how many arguments an action takes: two threads teach it what is wrong for
-good."""
+"""pyparsing finds out in its first calls how many arguments an action takes. Two threads at once would make it learn
+a wrong number for good."""
 
 
 @functools.cache
 def _grammar() -> ParserElement:
-    """Return the grammar: comparisons joined by and, or, not. Each rule returns its part of the expression."""
+    """Return the grammar: comparisons with and, or, not. Each rule returns its part of the expression."""
     import pyparsing as pp
 
     word = functools.partial(pp.CaselessKeyword)
@@ -106,9 +105,9 @@ def _comparison(field: str, operator: str, value: Any) -> str:
     name, _, entry = field.partition(".")
     allowed = OPERATORS.get(name)
     if allowed is None:
-        raise MisuseError(f"a filter cannot ask for '{field}'; it can for {', '.join(OPERATORS)}.NAME. {HINT}")
+        raise MisuseError(f"a filter has no field '{field}'. Its fields are {', '.join(OPERATORS)}.NAME. {HINT}")
     if operator not in allowed:
-        raise MisuseError(f"'{field}' cannot be asked with {operator} in a filter; it can with {' '.join(allowed)}.")
+        raise MisuseError(f"in a filter, '{field}' does not allow {operator}. It allows {' '.join(allowed)}.")
     values = list(value) if operator == "in" else [value]
     if name == "page":
         return _plain("page", operator, [str(_page(one)) for one in values])
@@ -126,9 +125,9 @@ def _of_text(field: str, operator: str, values: Sequence[str]) -> str:
 
 
 def _of_metadata(entry: str, operator: str, values: Sequence[str]) -> str:
-    """An object without the entry is in none of its comparisons, not even in `!=`."""
+    """Return a comparison of a metadata entry. An object without the entry never matches, not even `!=`."""
     field = f"metadata[{literal(entry)}]"
-    if operator == "in":  # Milvus Lite has this for columns alone
+    if operator == "in":  # Milvus Lite supports "in" only for columns
         said = f"({' or '.join(_of_text(field, '=', [value]) for value in values)})"
     else:
         said = _of_text(field, operator, values)
@@ -136,7 +135,7 @@ def _of_metadata(entry: str, operator: str, values: Sequence[str]) -> str:
 
 
 def _plain(field: str, operator: str, literals: Sequence[str]) -> str:
-    """In parentheses: servers differ in what binds tighter than a comparison."""
+    """Return a comparison in parentheses, since operator precedence differs between Milvus versions."""
     if operator == "in":
         return f"({field} in [{', '.join(literals)}])"
     return f"({field} {'==' if operator == '=' else operator} {literals[0]})"
@@ -144,14 +143,14 @@ def _plain(field: str, operator: str, literals: Sequence[str]) -> str:
 
 def _page(value: str) -> int:
     if not NUMBER.fullmatch(value):
-        raise MisuseError(f"page in a filter is a number of at most nine digits, not '{value[:40]}'.")
+        raise MisuseError(f"page in a filter needs a number of at most nine digits, not '{value[:40]}'.")
     return int(value)
 
 
 def _moment(value: str) -> int:
-    """Return a date, or a date and time, as ms since 1970; UTC when it names no zone."""
+    """Return a date, or a date and time, as ms since 1970. Without a time zone it is UTC."""
     try:
         at = datetime.fromisoformat(value)
     except ValueError as error:
-        raise MisuseError(f"last_modified in a filter is a date like 2026-01-31, not '{value}'.") from error
+        raise MisuseError(f"last_modified in a filter needs a date like 2026-01-31, not '{value}'.") from error
     return int((at if at.tzinfo else at.replace(tzinfo=UTC)).timestamp() * 1000)

@@ -14,9 +14,9 @@ if TYPE_CHECKING:
 
 
 def mark_outdated(found: Retrieved, ledger: LedgerOrWhy) -> Retrieved:
-    """Return what was found with its outdated hits marked, and a note that says so.
+    """Return the hits with outdated ones marked, and a note about them.
 
-    Milvus answers also while the ledger is down; then the note says that this could not be looked up.
+    If the ledger is down, nothing is marked, and the note says that the versions are unknown.
     """
     if not found.hits:
         return found
@@ -25,9 +25,12 @@ def mark_outdated(found: Retrieved, ledger: LedgerOrWhy) -> Retrieved:
             raise ledger
         old = outdated(ledger, found.collection, sorted({hit.key for hit in found.hits}))
     except LockstepError as error:
-        return replace(found, notes=(*found.notes, f"cannot tell whether these are the newest versions: {error}"))
+        return replace(found, notes=(*found.notes, f"these may not be the newest versions: {error}"))
     if not old:
         return found
     hits = tuple(replace(hit, outdated=hit.key in old) for hit in found.hits)
-    note = f"the newest version of {', '.join(sorted(old))} cannot be read (see the quarantine): an older one answers"
+    note = (
+        f"the newest version of {', '.join(sorted(old))} cannot be indexed (see `lockstep quarantine`). "
+        "An older version answers."
+    )
     return replace(found, hits=hits, notes=(*found.notes, note))

@@ -1,4 +1,4 @@
-"""Check that a text is a question that can be asked."""
+"""Questions, and the checks that they have to pass."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ SPACES = "\t\n\r\x85"
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """One question of many, and the name that its asker gave it."""
+    """One question of a file, with its id."""
 
     id: str
     question: str
@@ -23,27 +23,26 @@ class Question:
 def checked(question: str) -> str:
     """Return the question, stripped.
 
-    Raises ``MisuseError`` when it is empty, absurdly long, or no text: not UTF-8, or with control characters.
+    Raises ``MisuseError`` when it is empty, too long, not valid UTF-8, or has control characters.
     """
     question = question.strip()
     if not question:
-        raise MisuseError("the question is empty: ask something, as in `lockstep ask 'How are deletes handled?'`")
+        raise MisuseError("the question is empty. Ask one, for example: `lockstep ask 'How are deletes handled?'`")
     if len(question) > LONGEST:
-        raise MisuseError(f"the question has {len(question):,} characters; {LONGEST:,} are the most")
+        raise MisuseError(f"the question has {len(question):,} characters; the limit is {LONGEST:,}. Shorten it.")
     check_text("the question", question)
     for position, character in enumerate(question, start=1):
         kind = unicodedata.category(character)
         if kind == "Cc" and character not in SPACES:
             raise MisuseError(
-                f"the question holds a control character (U+{ord(character):04X}, its character {position:,}): "
-                "leave it out"
+                f"the question has a control character (U+{ord(character):04X}) at position {position:,}. Remove it."
             )
     return question
 
 
 def check_text(what: str, text: str) -> None:
-    """Raise ``MisuseError`` when a text is none: bytes that were not UTF-8 come as halves of characters."""
+    """Raise ``MisuseError`` when a text has surrogates: Python decodes invalid UTF-8 to them."""
     low, high = SURROGATES
     position = next((at for at, one in enumerate(text, start=1) if low <= one <= high), 0)
     if position:
-        raise MisuseError(f"{what} is not valid UTF-8 (its character {position:,}): send it as UTF-8 text")
+        raise MisuseError(f"{what} is not valid UTF-8 at character {position:,}. Send it as UTF-8 text.")

@@ -1,4 +1,4 @@
-"""Fuse dense and lexical hits into one ranking, and leave out near-copies."""
+"""Fuse dense and lexical hits, and remove near-copies."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from tasks.models import Hit
 def fuse(dense: Sequence[Hit], lexical: Sequence[Hit], dense_share: float) -> list[Hit]:
     """Return the hits of two searches as one list, best first, with scores from 0 to 1.
 
-    Cosines and BM25 scores have no common scale: each counts as a share of the best of its kind, and a chunk that
-    one search did not find has nothing from it. ``dense_share`` is the weight of the cosine.
+    Cosines and BM25 scores have no common scale, so each score counts as a share of the best in its search. A chunk
+    that one search did not find gets 0 from that search. ``dense_share`` is the weight of the cosine.
     """
     scores: dict[str, float] = {}
     found: dict[str, Hit] = {}
@@ -28,19 +28,19 @@ def fuse(dense: Sequence[Hit], lexical: Sequence[Hit], dense_share: float) -> li
 
 WORD = re.compile(r"\w+")
 RUN = 3
-"""Texts are compared by the runs of so many words that they share."""
+"""Number of words in a run. Two texts are compared by the runs that they share."""
 
 
 def runs(text: str) -> frozenset[tuple[str, ...]]:
-    """Return what two texts are compared by: each run of three words, or all words of a shorter text."""
+    """Return each run of three words in a text, or all words of a shorter text."""
     words = WORD.findall(text.lower())
     return frozenset(tuple(words[at : at + RUN]) for at in range(max(1, len(words) - RUN + 1)))
 
 
 def without_copies(hits: Iterable[Hit], alike: float) -> list[Hit]:
-    """Return the hits without those that say what a better one says: ``alike`` is the share of runs in common.
+    """Return the hits without near-copies of better hits. A near-copy shares ``alike`` of the runs or more.
 
-    With 1 only those go that have the same words.
+    With ``alike`` 1 only hits with the same runs of words are removed.
     """
     kept: list[Hit] = []
     seen: list[frozenset[tuple[str, ...]]] = []

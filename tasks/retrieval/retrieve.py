@@ -1,4 +1,4 @@
-"""Find the chunks that a question is about."""
+"""Find the chunks that are relevant to a question."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ if TYPE_CHECKING:
     from tasks.milvus.store import Store
 
 DEEPEST = 16_384
-"""Hits that Milvus returns at the most."""
+"""Milvus returns at most this many hits."""
 SPARE = 3
-"""Hits that are looked at for each one wanted, where near-copies are left out."""
+"""Hits to fetch for each hit wanted, where near-copies are left out."""
 
 
 @dataclass(frozen=True, slots=True)
 class Retrieved:
-    """What was found, in which collection. ``best`` is the highest cosine of any chunk to the question."""
+    """The hits of a search and their collection. ``best`` is the highest cosine of any chunk to the question."""
 
     collection: str
     hits: tuple[Hit, ...]
@@ -39,18 +39,20 @@ class Retrieved:
 
 
 def possible(mode: SearchMode, bm25: bool, version: str) -> tuple[SearchMode, tuple[str, ...]]:
-    """Return the mode that the server can do, and a note when it is not the one asked for.
+    """Return a search mode that the server supports, and a note if it is not the requested mode.
 
-    Auto is hybrid where the server has BM25. Hybrid falls back to dense, which is half of it. Raises ``MisuseError``
-    for lexical without BM25.
+    Auto means hybrid if the server has BM25, else dense. Without BM25, hybrid falls back to dense. Raises
+    ``MisuseError`` for lexical without BM25.
     """
     if mode == "auto":
         return ("hybrid" if bm25 else "dense"), ()
     if bm25 or mode == "dense":
         return mode, ()
     if mode == "lexical":
-        raise MisuseError(f"mode lexical needs BM25, which Milvus {version} has not (2.5 has). Use --mode dense.")
-    return "dense", (f"Milvus {version} has no BM25: searched dense only",)
+        raise MisuseError(
+            f"mode lexical needs BM25. Milvus {version} has no BM25, Milvus 2.5 has. Use --mode dense, or upgrade."
+        )
+    return "dense", (f"Milvus {version} has no BM25, so the search was dense only",)
 
 
 def find(
@@ -65,8 +67,8 @@ def find(
 ) -> Retrieved:
     """Search a generation for a question whose unit vector is ``vector``, shape (dimension,).
 
-    ``where``, an expression of Milvus, says among which chunks. Without ``copies`` none of the hits says nearly what a
-    better one says. Raises ``PartError`` when the reranking model does not load.
+    ``where``, a Milvus expression, limits the chunks. Without ``copies``, near-copies of better hits are left out.
+    Raises ``PartError`` when the reranking model does not load.
     """
     mode, notes = possible(settings.mode, store.capabilities.bm25, store.capabilities.version)
     score = load_reranker(settings.rerank_model) if settings.rerank_model else None
@@ -82,7 +84,7 @@ def find(
         hits = fuse(near, look("lexical", both), settings.dense_share)
     else:
         hits = look(mode, depth)
-        # Only a cosine says how near the nearest is: BM25 and fused ranks have no absolute meaning.
+        # ``best`` has to be a cosine: BM25 scores and fused ranks have no absolute meaning.
         near = hits if mode == "dense" else look("dense", 1)
     best = near[0].score if near else -1.0
     if score:
@@ -102,5 +104,5 @@ def embed_question(model: EmbeddingModel, question: str) -> NDArray[np.float32]:
 def retrieve(
     store: Store, collection: str, question: str, vector: NDArray[np.float32], settings: Settings, where: str = ""
 ) -> Retrieved:
-    """Search a generation for what an answer is written from; transient errors of Milvus are retried."""
+    """Search a generation for the chunks of an answer. Transient errors of Milvus are retried."""
     return find(store, collection, question, vector, settings, where, copies=False)

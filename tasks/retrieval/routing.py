@@ -1,4 +1,4 @@
-"""Route a question to the live generation, or to the one in canary."""
+"""Choose the generation that answers a question: the live one, or the one in canary."""
 
 from __future__ import annotations
 
@@ -27,27 +27,27 @@ if TYPE_CHECKING:
     from tasks.embedding.model import EmbeddingModel
 
 REMEMBERED_SECONDS = 30.0
-"""How long shared connections remember what a collection was built with, which does not change while it answers."""
+"""How long shared connections remember the properties of a collection. They do not change while it answers."""
 LedgerOrWhy = Database | LockstepError
-"""The ledger, or why it cannot be opened: questions are answered all the same."""
+"""The ledger, or the error if it cannot be opened. Questions are answered without it."""
 
 
 class Router:
-    """Routes questions between live and canary, and records how they fared.
+    """Route questions between the live generation and the canary, and record the outcome of each question.
 
-    While the ledger is down, the live generation answers, and nothing is noted.
+    While the ledger is down, the live generation answers, and nothing is recorded.
     """
 
     def __init__(self, alias: str, ledger: LedgerOrWhy) -> None:
         self.alias, self._ledger = alias, ledger
         self.canary: Canary | None = None
         self.sources: dict[str, dict[str, Any] | None] | None = None
-        """Which bucket each generation holds, as far as the ledger knows; None while it does not answer."""
+        """The bucket of each generation, as recorded in the ledger; None while the ledger is down."""
         self._search_params: dict[str, Any] | None = None
         self.look()
 
     def look(self) -> None:
-        """Read the canary from the ledger again."""
+        """Look up again in the ledger whether a canary is running."""
         self.canary = None
         if isinstance(self._ledger, LockstepError):
             return
@@ -60,15 +60,15 @@ class Router:
 
     def collection(self, live: str, asker: str) -> str:
         """Return the collection that answers this question or session: the live one, or the one in canary."""
-        # A canary beside another live generation is over: the alias was moved.
+        # If the alias was moved since the canary began, the canary is over.
         return self.canary.serves(asker) if self.canary and self.canary.live == live else live
 
     def search_params(self, collection: str) -> dict[str, Any] | None:
-        """Return what the collection in canary is searched with; None for any other, whose pipeline has them."""
+        """Return the search parameters of the collection in canary; None for any other, whose pipeline has them."""
         return self._search_params if self.canary and self.canary.collection == collection else None
 
     def note(self, collection: str, seconds: float, best: float | None, abstained: bool = False) -> None:
-        """Record how a question fared: ``best`` is the nearest chunk's cosine, None if it failed."""
+        """Record the outcome of a question for the canary: ``best`` is the nearest chunk's cosine, None on failure."""
         if self.canary and not isinstance(self._ledger, LockstepError):
             row = {"alias": self.alias, "collection": collection, "at": now(), "seconds": seconds, "best": best}
             with suppress(LockstepError):
@@ -76,12 +76,12 @@ class Router:
 
 
 class Connections:
-    """Milvus and the ledger of one pipeline, open: for one question, or shared by all threads of a service."""
+    """Open connections to a pipeline's Milvus and ledger, for one question or for all threads of a service."""
 
     def __init__(self, pipeline: Pipeline, *, shared: bool = False) -> None:
-        """Connect. Raises ``PartError`` or ``TransientError`` when Milvus cannot be used; the ledger may be down.
+        """Connect. Raises ``PartError`` or ``TransientError`` when Milvus fails, but not when the ledger does.
 
-        Of ``shared`` connections what a collection was built with is remembered for some seconds.
+        ``shared`` connections remember for some seconds what a collection was built with.
         """
         self.store = Store(pipeline.store, pipeline.alias)
         self._ledger_block = pipeline.ledger
@@ -89,13 +89,13 @@ class Connections:
         self._properties: dict[str, tuple[float, dict[str, str]]] = {}
         self._ledger: LedgerOrWhy | None = None
         self.last_model: EmbeddingModel | None = None
-        """What the last question was embedded by; another one after a promotion."""
+        """The model that embedded the last question. A promotion may change it."""
         self._opening = threading.Lock()
         self.ledger  # noqa: B018 - opened with the store, not with the first question
 
     @property
     def ledger(self) -> LedgerOrWhy:
-        """The ledger, or why it cannot be opened; one that could not be opened is tried again with each question."""
+        """The ledger, or the error if it cannot be opened. Each question tries again to open it."""
         with self._opening:
             if not isinstance(self._ledger, Database):
                 try:
@@ -105,7 +105,7 @@ class Connections:
             return self._ledger
 
     def properties(self, collection: str, *, anew: bool = False) -> dict[str, str]:
-        """Return what was kept with a collection; ``anew`` asks the server in any case."""
+        """Return the properties that are stored with a collection. ``anew`` asks the server in any case."""
         known = self._properties.get(collection)
         if known and not anew and time.monotonic() - known[0] < self._remembers:
             return known[1]
@@ -114,25 +114,25 @@ class Connections:
         return properties
 
     def begin(self, question: str) -> Early:
-        """Begin to embed a question by the model that the last one was embedded by, while the alias is looked up."""
+        """Start to embed a question with the last question's model, while the alias is looked up."""
         return Early(self, self.last_model, question)
 
     def close(self) -> None:
-        """Close both."""
+        """Close both connections."""
         self.store.close()
         if isinstance(self._ledger, Database):
             self._ledger.close()
 
 
 class Early:
-    """A question that is being embedded before it is known which generation answers it."""
+    """A question that is embedded before its generation is known."""
 
     def __init__(self, connections: Connections, model: EmbeddingModel | None, question: str) -> None:
         self._connections, self._model, self._question = connections, model, question
         self._vector = model.begin_question(question, model.embedder.query_prompt) if model else None
 
     def vector(self, model: EmbeddingModel) -> NDArray[np.float32]:
-        """Return the question's vector, shape (dimension,), by the model of the generation that answers."""
+        """Return the question's vector, shape (dimension,), by the model of the answering generation."""
         if self._vector and model is self._model:
             return self._vector.result()
         self._connections.last_model = model
@@ -140,12 +140,12 @@ class Early:
 
 
 class Index:
-    """What a question, or many, is answered from; a context manager that closes the connections which it opened."""
+    """The generations that answer one question or many. The context manager closes the connections that it opened."""
 
     def __init__(self, pipeline: Pipeline, connections: Connections | None = None) -> None:
         """Connect, unless ``connections`` are given.
 
-        Raises ``PartError`` or ``TransientError`` when Milvus cannot be used; the ledger may be down.
+        Raises ``PartError`` or ``TransientError`` when Milvus fails, but not when the ledger does.
         """
         self.pipeline = pipeline
         self._own = connections is None
@@ -159,15 +159,15 @@ class Index:
         return self
 
     def __exit__(self, *error: object) -> None:
-        """Close what was opened for it."""
+        """Close the connections that were opened here."""
         if self._own:
             self.connections.close()
 
     def attempts(self, asker: str) -> Iterator[Attempt]:
-        """Yield an attempt at a question, and a second one when its generation was dropped meanwhile.
+        """Yield an attempt at a question, and a second one if its generation was dropped meanwhile.
 
-        The alias is resolved once an attempt, so that an answer comes from one generation. ``asker``, the question or
-        its session, decides for a canary.
+        Each attempt resolves the alias once, so that an answer comes from one generation. ``asker``, the question or
+        its session, decides whether the canary answers.
         """
         collection = self.router.collection(self.store.resolve(), asker)
         attempt = Attempt(self, collection, self.router.search_params(collection))
@@ -177,20 +177,20 @@ class Index:
 
 
 class Attempt:
-    """One attempt at a question on one generation. Leaving its ``with`` decides whether another one is needed."""
+    """One attempt at a question on one generation. On exit, ``instead`` is set if a second attempt is needed."""
 
     def __init__(
         self, index: Index, collection: str, search_params: dict[str, Any] | None, *, last: bool = False
     ) -> None:
         self.collection = collection
         self.instead: str | None = None
-        """The collection that the alias points at since this one was dropped."""
+        """The collection that the alias points at now, if this attempt's collection was dropped."""
         self._index, self._search_params, self._last = index, search_params, last
 
     def pipeline(self, settings: Settings) -> Pipeline:
-        """Return the pipeline with ``settings`` as far as a question may choose them, the others as this was built.
+        """Return the pipeline with the question's ``settings``, and the generation's own where it fixes them.
 
-        Raises ``SourceError`` when the generation holds another bucket or another ledger's objects.
+        Raises ``SourceError`` when another ledger keeps the generation.
         """
         asked = self._index.pipeline.model_copy(update={"settings": settings})
         properties = self._index.connections.properties(self.collection)
@@ -208,11 +208,12 @@ class Attempt:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> bool:
-        """Hide that the generation is gone when the alias points at another; note any other failure of the index."""
+        """Suppress ``GoneError`` if the alias points at another generation now. Record other failures of the index."""
         if isinstance(error, GoneError):
             if not self._last and (live := self._index.store.resolve()) != self.collection:
                 self.instead = live
             return self.instead is not None
-        if isinstance(error, LockstepError) and not isinstance(error, MisuseError):  # that is the question's fault
+        # A MisuseError is the question's fault and says nothing of the index.
+        if isinstance(error, LockstepError) and not isinstance(error, MisuseError):
             self._index.router.note(self.collection, 0.0, None)
         return False

@@ -1,7 +1,7 @@
-"""The scope of a question: its tenant and its filter.
+"""Limit a question to a tenant and a filter.
 
-With `tenants`, the first part of a key is its tenant: acme/handbook.md belongs to acme. Each question is asked for
-one tenant, and Milvus is asked for that tenant's chunks alone: nothing of another's is searched, scored or cited.
+With `tenants`, the first part of a key is its tenant: acme/handbook.md belongs to acme. Each question names one
+tenant. Milvus then searches only that tenant's chunks, so nothing of another tenant is scored or cited.
 """
 
 from __future__ import annotations
@@ -16,25 +16,25 @@ from tasks.retrieval.question import check_text
 
 @dataclass(frozen=True, slots=True)
 class Scope:
-    """The objects that a question may see: those of a ``tenant`` that pass a ``filter``."""
+    """The objects that a question may see: those of a ``tenant`` that match a ``filter``. Empty means no limit."""
 
     filter: str = ""
     tenant: str = ""
 
     def __str__(self) -> str:
-        """Return the scope in words; an empty text if it is everything."""
+        """Return the scope in words; empty for everything."""
         named = (("the tenant", self.tenant), ("the filter", self.filter))
         return " and ".join(f"{what} {value}" for what, value in named if value)
 
     def condition(self, tenants: bool) -> str:
-        """Return the scope as an expression of Milvus, for a generation whose objects have tenants or have none.
+        """Return the scope as a Milvus expression. ``tenants`` says whether the generation's objects have tenants.
 
-        Raises ``MisuseError`` for a filter that cannot be read, for a tenant that is missing, and for one too many.
+        Raises ``MisuseError`` for a malformed filter, a missing tenant, and a tenant where there are none.
         """
         where = compiled(self.filter)
         check_text("the tenant", self.tenant)
         if tenants and not self.tenant:
-            raise MisuseError("the objects of this index have tenants, and a question is of one: name it (--tenant).")
+            raise MisuseError("the objects of this index have tenants. Name the question's tenant with --tenant.")
         if self.tenant and not tenants:
             raise MisuseError(
                 "the objects of this index have no tenants. Ask without --tenant, or set LOCKSTEP_TENANTS=true and "
@@ -48,7 +48,7 @@ EVERYTHING = Scope()
 
 
 def nothing_found(collection: str, scope: Scope) -> str:
-    """Return why a question found nothing at all, and what to do."""
+    """Return why a question found nothing, and what to do."""
     if str(scope):
-        return f"nothing in {collection} is of {scope}: ask without it to see which keys there are"
-    return f"nothing at all was found in {collection}: if it should hold something, run `lockstep sync`"
+        return f"{collection} has no chunks for {scope}. Ask without it to see which keys there are."
+    return f"{collection} has no chunks. If it should have some, run `lockstep sync`."

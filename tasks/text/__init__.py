@@ -1,1 +1,1 @@
-"""Words, sentences and Markdown. Pure; everything else may import it."""
+"""Words, sentences and Markdown. Pure functions, which every other package may import."""

@@ -1,4 +1,4 @@
-"""Write Markdown that shows other people's text literally: no markup of theirs takes effect."""
+"""Write Markdown that shows foreign text exactly, without its links, pictures or formatting taking effect."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ _BEGINS = re.compile(r"[-+=:](?=[-+=:\s]|\Z)|\d{1,9}(?=[.)](?:\s|\Z))")
 
 
 class Markdown(str):
-    """Markdown of our own, shown as it is."""
+    """Markdown that we wrote ourselves, so that it is not escaped."""
 
 
 def plain(text: str) -> str:
-    """Escape a text for Markdown, so that it is shown literally, line by line.
+    """Escape a text of a document, a model or a person as Markdown that shows it line by line.
 
-    No link, picture, tag, heading, list, table, formula or diagram of its own: whoever reads a report would otherwise
-    fetch what a document names. An address gets an invisible break: renderers look for addresses in what is left
-    when all escapes are read, so that no escape helps against them.
+    Its links, pictures, tags, headings, lists, tables, formulas and diagrams have no effect. Otherwise the reader of a
+    report would fetch addresses that a document names. An address gets an invisible break. Renderers look for addresses
+    after they have read all escapes, so no escape helps.
     """
     lines = visible(text).strip().split("\n")
     return "  \n".join(_plain(line.strip()) for line in lines).replace("\n  \n", "\n\n")
@@ -37,12 +37,12 @@ def _plain(line: str) -> str:
 
 
 def inline(text: str) -> str:
-    """Escape a text like :func:`plain`, on one line: for a heading, a quotation, a description."""
+    """Escape a text like :func:`plain`, in one line: for a heading, a quotation or a description."""
     return plain(one_line(text))
 
 
 def cell(value: object) -> str:
-    """Escape a value for a table cell: nothing in it can end the cell or the row."""
+    """Return a value as the text of a table's cell, escaped so that it cannot end the cell or the row."""
     return value if isinstance(value, Markdown) else inline(str(value))
 
 

@@ -1,7 +1,7 @@
-"""Split a text into the words that BM25 compares: lower case, stemmed, identifiers whole and in parts.
+"""Tokenize a text for BM25: in lower case, stemmed, with identifiers whole and in their parts.
 
-Servers differ in how they take a text apart, and none knows what an identifier is. What is indexed, and what is
-asked for, goes through here first, so that every server is left with splitting at white space.
+Servers tokenize texts in different ways, and none recognises an identifier. So chunks and questions are tokenized here
+first, and each server only has to split at white space.
 """
 
 from __future__ import annotations
@@ -17,30 +17,30 @@ if TYPE_CHECKING:
     from snowballstemmer.basestemmer import BaseStemmer
 
 WORDS = 1
-"""Raised when the same text comes out as other words than before: a part of the fingerprint."""
+"""Raise this number when the same text gives other words than before. It is part of the fingerprint."""
 TOKEN = re.compile(r"\w+")
 LONGEST_RUN = 1000
 SEAM = re.compile(r"_+|(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
-"""Where the parts of an identifier meet: response_model, readItems, HTTPException."""
+"""The borders between parts of an identifier, as in response_model, readItems, HTTPException."""
 IN_PAIRS = re.compile(r"([\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7af\u0e00-\u0e7f]++)")
-"""Scripts without spaces whose neighbouring characters are taken in pairs; others would change what is indexed."""
+"""Scripts without spaces, whose characters are indexed in overlapping pairs. More scripts would change the index."""
 STOP_WORDS = """
     a about an and are as at be been but by can could did do does for from had has have how i if in into is it its me
     my no not of on or our should so such than that the their then there these they this to was we were what when
     where which who why will with would you your
 """
 ENGLISH = frozenset(STOP_WORDS.split())
-"""Words that say nothing of what a text is about."""
+"""Words that say nothing about a text's subject."""
 
 
 def words(text: str) -> list[str]:
-    """Return the words of a text, in order, without stop words unless there are no others."""
+    """Return the words of a text, in order. Stop words are left out, unless there are no others."""
     every = [word for token in TOKEN.findall(_normal(text)) for word in _of_token(token)]
     return [_stem(word) for word in every if word not in ENGLISH] or every
 
 
 def _normal(text: str) -> str:
-    """Normalize a text to NFKC; long runs without a space in pieces, since sorting endless marks is slow."""
+    """Return a text in NFKC. A long text is normalized in pieces, because sorting endless combining marks is slow."""
     runs = (run[at : at + LONGEST_RUN] for run in text.split() for at in range(0, len(run), LONGEST_RUN))
     return (
         unicodedata.normalize("NFKC", text)
@@ -66,7 +66,7 @@ def _pairs(run: str) -> list[str]:
 
 
 _of_thread = threading.local()
-"""A stemmer keeps the word that it works on in itself: two threads with one of them get each other's letters."""
+"""One stemmer for each thread. A stemmer stores its current word, so two threads would mix their letters."""
 
 
 def _stemmer() -> BaseStemmer:

@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 import time
+import urllib.error
 import urllib.request
 import uuid
 from collections.abc import Callable, Iterator
@@ -15,6 +16,8 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+
+from tenacity import retry, retry_if_exception, stop_after_attempt, wait_fixed
 
 from tests.support.warm_command import SECONDS, WarmCommand
 
@@ -63,6 +66,12 @@ class Stack:
         return dict(json.loads(self.run(*arguments, "--json").stdout))
 
 
+def _database_is_busy(error: BaseException) -> bool:
+    """Say whether Prefect's server refused a request because others were writing: its own clients try again, too."""
+    return isinstance(error, urllib.error.HTTPError) and error.code == 503
+
+
+@retry(retry=retry_if_exception(_database_is_busy), wait=wait_fixed(1), stop=stop_after_attempt(10), reraise=True)
 def api(stack: Stack, method: str, path: str, body: Any = None) -> Any:
     """Call the Prefect API of the stack."""
     state = json.loads((Path(stack.env["LOCKSTEP_HOME"]) / "state.json").read_text())

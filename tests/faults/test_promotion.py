@@ -61,7 +61,7 @@ def test_a_generation_that_answers_worse_is_not_promoted(
     assert overview(name)[0]["quality"]["ndcg@10"] < 0.9
     assert promote(name, force="only a test", by="the tests").promoted
     assert overview(name)[0]["forced"] == {"who": "the tests", "why": "only a test"}
-    assert "Promoted all the same by the tests: only a test" in report(name)
+    assert "Promotion forced by the tests: only a test" in report(name)
     # And back: better than the live one is good enough.
     done = rebuild(name, Settings(golden=golden, index_type="FLAT", mode="dense"))
     assert {gate["name"] for gate in done.gates} >= {"golden recall@10 lost", "golden ndcg@10 lost"}
@@ -218,7 +218,7 @@ def test_a_canary_that_fares_worse_takes_itself_back(name: str) -> None:
 
 def test_a_canary_that_nobody_asks_is_not_judged_good(name: str) -> None:
     rebuild(name, Settings(embed_heading=False), promote="manual")
-    with pytest.raises(GateError, match="only 0 questions came to it, fewer than 20"):
+    with pytest.raises(GateError, match="got only 0 questions, fewer than 20"):
         promote(name, canary=[50], hold_seconds=0.0)
 
 
@@ -322,7 +322,7 @@ def test_search_parameters_stay_with_their_generation(name: str) -> None:
 
 def test_a_sync_that_waited_for_a_swap_goes_on_with_what_is_live_then(name: str) -> None:
     """It was started with the settings of before; while it waits, others become the pipeline's."""
-    from tasks.generations import opening as generation
+    from tasks.generations import opening
     from tasks.ledger.lease import writing
 
     _, ledger = opened(name)
@@ -337,7 +337,7 @@ def test_a_sync_that_waited_for_a_swap_goes_on_with_what_is_live_then(name: str)
 
         with Resources(block, block.settings) as resources:
             resources.store.point_alias(f"{name}_g0002")
-            generation.finish_swap(resources, f"{name}_g0002")
+            opening.finish_swap(resources, f"{name}_g0002")
     waiting.join(60)
     assert outcome == [f"{name}_g0002"]
 

@@ -88,7 +88,7 @@ def test_a_rollback_answers_from_the_old_generation_and_syncs_what_it_missed(nam
 def test_nothing_to_promote_and_nothing_to_go_back_to(name: str) -> None:
     with pytest.raises(MisuseError, match="lockstep rebuild"):
         promote(name)
-    with pytest.raises(MisuseError, match="nothing to go back to"):
+    with pytest.raises(MisuseError, match="nothing to roll back to"):
         rollback(name)
     with pytest.raises(MisuseError, match="not ready"):
         promote(name, generation=1)

@@ -60,7 +60,7 @@ def test_a_ledger_that_is_down_does_not_stop_an_answer(pipeline: str, make_pipel
     make_pipeline(ledger="postgresql://a:b@127.0.0.1:9/x")
     answer = ask("Which way do I turn the valve?", pipeline)
     assert "to the left" in answer.answer
-    assert any("cannot tell whether these are the newest" in note for note in answer.notes)
+    assert any("these may not be the newest" in note for note in answer.notes)
 
 
 def test_a_retry_is_for_the_next_sync(pipeline: str) -> None:

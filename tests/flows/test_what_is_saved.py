@@ -132,7 +132,7 @@ def test_a_pipeline_whose_move_was_stopped_is_put_back(given: Given) -> None:
     ensure_registered(*wrong, accept_source=True)
     refused(given, before, said)
     assert load_pipeline(name).source.prefix == ""
-    assert "as it was before" in " ".join(said)
+    assert "again, as before" in " ".join(said)
     assert as_saved(*given(), said.append) == name
     assert len(said) == 1, "the environment is what was saved"
     with pytest.raises(SourceError):

@@ -78,7 +78,7 @@ def test_another_version_or_none_is_not_read(source: S3Source, bucket: Bucket, t
 
 def test_what_broke_off_is_not_taken_for_the_object(source: S3Source, bucket: Bucket, tmp_path: Path) -> None:
     bucket.put("a.txt", "first")
-    with pytest.raises(WithheldError, match="lists 6 bytes of this version and hands out 5"):
+    with pytest.raises(WithheldError, match="lists 6 bytes for this version, but hands out 5"):
         fetch(source.get_client(), source, replace(listed(source), size=6), tmp_path)
 
 

@@ -82,5 +82,5 @@ def test_where_there_are_no_etags_the_time_of_writing_tells_versions(source: S3S
 
 
 def test_other_bytes_than_are_listed_are_not_the_object_and_no_outage(source: S3Source, tmp_path: Path) -> None:
-    with pytest.raises(WithheldError, match="lists 1,234 bytes of this version and hands out 5"):
+    with pytest.raises(WithheldError, match="lists 1,234 bytes for this version, but hands out 5"):
         read(source, "strong", '"e"', tmp_path, size=1234)

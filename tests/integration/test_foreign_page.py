@@ -161,7 +161,7 @@ def test_a_name_that_points_here_gets_nothing(chromium: str, here: Endpoints, tm
     port = urlsplit(here.prefect_api_url).port
     for path in ("/api/health", "/runs", "/ui-settings"):
         with opened(chromium, f"http://{EVIL}:{port}{path}", tmp_path / path[1:], POINTED) as tab:
-            assert "api_url" not in tab.until("answers under one address alone")
+            assert "api_url" not in tab.until("answers only at")
 
 
 def test_foreign_hosts_and_origins_are_refused_by_every_server(here: Endpoints) -> None:

@@ -124,7 +124,7 @@ def test_an_answer_cut_off_before_its_first_claim_is_an_error(asked: Callable[..
     with pytest.raises(PartError, match="LOCKSTEP_MAX_ANSWER_TOKENS"):
         asked(Say(GOOD[:40], "length"))
     assert len(chat.requests) == 1
-    with pytest.raises(PartError, match=r"empty answer \(it came to its limit"):
+    with pytest.raises(PartError, match=r"empty answer \(it reached its token limit"):
         asked(Say("  ", "length"))
 
 
@@ -191,7 +191,7 @@ def test_without_numbers_half_of_it_is_left_out_until_one_is_left(asked: Callabl
 
 
 def test_an_answer_longer_than_the_context_names_its_setting(asked: Callable[..., Reply], chat: StubChat) -> None:
-    with pytest.raises(PartError, match="lower LOCKSTEP_MAX_ANSWER_TOKENS"):
+    with pytest.raises(PartError, match="Lower LOCKSTEP_MAX_ANSWER_TOKENS"):
         asked(limit(512, 300))
     assert len(chat.requests) == 1
 
@@ -406,7 +406,7 @@ def test_a_long_answer_is_read_no_oftener_than_it_grows(chat: StubChat) -> None:
 
 
 def test_a_stream_that_neither_says_anything_nor_ends_is_left(asked: Callable[..., Reply]) -> None:
-    with pytest.raises(BrokenOffError, match="has no end"):
+    with pytest.raises(BrokenOffError, match="does not end"):
         asked(Say(GOOD, hollow=64 * LONGEST_TOKEN), max_answer_tokens=64, tell=lambda *_: None)
 
 

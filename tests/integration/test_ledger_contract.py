@@ -442,7 +442,9 @@ def test_a_database_that_is_another_one_for_the_worker_is_refused(
 ) -> None:
     """A block that was made in the Prefect UI passed no check of the environment."""
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(PartError, match=r"Ledger: .* another one in each (folder|process); .*sqlite:////folder/x\.db"):
+    with pytest.raises(
+        PartError, match=r"Ledger: .* a different one in each (folder|process)\. .*sqlite:////folder/x\.db"
+    ):
         Database(LedgerBlock(url=SecretStr(url)))
     assert list(tmp_path.iterdir()) == []
     with pytest.raises(TransientError, match="LEDGER_URL"):

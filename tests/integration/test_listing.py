@@ -110,8 +110,8 @@ def test_a_server_that_says_less_than_it_should_is_believed_where_nothing_can_be
         (xml(FIRST, MORE), "broke off"),
         (xml(FIRST, MORE, "<NextMarker>a3</NextMarker>"), "broke off.*V1"),
         (xml([], MORE), "broke off"),
-        (xml(FIRST), "does not say whether that was all"),
-        (xml(["a1"], token("2")), "does not say whether that was all"),
+        (xml(FIRST), "does not say whether the listing is complete"),
+        (xml(["a1"], token("2")), "does not say whether the listing is complete"),
         (xml(["a1"], LAST, "<KeyCount>3</KeyCount>"), "announces 3 keys and has 1"),
         (xml([], LAST, "<KeyCount>2</KeyCount>"), "announces 2 keys"),
         (xml(FIRST, MORE, token("same")), "same next token|came twice|does not answer"),
@@ -158,8 +158,8 @@ def test_a_server_that_gives_the_same_page_again_and_again_is_left() -> None:
     ("body", "said"),
     [
         (xml(FIRST, LAST), "does not begin with the prefix 'guides/'"),
-        (xml([], LAST, prefix="gudies/"), "of the prefix 'gudies/'"),
-        (xml([], LAST), "of the prefix ''"),
+        (xml([], LAST, prefix="gudies/"), "for the prefix 'gudies/'"),
+        (xml([], LAST), "for the prefix ''"),
     ],
 )
 def test_the_listing_of_another_prefix_is_refused(body: bytes, said: str) -> None:

@@ -1,4 +1,4 @@
-"""A parser that hangs, eats memory or dies is stopped; one that was stopped from outside is no bad file."""
+"""A parser that hangs, eats memory or dies is stopped; one that another process stopped is no bad file."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def test_limits_hold_and_the_next_file_is_parsed() -> None:
             isolated.result(isolated.start(eat))
         with pytest.raises(PermanentError, match="crashed"):
             isolated.result(isolated.start(crash))
-        with pytest.raises(TransientError, match="stopped from outside"):
+        with pytest.raises(TransientError, match="another process stopped the parsing"):
             isolated.result(isolated.start(die))
         assert isolated.result(isolated.start(fine)) == "fine"
 

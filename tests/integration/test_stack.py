@@ -18,7 +18,7 @@ import psutil
 import pytest
 
 from blocks.milvus_store import MilvusStore
-from deployments import state as memory
+from deployments import state
 from deployments.endpoints import resolve
 from deployments.environment import Environment, load
 from deployments.local import processes, stack
@@ -60,7 +60,7 @@ def pids(env: Environment) -> dict[str, int | None]:
 
 
 def kill(env: Environment, name: str) -> None:
-    process = processes.running(memory.load(env.home).records[name])
+    process = processes.running(state.load(env.home).records[name])
     assert process is not None
     process.send_signal(signal.SIGKILL)
     process.wait(10)
@@ -141,7 +141,7 @@ def test_the_endpoints_work(env: Environment) -> None:
 def test_secrets_stay_with_their_owner(env: Environment) -> None:
     path = env.home / "state.json"
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
-    secret = memory.load(env.home).secret_key
+    secret = state.load(env.home).secret_key
     assert secret
     for pid in filter(None, pids(env).values()):
         assert secret not in " ".join(psutil.Process(pid).cmdline())
@@ -197,7 +197,7 @@ def test_a_part_that_hangs_is_started_again(env: Environment, monkeypatch: pytes
     before, lines = pids(env), list[str]()
     os.kill(before["s3"] or 0, signal.SIGSTOP)
     stack.up(env, lines.append)
-    assert "s3: runs but does not answer; starting it again" in lines
+    assert "s3: runs but does not answer; restarting it" in lines
     assert not psutil.pid_exists(before["s3"] or 0)
 
 
@@ -205,9 +205,9 @@ def test_configured_parts_are_used_and_a_taken_port_is_left(other: Environment, 
     lines: list[str] = []
     with socket.create_server(("127.0.0.1", 0)) as squatter:
         taken = squatter.getsockname()[1]
-        memory.save(other.home, State().keyed().keeping(Record(name="s3", url="http://old", port=taken)))
+        state.save(other.home, State().keyed().keeping(Record(name="s3", url="http://old", port=taken)))
         stack.up(other, lines.append)
-    assert set(memory.load(other.home).records) == {"s3", "worker"}
+    assert set(state.load(other.home).records) == {"s3", "worker"}
     assert any(f"s3: port {taken} is taken by another program" in line for line in lines)
     assert all(row.state == "up" for row in stack.status(other) if row.name in PARTS)
     # Flow runs that outlive a killed worker are still ours to stop, whoever their parent is now.
@@ -227,7 +227,7 @@ def test_a_configured_part_that_is_not_well_is_named(other: Environment, monkeyp
     lost = other.model_copy(update={"milvus_uri": "http://127.0.0.1:9"})
     with pytest.raises(stack.StartError) as caught:
         stack.up(lost, silent)
-    assert "milvus at http://127.0.0.1:9 is not well" in str(caught.value)
+    assert "milvus at http://127.0.0.1:9 does not work" in str(caught.value)
     assert "unset MILVUS_URI" in str(caught.value)
 
 
@@ -248,7 +248,7 @@ def test_a_recycled_pid_is_left_alone(tmp_path: Path) -> None:
     stranger = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
     try:
         record = Record(name="s3", url="http://127.0.0.1:9", port=9, pid=stranger.pid, create_time=1.0)
-        memory.save(env.home, State().keeping(record))
+        state.save(env.home, State().keeping(record))
         assert {row.name: row.state for row in stack.status(env)}["s3"] == "down"
         lines: list[str] = []
         stack.down(env, lines.append)
@@ -262,7 +262,7 @@ def test_a_recycled_pid_is_left_alone(tmp_path: Path) -> None:
 def test_nothing_is_looked_for_before_the_first_up(tmp_path: Path) -> None:
     env = environment(tmp_path / "never")
     stack.down(env, silent)
-    with pytest.raises(MisuseError, match=r"nothing is running: run `lockstep up` first"):
+    with pytest.raises(MisuseError, match=r"the local stack is not running\. Run `lockstep up` first"):
         stack.endpoints(env)
     assert not env.home.exists()
 

@@ -70,7 +70,7 @@ def test_the_way_back_is_the_generation_that_was_live_last(resources: Resources)
     assert to_go_back_to.fn(resources) == (named(resources, 3), named(resources, 1))
     resources.store.client.drop_collection(named(resources, 3))
     assert to_go_back_to.fn(resources) == (named(resources, 2), named(resources, 1)), "one that is there"
-    with pytest.raises(MisuseError, match="not one to go back to"):
+    with pytest.raises(MisuseError, match="so no rollback to it is possible"):
         to_go_back_to.fn(resources, 3)
 
 
@@ -97,7 +97,7 @@ def test_garbage_is_never_what_is_live_or_answers_in_a_canary(resources: Resourc
     assert collect.fn(resources, alias) == [named(resources, 2)]
     assert collect.fn(resources, alias) == []
     assert resources.store.exists(named(resources, 3))
-    with pytest.raises(PartError, match="is live, it is not dropped"):
+    with pytest.raises(PartError, match="is live, so it was not dropped"):
         resources.store.drop(named(resources, 3))
 
 

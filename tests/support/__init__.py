@@ -1,1 +1,1 @@
-"""What the tests stand on: servers, a stand-in for a chat model, processes that are killed. No test, no fixture."""
+"""Helpers for tests: servers, a stand-in for a chat model, processes to kill. No tests, no fixtures."""

@@ -1,4 +1,4 @@
-"""A sync during which the Prefect API is killed and started again: BUCKET S3_URL MILVUS_URL LEDGER_URL."""
+"""Run a sync while the Prefect API is killed and restarted. Arguments: BUCKET S3_URL MILVUS_URL LEDGER_URL."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from tests.support.servers import Bucket, Server, free_port, s3_client, tool
 
 
 def main(bucket: str, s3_url: str, milvus_url: str, ledger_url: str) -> None:
-    """Start an API of our own, sync, and restart the API in the middle."""
+    """Start a separate API, sync, and restart the API in the middle."""
     port, folder = free_port(), Path(os.environ["PREFECT_HOME"])
     folder.mkdir(exist_ok=True)
     api = f"http://127.0.0.1:{port}/api"
     os.environ["PREFECT_API_URL"] = api
     argv = [tool("prefect"), "server", "start", "--host", "127.0.0.1", "--port", str(port), "--no-ui"]
     server = Server(argv, folder / "prefect.log", lambda: urllib.request.urlopen(f"{api}/health"), api, 120).start()
-    atexit.register(server.stop)  # not before: at its end the process still tells the API what happened
+    atexit.register(server.stop)  # not earlier: at its end the process still reports to the API
     from prefect.client.orchestration import get_client
 
     from flows.sync import sync

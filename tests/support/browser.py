@@ -1,4 +1,4 @@
-"""A real browser, driven by its DevTools protocol: a page is looked at until it shows what it should."""
+"""Drive a real browser by its DevTools protocol, and wait until a page shows an expected text."""
 
 from __future__ import annotations
 
@@ -33,15 +33,14 @@ class Tab:
         self._call("Page.navigate", url=url)
 
     def shown(self) -> str:
-        """Return the page's path and, from the second line on, the text that a person sees now."""
+        """Return the page's path and, from the second line on, its visible text."""
         found = self._call("Runtime.evaluate", expression=SHOWN)
-        return str(found.get("result", {}).get("value", ""))  # nothing while one page leaves for the next
+        return str(found.get("result", {}).get("value", ""))  # empty between two pages
 
     def until(self, text: str) -> str:
-        """Wait until the page shows a text; return all that it shows.
+        """Wait until the page shows a text. Return all of the page's text.
 
-        Raises:
-            AssertionError: It does not show it; the message is what it shows.
+        Raises ``AssertionError`` with the page's text if the text does not appear.
         """
         end = time.monotonic() + PATIENCE
         while text not in (shown := self.shown()):
@@ -50,7 +49,7 @@ class Tab:
         return shown
 
     def _call(self, method: str, **parameters: str) -> dict[str, Any]:
-        """Ask the browser; its events come between a question and the answer, and are passed over."""
+        """Call a method of the browser and return its result. Events before the answer are ignored."""
         self._calls += 1
         self._connection.send(json.dumps({"id": self._calls, "method": method, "params": parameters}))
         while (answer := json.loads(self._connection.recv(PATIENCE))).get("id") != self._calls:
@@ -60,7 +59,7 @@ class Tab:
 
 @contextmanager
 def opened(chromium: str, url: str, profile: Path, *flags: str) -> Iterator[Tab]:
-    """Open an address in a browser of its own."""
+    """Open an address in a new browser."""
     port = profile / "DevToolsActivePort"
     command = [chromium, *FLAGS, *flags, f"--user-data-dir={profile}", url]
     browser = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
@@ -73,11 +72,11 @@ def opened(chromium: str, url: str, profile: Path, *flags: str) -> Iterator[Tab]
 
 
 def _page(port: Path) -> str:
-    """Wait for the browser; return the address of its page's debugger."""
+    """Wait for the browser. Return the address of its page's debugger."""
     end = time.monotonic() + PATIENCE
     while time.monotonic() < end:
         written = port.read_text().split() if port.exists() else []
-        if len(written) == 2:  # the number, and the path of the browser's own debugger
+        if len(written) == 2:  # the port, and the path of the browser's own debugger
             pages = httpx.get(f"http://127.0.0.1:{written[0]}/json", trust_env=False, timeout=PATIENCE).json()
             if found := [page for page in pages if page["type"] == "page"]:
                 return str(found[0]["webSocketDebuggerUrl"])

@@ -1,4 +1,4 @@
-"""A chat server that says what a test tells it to: a real model cannot be made to misbehave on demand."""
+"""A chat server with scripted answers, since a real model does not misbehave on demand."""
 
 from __future__ import annotations
 
@@ -12,20 +12,23 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Say:
-    """An answer: ``text``, why it ended (None: it is killed in the middle), after how many seconds it begins."""
+    """An answer: ``text``, its finish reason (None: killed in the middle), and the seconds ``after`` which it begins.
+
+    ``between`` is the pause between streamed pieces, in seconds.
+    """
 
     text: str
     finish: str | None = "stop"
     after: float = 0.0
     between: float = 0.0
     pings: int = 0
-    """Comments sent before the answer, a tenth of a second apart, as proxies do to keep a stream open."""
+    """Number of comments before the answer, a tenth of a second apart, as proxies send them to keep a stream open."""
     hollow: int = 0
-    """Events without a text before the answer."""
+    """Number of events without text before the answer."""
 
 
 def claims(*made: tuple[str, list[tuple[int, str]]], answerable: bool = True) -> str:
-    """An answer in JSON: statements, each with passage numbers and quotes."""
+    """Return an answer in JSON: statements, each with passage numbers and quotes."""
     listed = [
         {"text": text, "citations": [{"passage": n, "quote": quote} for n, quote in cited]} for text, cited in made
     ]
@@ -33,10 +36,11 @@ def claims(*made: tuple[str, list[tuple[int, str]]], answerable: bool = True) ->
 
 
 class StubChat:
-    """``replies``: status and answer of each request in turn, the last one for all that follow.
+    """A chat server. ``replies`` holds the status and answer of each request in turn; the last one repeats.
 
-    A text is an answer, a dict JSON, bytes HTML. ``requests`` holds what came, with the Authorization header. With
-    ``tokenizes`` it counts words as tokens, like vLLM's /tokenize, and tells its ``window``; ``counted`` are the texts.
+    A str is an answer, a dict JSON, bytes HTML. ``requests`` holds the requests, with the Authorization header. With
+    ``tokenizes`` the server counts words as tokens, like vLLM's /tokenize, and reports its ``window``. ``counted``
+    holds the counted texts.
     """
 
     def __init__(self) -> None:
@@ -73,7 +77,7 @@ class StubChat:
                 count = {"count": len(text.split()), "max_model_len": chat.window}
                 if chat.tokenizes in (True, False):
                     self.answer(*((200, count) if chat.tokenizes else (404, {"detail": "Not Found"})))
-                else:  # another server's idea of it
+                else:  # the answer of another kind of server
                     said = chat.tokenizes
                     self.answer(*(said if isinstance(said, tuple) else (200, said)))
 

@@ -1,9 +1,8 @@
-"""Run syncs that are killed: `python -m tests.support.crash_process`, one JSON order and one exit status a line.
+"""Run syncs and kill them: `python -m tests.support.crash_process`, one JSON order and one exit status per line.
 
-Each order is carried out by a fork of this process, which has imported everything and started nothing, so
-that a victim costs a second and not ten. A fork kills itself, as `kill -9` would, when it comes for the first
-time to the place between two effects that the order names, or after so many seconds. The texts that it embeds
-are noted in a file, a batch a line.
+A fork of this process carries out each order. The process has imported everything and started nothing, so that an
+order costs one second instead of ten. A fork kills itself, as `kill -9` would, when it first reaches the order's crash
+point, or after the given seconds. It writes the hashes of the texts that it embeds to a file, one batch per line.
 """
 
 from __future__ import annotations
@@ -39,7 +38,7 @@ def main() -> None:
         child = os.fork()
         if child == 0:
             try:
-                parsers.ensure_running = lambda: None  # it does run; but only its parent may look
+                parsers.ensure_running = lambda: None  # the server runs, but only its parent process can check it
                 obey(**order)
             finally:
                 os._exit(3)
@@ -54,7 +53,7 @@ def die() -> None:
 
 
 def obey(pipeline: str, place: str = "", seconds: float = 0, notes: str = "", run: str = "sync") -> None:
-    """Carry out a ``run`` of the pipeline and die at the place or after some seconds; exits with 0 if not."""
+    """Carry out a ``run`` of the pipeline and die at ``place`` or after some seconds. Exit with 0 otherwise."""
     from blocks.settings import Settings
     from flows.audit import audit
     from flows.collect_garbage import collect_garbage

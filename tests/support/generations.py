@@ -1,4 +1,4 @@
-"""A small pipeline with generations, and how the tests look at it."""
+"""Helpers to inspect a small pipeline with generations."""
 
 from __future__ import annotations
 

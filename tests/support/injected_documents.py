@@ -1,6 +1,6 @@
-"""Documents written to take over: what their text asks for must change neither prompt nor citations.
+"""Documents with prompt injections. Their text must change neither prompt nor citations.
 
-Each answers the question of the tests in its own way, and tries something else.
+Each document answers the question of the tests in its own way, and tries another attack.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Save pipelines over the parts of a test."""
+"""Save pipelines that use the parts of a test."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from tests.support.servers import ACCESS_KEY, SECRET_KEY, Bucket
 
 
 def pipeline_maker(bucket: Bucket, s3_url: str, milvus_url: str, ledger_url: str) -> Callable[..., str]:
-    """Return a function that saves a pipeline over a bucket and returns its name; see ``make`` for what it takes."""
+    """Return a function that saves a pipeline over a bucket and returns its name. ``make`` has its arguments."""
     from prefect_aws import AwsCredentials
     from pydantic import SecretStr
 

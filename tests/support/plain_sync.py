@@ -1,4 +1,4 @@
-"""The sync of flows/sync.py with its tasks as plain functions: the same code, without Prefect's second a run."""
+"""Run flows/sync.py with its tasks as plain functions. This saves the second that Prefect needs for each run."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 def plain_wave(stage: Stage, _number: int, work: Wave) -> None:
-    """Do what `index_wave` maps, one batch after the other."""
+    """Do the work of `index_wave`, one batch after the other."""
     on, with_resources = work.collection, work.resources
     for number, refs in enumerate(work.batches, start=work.first):
         if stage == "deleted":
@@ -40,7 +40,7 @@ def plain_wave(stage: Stage, _number: int, work: Wave) -> None:
 
 
 class InProcess:
-    """A stand-in for the parsing processes, for files that are known to be harmless."""
+    """A stand-in for the parsing processes, for harmless files."""
 
     def __init__(self, *_: Any) -> None:
         from tasks.documents.parse import use_plain_tokenizer
@@ -48,17 +48,17 @@ class InProcess:
         use_plain_tokenizer()
 
     def __exit__(self, *_: object) -> None:
-        """Nothing to end."""
+        """Do nothing: there is no process to end."""
 
     def start(self, function: Any, *args: Any) -> Any:
-        """Run it at once."""
+        """Run the function at once."""
         try:
             return function(*args), None
         except Exception as error:
             return None, error
 
     def result(self, handle: Any) -> Any:
-        """Return or raise what it came to."""
+        """Return the result of the function, or raise its error."""
         value, error = handle
         if error:
             raise error
@@ -67,7 +67,7 @@ class InProcess:
 
 @contextmanager
 def engineless(pipeline: Pipeline, s3: Any) -> Iterator[None]:
-    """Take Prefect out of `sync` and `audit`, and let them find this pipeline and use this S3 client."""
+    """Run `sync` and `audit` without Prefect, with this pipeline and this S3 client."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(resources, "Isolated", InProcess)
         patch.setattr(S3Source, "get_client", lambda _source: s3)  # making one takes a quarter of a second
@@ -85,13 +85,13 @@ def engineless(pipeline: Pipeline, s3: Any) -> Iterator[None]:
 
 
 def plain_sync(**consent: bool) -> SyncReport:
-    """Sync, inside of :func:`engineless`; ``consent`` is what a person says yes to."""
+    """Sync inside :func:`engineless`, with a person's ``consent``."""
     report: SyncReport = sync.sync.fn("any", **consent)
     return report
 
 
 def meant_sync(**consent: bool) -> SyncReport:
-    """Sync; when so much would be deleted that it stops, say that it is meant."""
+    """Sync. If the sync stops because of too many deletions, allow them and sync again."""
     try:
         return plain_sync(**consent)
     except DeletionError:
@@ -99,7 +99,7 @@ def meant_sync(**consent: bool) -> SyncReport:
 
 
 def patient_sync(**consent: bool) -> SyncReport:
-    """Sync until the files are known to be bad: a run that fails too much takes it for an outage, but never thrice."""
+    """Sync until the files are known to be bad. A sync takes many failures for an outage, but not in a third run."""
     for _ in range(RUNS_OF_DOUBT):
         with suppress(OutageError):
             return meant_sync(**consent)

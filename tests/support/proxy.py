@@ -1,4 +1,4 @@
-"""A small TCP proxy that does to a connection what networks do: refuse, drop, delay, reset, truncate."""
+"""A small TCP proxy that injects network faults: refuse, drop, delay, reset, truncate."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ Trouble = Literal["none", "refuse", "drop", "delay", "reset", "truncate", "silen
 
 
 class Proxy:
-    """Passes bytes on to a server on this machine, and makes trouble when told to.
+    """A proxy to a server on this machine that injects faults on request.
 
-    ``trouble`` says what happens to connections from now on: ``refuse`` closes them at once, ``drop`` takes what
-    is sent and never answers, ``delay`` lets each piece wait, ``reset`` breaks them off with a RST after ``after``
-    bytes of answer, ``truncate`` ends them in good order there. ``silent`` takes what is sent on connections that
-    stay open, and passes nothing on, in neither direction.
+    ``trouble`` is the fault of new connections. ``refuse`` closes them at once. ``drop`` reads all data and never
+    answers. ``delay`` delays each piece. ``reset`` breaks them off with a RST after ``after`` bytes of the answer, and
+    ``truncate`` closes them normally there. ``silent`` keeps connections open, reads all data, and passes nothing on in
+    either direction.
     """
 
     def __init__(self, url: str) -> None:
@@ -27,7 +27,7 @@ class Proxy:
         self.trouble: Trouble = "none"
         self.after = 0
         self.times = -1
-        """How many connections get the trouble; all of them when negative."""
+        """Number of connections that get the fault; all of them if negative."""
         self.troubled = 0
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.url = f"http://127.0.0.1:{self._listener.getsockname()[1]}"
@@ -40,18 +40,18 @@ class Proxy:
         return urlsplit(url).hostname or "127.0.0.1", urlsplit(url).port or 80
 
     def make(self, trouble: Trouble, after: int = 0, times: int = -1) -> None:
-        """Make trouble from now on, and break what is open."""
+        """Inject a fault from now on, and break open connections."""
         self.trouble, self.after, self.times = trouble, after, times
         if trouble != "none":
             for one in list(self._open):
                 _reset(one)
 
     def swallow(self) -> None:
-        """Fall silent, on open connections too, as a machine whose network cable is pulled, or a server that hangs."""
+        """Fall silent, on open connections too, like a machine with a pulled network cable or a server that hangs."""
         self.trouble, self.times = "silent", -1
 
     def close(self) -> None:
-        """Stop listening and break what is open."""
+        """Stop listening and break open connections."""
         self._listener.close()
         for one in list(self._open):
             _reset(one)
@@ -78,7 +78,7 @@ class Proxy:
             return
         with suppress(OSError):
             server = socket.create_connection(self.target, 5)
-            server.settimeout(None)  # of the attempt alone: a server that says nothing for 5 s is no trouble
+            server.settimeout(None)  # the timeout is only for connecting: a server may be quiet for longer than 5 s
             self._open |= {client, server}
             threading.Thread(target=self._pass_on, args=[client, server, "none"], daemon=True).start()
             self._pass_on(server, client, trouble)
@@ -109,7 +109,7 @@ class Proxy:
 
 
 def _reset(one: socket.socket) -> None:
-    """Close with a RST, not a FIN."""
+    """Close a socket with a RST, not a FIN."""
     with suppress(OSError):
         one.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         one.close()

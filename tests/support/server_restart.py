@@ -1,6 +1,6 @@
-"""A run of the sync deployment whose Prefect server loses its memory and that goes on for longer than a lease lasts.
+"""Run the sync deployment while its Prefect server loses its memory, for longer than a lease lasts.
 
-Arguments: BUCKET S3_URL MILVUS_URL LEDGER_URL, and the limit of the deployment in place of prefect.yaml's, if any.
+Arguments: BUCKET S3_URL MILVUS_URL LEDGER_URL, and optionally a limit in place of the one in prefect.yaml.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ from tests.support.pipelines import pipeline_maker
 from tests.support.servers import ROOT, Bucket, Server, free_port, s3_client, tool
 
 LEASE_SECONDS = 30
-"""The shortest that Prefect takes. It renews after three quarters."""
+"""The shortest lease that Prefect allows. Prefect renews it after three quarters of this time."""
 LONG_SECONDS = 30
 
 
 def main(bucket: str, s3_url: str, milvus_url: str, ledger_url: str, limit: int | None) -> None:
-    """Start a server of our own, run the deployment, restart the server under it, and print the state it ends in."""
+    """Start a separate server, run the deployment, restart the server meanwhile, and print the run's final state."""
     port, folder = free_port(), Path(os.environ["PREFECT_HOME"])
     folder.mkdir(exist_ok=True)
     api = f"http://127.0.0.1:{port}/api"

@@ -1,4 +1,4 @@
-"""Servers of the tests: S3, Milvus Lite and the real Milvus, each on ports and data of its own."""
+"""Servers for tests: S3, Milvus Lite and the real Milvus, each with its own ports and data."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def free_port() -> int:
 
 
 def missing(what: str, how: str) -> None:
-    """Skip a test whose part is not here; in CI, where everything must be, fail it."""
+    """Skip a test because a part is missing. In CI, where nothing may be missing, fail it."""
     if os.environ.get("CI") == "true":
         pytest.fail(f"{what} is missing, and CI skips nothing: {how}")
     pytest.skip(f"{what} is not here: {how}")
@@ -49,7 +49,7 @@ def wait_for(answers: Callable[[], Any], process: subprocess.Popen[bytes], secon
 
 
 class Server:
-    """A server of the tests: can be stopped and started again on the same port and data."""
+    """A server that can be stopped and restarted on the same port and data."""
 
     def __init__(
         self, argv: list[str], log: Path, answers: Callable[[], Any], url: str, seconds: float = 60,
@@ -64,7 +64,7 @@ class Server:
         return self.ready()
 
     def begin(self) -> None:
-        """Start it, and do not wait until it answers."""
+        """Start the server without waiting for an answer."""
         with self.log.open("ab") as output:
             self.process = subprocess.Popen(
                 self.argv, stdout=output, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, start_new_session=True,
@@ -72,7 +72,7 @@ class Server:
             )  # fmt: skip
 
     def ready(self) -> Self:
-        """Wait until it answers."""
+        """Wait until the server answers."""
         assert self.process
         try:
             wait_for(self.answers, self.process, self.seconds, self.log)
@@ -82,14 +82,14 @@ class Server:
         return self
 
     def kill(self) -> None:
-        """Kill it as `kill -9` does, with the processes that it started."""
+        """Kill the server with its child processes, as `kill -9` does."""
         assert self.process
         os.killpg(os.getpgid(self.process.pid), signal.SIGKILL)
         self.process.wait(10)
 
     def stop(self) -> None:
         if self.process and self.process.poll() is None:
-            group = os.getpgid(self.process.pid)  # some servers are started by a script that forks them
+            group = os.getpgid(self.process.pid)  # some servers are forked by a start script
             os.killpg(group, signal.SIGTERM)
             with suppress(subprocess.TimeoutExpired):
                 self.process.wait(10)
@@ -117,7 +117,7 @@ def s3_client(url: str) -> Any:
 
 
 def s3_server_over(folder: Path) -> Server:
-    """An S3 whose buckets are the folders below ``folder/data``."""
+    """Return an S3 server whose buckets are the folders below ``folder/data``."""
     port = free_port()
     url = f"http://127.0.0.1:{port}"
     (folder / "data").mkdir()
@@ -130,7 +130,7 @@ def s3_server_over(folder: Path) -> Server:
 
 
 class Bucket:
-    """A bucket of one test."""
+    """The bucket of one test."""
 
     def __init__(self, client: Any, name: str) -> None:
         self.client, self.name = client, name
@@ -180,12 +180,12 @@ HURRIED = {
     "QUERYCOORD_CHECKSEGMENTINTERVAL": "100", "QUERYCOORD_CHECKCHANNELINTERVAL": "100",
     "INDEXCOORD_SCHEDULER_INTERVAL": "100", "DATACOORD_SEGMENT_ASSIGNMENTEXPIRATION": "500",
 }  # fmt: skip
-"""Milvus' own settings, in ms, by the names under which it reads them from the environment. By default its parts look
-around once or twice a second: strong reads then take 0.4 s where these take 0.1, sealing a collection 6 s and not 3."""
+"""Milvus' own settings, in ms, by their names in the environment. By default Milvus' parts poll once or twice a
+second. Then a strong read takes 0.4 s instead of 0.1 s, and sealing a collection 6 s instead of 3 s."""
 
 
 def milvus_2_3_server(folder: Path) -> Server:
-    """The real Milvus 2.3.5, the C++ server; every port is its own, so that several run side by side."""
+    """Return the real Milvus 2.3.5, the C++ server. Every port is unique, so that several run side by side."""
     program = shutil.which("milvus-server") or str(ROOT / ".venv-milvus" / "bin" / "milvus-server")
     if not Path(program).exists():
         missing("the Milvus 2.3.5 server", "run `make milvus-server`")

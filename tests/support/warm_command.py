@@ -1,8 +1,8 @@
-"""`lockstep` from outside, without its imports: `python -m tests.support.warm_command`, one JSON order a line.
+"""Run `lockstep` from outside without its imports: `python -m tests.support.warm_command`, one JSON order per line.
 
-A command that searches loads libraries for ten seconds, and the tests have a hundred of them. Each order is carried out
-by a fork of this process, which has imported what is not ours and is not Prefect (that reads the environment when it is
-loaded), and started nothing. Environment, folder, arguments, output and exit status are those of a command of its own.
+A command that searches loads libraries for ten seconds, and the tests run a hundred of them. A fork of this process
+carries out each order. The process has imported all libraries except Prefect, which reads the environment when it is
+imported, and started nothing. Environment, folder, arguments, output and exit status are those of a separate command.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ from tests.support.servers import ROOT
 
 LIBRARIES = ("alembic", "boto3", "fastapi", "httpx", "openai", "pandas", "sentence_transformers", "sqlalchemy", "typer")
 SECONDS = 200
-"""After which a command is killed."""
+"""A command is killed after this time."""
 
 
 class WarmCommand:
-    """A process that runs commands, one after the other; a context manager."""
+    """A process that runs commands, one after the other. The context manager ends it."""
 
     def __init__(self, environment: Mapping[str, str]) -> None:
-        """Start it, with what libraries read when they are loaded."""
+        """Start the process with the variables that libraries read when they are imported."""
         quiet = {"TRANSFORMERS_VERBOSITY": "error", "HF_HUB_DISABLE_PROGRESS_BARS": "1", "HF_HUB_OFFLINE": "1"}
         self._process = subprocess.Popen(
             [sys.executable, "-m", "tests.support.warm_command"], cwd=ROOT, env={**environment, **quiet}, text=True,
@@ -71,10 +71,10 @@ def main() -> None:
         importlib.import_module(library)
     load_pymilvus()
     parsers = share_the_parsers()
-    gc.freeze()  # no collection in a fork walks, and so copies, what was imported
+    gc.freeze()  # garbage collection in a fork must not touch, and so copy, imported objects
     for line in sys.stdin:
         if (child := os.fork()) == 0:
-            parsers.ensure_running = lambda: None  # it does run; but only its parent may look
+            parsers.ensure_running = lambda: None  # the server runs, but only its parent process can check it
             obey(**json.loads(line))
         _, status = os.waitpid(child, 0)
         sys.stdout.write(f"{os.waitstatus_to_exitcode(status)}\n")
@@ -82,7 +82,7 @@ def main() -> None:
 
 
 def obey(arguments: list[str], environment: dict[str, str], folder: str, out: str, err: str) -> None:
-    """Become the command, and end as it does, but without taking apart what was imported, which takes seconds."""
+    """Become the command and end like it, but without tearing down the imported modules, which takes seconds."""
     signal.alarm(SECONDS)
     for descriptor, (path, flags) in enumerate([(os.devnull, os.O_RDONLY), (out, os.O_WRONLY), (err, os.O_WRONLY)]):
         os.dup2(os.open(path, flags), descriptor)
@@ -112,7 +112,7 @@ def _opened(descriptor: int, mode: str) -> IO[Any]:
 
 
 def share_the_parsers() -> Any:
-    """Start the server that parsing processes are forked from, once for all forks: it loads libraries for seconds."""
+    """Start the server that forks parsing processes, once for all forks, since it loads libraries for seconds."""
     from multiprocessing import forkserver
 
     from tasks.documents.sandbox import context

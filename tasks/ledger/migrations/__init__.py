@@ -1,1 +1,1 @@
-"""The ledger's schema, version by version (Alembic)."""
+"""The migrations of the ledger's schema (Alembic)."""

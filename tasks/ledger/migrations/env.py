@@ -1,4 +1,4 @@
-"""Run the ledger's migrations on the connection that the ledger hands over."""
+"""Run the ledger's migrations on the connection that the ledger passes in."""
 
 from __future__ import annotations
 

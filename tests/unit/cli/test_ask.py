@@ -15,7 +15,7 @@ from tasks.models import Checked
     ("arguments", "words"),
     [
         (["   "], "the question is empty"),
-        (["x" * 100_000], "100,000 characters; 10,000 are the most"),
+        (["x" * 100_000], "100,000 characters; the limit is 10,000"),
         (["Why\udcff?"], "not valid UTF-8"),
         (["Why\x07?"], "control character (U+0007"),
         (["Why?", "--stream", "--json"], "either --stream or --json"),

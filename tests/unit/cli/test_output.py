@@ -133,7 +133,7 @@ def test_an_answer_that_was_streamed_is_not_printed_twice(capsys: pytest.Capture
     output.answer_text(ANSWER, streamed="Because")
     printed = capsys.readouterr()
     assert printed.out.splitlines()[0] == "Because [1]."
-    assert "not the whole answer" in printed.err
+    assert "not the complete answer" in printed.err
 
 
 def test_a_place_is_listed_once_and_a_quote_that_is_not_there_said_to_be(capsys: pytest.CaptureFixture[str]) -> None:
@@ -170,13 +170,13 @@ def test_nothing_found_is_said(capsys: pytest.CaptureFixture[str]) -> None:
     output.hits_table("docs_g0001", [])
     printed = capsys.readouterr()
     assert printed.out == ""
-    assert "nothing at all was found in docs_g0001" in printed.err
+    assert "docs_g0001 has no chunks." in printed.err
     assert "lockstep sync" in printed.err
 
 
 def test_nothing_found_through_a_filter_is_the_filters_doing(capsys: pytest.CaptureFixture[str]) -> None:
     output.hits_table("docs_g0001", [], Scope("prefix=guides/", "acme"))
-    assert "nothing in docs_g0001 is of the tenant acme and the filter prefix=guides/" in capsys.readouterr().err
+    assert "docs_g0001 has no chunks for the tenant acme and the filter prefix=guides/" in capsys.readouterr().err
 
 
 def test_a_sync_for_people(capsys: pytest.CaptureFixture[str]) -> None:

@@ -13,9 +13,7 @@ from typing import Any, cast
 
 import pytest
 
-from deployments.cli import main as command
-from deployments.cli import output
-from deployments.cli import output_evaluation as show_quality
+from deployments.cli import main, output, output_evaluation
 from deployments.cli.ask import printed
 from deployments.local.stack import PartStatus
 from tasks.errors import PartError
@@ -87,7 +85,7 @@ def fails(error: Exception) -> None:
         raise error
 
     with pytest.raises(SystemExit):
-        command.main_with(run)
+        main.main_with(run)
 
 
 def shows_a_bar() -> None:
@@ -110,7 +108,7 @@ PRINTED: dict[str, Callable[[], Any]] = {
     "swap_report": lambda: output.swap_report(SWAP),
     "generations_table": lambda: output.generations_table([GENERATION]),
     "progress_bar": shows_a_bar,
-    "evaluated_report": lambda: show_quality.evaluated_report(cast(Any, EVALUATED)),
+    "evaluated_report": lambda: output_evaluation.evaluated_report(cast(Any, EVALUATED)),
     "stream": streams,
     "an error": lambda: fails(PartError(SAID)),
     "an unexpected error": lambda: fails(RuntimeError(SAID)),
@@ -146,7 +144,7 @@ def test_every_function_that_prints_is_tried() -> None:
     """A new one has to join PRINTED."""
     public = {
         name
-        for module in (output, show_quality)
+        for module in (output, output_evaluation)
         for name, one in inspect.getmembers(module, inspect.isfunction)
         if one.__module__ == module.__name__ and not name.startswith("_")
     }

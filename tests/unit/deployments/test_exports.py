@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from pydantic import SecretStr
 
-from deployments import state as memory
+import deployments.state
 from deployments.endpoints import resolve
 from deployments.environment import enter, load, prefect_environment
 from deployments.exports import exports, lines
@@ -28,12 +28,12 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     home = tmp_path / "home of 'mine'"
     home.mkdir()
     state = State(records={name: Record(name=name, url=url) for name, url in URLS.items()}).keyed()
-    memory.save(home, state)
+    deployments.state.save(home, state)
     return home
 
 
 def test_a_shell_reads_back_what_was_meant(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    state = memory.load(home)
+    state = deployments.state.load(home)
     env = load()
     found = exports(env, resolve(env, state))
     nasty = {**found, "MILVUS_TOKEN": "root:$(touch x) `id` '\"\\ \n!"}
@@ -52,7 +52,7 @@ def test_a_shell_reads_back_what_was_meant(home: Path, monkeypatch: pytest.Monke
 
 def test_a_shell_that_has_them_leaves_the_stack_ours(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Otherwise `up` would start nothing and blame three parts of others."""
-    state = memory.load(home)
+    state = deployments.state.load(home)
     before = load()
     here = resolve(before, state)
     for name, value in exports(before, here).items():
@@ -61,14 +61,14 @@ def test_a_shell_that_has_them_leaves_the_stack_ours(home: Path, monkeypatch: py
     assert (after.aws_endpoint_url, after.milvus_uri, after.prefect_api_url) == (None, None, None)
     assert resolve(after, state) == here
     moved = state.keeping(Record(name="milvus", url="http://127.0.0.1:2002"))
-    memory.save(home, moved)
+    deployments.state.save(home, moved)
     assert load().milvus_uri == URLS["milvus"], "another address is another Milvus"
 
 
 def test_the_password_of_an_external_prefect_stays_the_persons(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PREFECT_API_AUTH_STRING", "theirs:1")
     monkeypatch.setenv("PREFECT_API_KEY", "key")
-    state = memory.load(home)
+    state = deployments.state.load(home)
     ours = prefect_environment(load(), state)
     assert (ours["PREFECT_API_AUTH_STRING"], ours["PREFECT_API_KEY"]) == (state.prefect_auth, "")
     monkeypatch.setenv("PREFECT_API_URL", "https://prefect.example/api")
@@ -89,7 +89,7 @@ def test_empty_credentials_are_none(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_secrets_never_show(home: Path) -> None:
-    state = memory.load(home)
+    state = deployments.state.load(home)
     here = resolve(load(), state)
     assert state.prefect_auth not in repr(state)
     assert here.prefect_auth_string == SecretStr(state.prefect_auth)

@@ -77,9 +77,9 @@ def test_few_control_characters_are_overlooked_and_many_are_not_text(of_a_hundre
 
 
 def test_a_file_that_breaks_its_own_byte_order_mark_is_refused_with_the_place() -> None:
-    with pytest.raises(PermanentError, match="says it is utf-8-sig, but byte 3 is not"):
+    with pytest.raises(PermanentError, match="marked as utf-8-sig, but byte 3 is not"):
         decode(b"\xef\xbb\xbfok \xff")
-    with pytest.raises(PermanentError, match="says it is utf-16, but byte"):
+    with pytest.raises(PermanentError, match="marked as utf-16, but byte"):
         decode(b"\xff\xfea\x00\x00\xd8a")
 
 

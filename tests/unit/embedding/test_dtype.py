@@ -8,7 +8,6 @@ from typing import Any
 import pytest
 
 from blocks.embedder import Embedder
-from tasks.embedding import dtype as precision
 from tasks.embedding.dtype import cpu_flags, resolve_dtype
 
 X86 = "processor\t: 0\nmodel name\t: A processor : with colons\nflags\t\t: fpu vme sse2 {}\nbugs\t\t: spectre_v1\n"
@@ -53,11 +52,11 @@ def test_auto_takes_bfloat16_where_the_processor_has_it(
     monkeypatch: pytest.MonkeyPatch, cpuinfo: Path, text: str, dtype: str
 ) -> None:
     cpuinfo.write_text(text)
-    monkeypatch.setattr(precision.cpu_flags, "__defaults__", (cpuinfo,))
+    monkeypatch.setattr(cpu_flags, "__defaults__", (cpuinfo,))
     assert resolve_dtype(Embedder(device="cpu")) == dtype
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
 def test_a_named_precision_is_taken_as_it_is(monkeypatch: pytest.MonkeyPatch, cpuinfo: Path, dtype: Any) -> None:
-    monkeypatch.setattr(precision.cpu_flags, "__defaults__", (cpuinfo,))
+    monkeypatch.setattr(cpu_flags, "__defaults__", (cpuinfo,))
     assert resolve_dtype(Embedder(dtype=dtype, device="cpu")) == dtype

@@ -89,7 +89,7 @@ def test_models_that_are_loaded_at_once_keep_their_own_numbers(
 
 
 def test_what_cannot_rank_is_refused_with_the_setting_to_change(cross_encoder: Path, tmp_path: Path) -> None:
-    with pytest.raises(PartError, match=r"tells 3 classes apart.*LOCKSTEP_RERANK_MODEL"):
+    with pytest.raises(PartError, match=r"is a classifier with 3 labels.*LOCKSTEP_RERANK_MODEL"):
         load_reranker(str(cross_encoder / "3"))
     with pytest.raises(PartError, match=r"does not load: .*LOCKSTEP_RERANK_MODEL"):
         load_reranker(str(tmp_path / "nothing"))

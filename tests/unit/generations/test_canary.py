@@ -62,7 +62,7 @@ def test_each_figure_is_compared_with_the_live_one_and_may_be_just_as_far_from_i
     [
         (replace(WELL, errors=0.02), "2.0% of its questions failed"),
         (replace(WELL, p95=0.31), "p95 is 0.310 s, live 0.200 s"),
-        (replace(WELL, abstention=0.21), "21.0% of its questions were abstained"),
+        (replace(WELL, abstention=0.21), "abstained from 21.0% of its questions"),
         (replace(WELL, best=0.49), "mean best score is 0.490"),
         (replace(WELL, questions=19), "only 19 questions"),
     ],

@@ -46,7 +46,7 @@ def test_who_is_stopped_reads_the_numbers_where_to_look_and_how_to_say_yes() -> 
         stop("docs_g0001", Loss(1200, 1100, 100, ("guides/a.md",)), SOURCE, Settings())
     for word in (
         "1,100 of the 1,200", "docs_g0001", "'handbooks'", "'guides/'", "lists 100 objects",
-        "max_deleted_share 0.2", "exclude", "--allow-deletions", "nothing was deleted",
+        "max_deleted_share 0.2", "exclude", "--allow-deletions", "Nothing was deleted",
     ):  # fmt: skip
         assert word in str(stopped.value), word
     assert stopped.value.loss.keys == ("guides/a.md",)

@@ -15,7 +15,6 @@ from blocks.pipeline import Pipeline
 from blocks.s3_source import S3Source
 from blocks.settings import Settings
 from tasks.errors import FingerprintError
-from tasks.generations import fingerprint as module
 from tasks.generations.fingerprint import check, differences, fingerprint, ingredients, same_vectors, with_settings_of
 
 SETTINGS_IN = {
@@ -87,7 +86,7 @@ def test_a_setting_of_the_embedder_that_decides_a_vector_changes_it(change: dict
 
 @pytest.mark.parametrize("name", ["PARSER", "CHUNKER", "WORDS"])
 def test_a_new_parser_chunker_or_way_to_take_words_apart_changes_it(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
-    monkeypatch.setattr(module, name, 99)
+    monkeypatch.setattr(f"tasks.generations.fingerprint.{name}", 99)
     assert differences(PLAIN, ingredients(pipeline())) == [f"{name.lower()}: {PLAIN[name.lower()]} → 99"]
 
 

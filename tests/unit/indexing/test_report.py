@@ -72,7 +72,7 @@ def test_a_sync_is_reported_with_what_changed_and_how_fast() -> None:
     )
     objects, chunks, changes, in_quarantine, settings = tables(text)
     assert changes[-1][1:] == ["written", "3"]
-    assert " in all, quarantined ones included." in text
+    assert " in all, including quarantined objects." in text
     assert ["new", "1,200"] in objects
     assert ["deleted", "1"] in objects
     assert ["in quarantine now", "2"] in objects
@@ -107,7 +107,7 @@ def test_an_answer_is_reported_with_its_citations_as_links(key: str) -> None:
     citations, claims, found, seconds, tokens = tables(text)
     assert squeezed(citations)[1:] == [
         ["1", "yes", SHOWN[key], "Deletes | first", "4", "A quote | with a pipe."],
-        ["1", "NO: it does not stand there, or is too short", SHOWN[key], "Deletes | first", "4", "Made up."],
+        ["1", "NO: not found there, or too short", SHOWN[key], "Deletes | first", "4", "Made up."],
     ]
     assert squeezed(claims)[1:] == [["yes", "1", "Because."], ["NO", "", "So."]]
     assert squeezed(found)[1] == ["1", "0.750", SHOWN[key], "Guide", "x" * 160 + "…"]

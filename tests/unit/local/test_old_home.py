@@ -12,7 +12,7 @@ import pytest
 
 from deployments.environment import Environment
 from deployments.local import stack
-from deployments.state import Record, State
+from deployments.state import Record, State, load
 
 OURS = (
     "state.json", "state.x1.tmp", "lock", "registered.json", "registered.lock", "ledger.db", "ledger.db-wal", "logs",
@@ -54,7 +54,7 @@ def test_a_prefect_without_a_password_is_stopped_to_get_one(unguarded: State, tm
     said: list[str] = []
     stack._stop_unguarded(Environment(home=tmp_path), unguarded, said.append)
     assert alive(unguarded) == set()
-    assert said == ["prefect: it runs without a password; starting it again with one"]
+    assert said == ["prefect: it runs without a password; restarting it with one"]
 
 
 def test_a_prefect_that_is_configured_elsewhere_is_no_reason_to_stop_anything(unguarded: State, tmp_path: Path) -> None:
@@ -71,4 +71,4 @@ def test_up_asks_for_it_only_while_there_is_no_password(tmp_path: Path, monkeypa
     for _ in range(2):
         stack.up(Environment(home=tmp_path), pytest.fail)
     assert asked == [True]
-    assert stack.memory.load(tmp_path).prefect_auth
+    assert load(tmp_path).prefect_auth

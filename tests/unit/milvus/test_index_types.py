@@ -36,7 +36,7 @@ def test_an_index_that_the_server_has_not_is_refused_with_those_that_it_has(name
 @pytest.mark.parametrize(
     ("settings", "said"),
     [
-        ({"index_params": {"nlist": 16}}, "'nlist' is none of them \\(M, efConstruction\\)"),
+        ({"index_params": {"nlist": 16}}, "'nlist' is not a known parameter \\(M, efConstruction\\)"),
         ({"index_params": {"M": 1}}, "M=1 .* whole number from 2 to 2048"),
         ({"index_params": {"M": True}}, "M=True"),
         ({"search_params": {"nprobe": 3}}, "search_params of HNSW: 'nprobe'"),
