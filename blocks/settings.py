@@ -206,6 +206,12 @@ class Settings(BaseModel):
         le=31_536_000.0,
         description="Seconds for which the answer to a question is cached for the same index; 0: never.",
     )
+    record_questions: bool = Field(
+        default=False, description="Keep the text of questions in the service's records, not only their hashes."
+    )
+    record_days: float = Field(
+        default=90.0, ge=0.0, le=36_500.0, description="Days for which the service's records of answers are kept."
+    )
     system_prompt: str = Field(
         default="",
         max_length=20_000,

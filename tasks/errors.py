@@ -13,6 +13,7 @@
     ├── DeletionError             check the listing, or confirm: more would be deleted than is plausible
     ├── ChangedError              start again: the pipeline now names another bucket, index or ledger
     ├── GateError                 a generation did not pass the gates of a promotion
+    ├── StoppedError             nothing to do: the asker has gone
     ├── RejectedError             a person rejected a promotion, or nobody approved it in time
     ├── InconsistentError         an audit found that the index differs from the bucket
     └── MisuseError               tell the person: an unset, misspelt or contradictory setting
@@ -64,6 +65,10 @@ class WithheldError(PermanentError):
 
 class ChangedError(LockstepError):
     """The pipeline was changed while a run waited: the run is connected to another bucket, index or ledger."""
+
+
+class StoppedError(LockstepError):
+    """Nobody waits for this answer any more, so it was not finished."""
 
 
 class OutageError(LockstepError):

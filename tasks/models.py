@@ -225,6 +225,15 @@ class Claim:
 
 
 @dataclass(frozen=True, slots=True)
+class Checked:
+    """An answer, or a piece of one, as far as it holds: its text, its claims, and each citation once."""
+
+    text: str
+    claims: tuple[Claim, ...] = ()
+    citations: tuple[Citation, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Answer:
     """An answer with its citations and passages.
 

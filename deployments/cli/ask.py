@@ -8,10 +8,15 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from deployments.cli.options import Filter, Json, Mode, PipelineName, Tenant, TopK, Verbose, scope_of
+from deployments.server.shapes import answer_json, answer_of
 from tasks.errors import MisuseError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from deployments.environment import Environment
+    from tasks.models import Answer, Checked
+    from tasks.retrieval.scope import Scope
 
 Stream = Annotated[bool, typer.Option("--stream", help="Stream the answer, each piece as soon as it is checked.")]
 Strict = Annotated[
@@ -44,36 +49,76 @@ def ask(  # noqa: PLR0913, PLR0917 - they are the options of a command
     as_json: Json = False,
     verbose: Verbose = False,
 ) -> None:
-    """Answer a question from the index with checked citations; recorded as a flow run.
+    """Answer a question from the index with checked citations, by the running service or as a flow run of its own.
 
     [?] marks statements that no quote supports. Exits with 1 when a required part does not answer.
     """
     from tasks.retrieval.question import checked
 
-    question, scope = checked(question), scope_of(only, tenant)
+    question = checked(question)
     if stream and as_json:
         raise MisuseError("give either --stream or --json, not both: JSON is printed only when it is complete.")
     from deployments import environment
     from deployments.cli import output
-    from deployments.cli.session import open_session
+    from deployments.cli.remote import SLOW, service_url
 
-    session = open_session(environment.load(), pipeline, verbose)
-    from flows.ask import ask as run
-    from flows.prefect_runs import without_heartbeat
-    from tasks.pipelines import load_pipeline
-
+    env = environment.load()
+    url = service_url(env)
     given: dict[str, Any] = {"top_k": top_k, "mode": mode, "strict": strict, "fallback": fallback}
-    if no_cache:
-        given["cache_seconds"] = 0.0
-    settings = with_given(load_pipeline(session.pipeline).settings, given)
-    with without_heartbeat(), printed(stream) as shown:
-        answer = run(question, session.pipeline, settings, session_id, scope.filter, scope.tenant)
+    with printed(stream) as shown:
+        if url:
+            scope = {"filter": only, "tenant": tenant, "session": session_id, "pipeline": pipeline}
+            answer = from_service(url, question, {**given, **scope, "cache": not no_cache, "stream": stream})
+        else:
+            given |= {"cache_seconds": 0.0} if no_cache else {}
+            answer = in_process(env, question, given, session_id, scope_of(only, tenant), pipeline, verbose)
     if as_json:
-        output.as_json(output.answer_json(answer))
+        output.as_json(answer_json(answer))
         for note in answer.notes:
             output.say(note)
     else:
         output.answer_text(answer, "".join(shown))
+    if not url:
+        output.say(SLOW)
+
+
+def from_service(url: str, question: str, body: dict[str, Any]) -> Answer:
+    """Return the service's answer; its pieces go to whoever listens, as they come."""
+    from deployments.cli.remote import call, events
+    from tasks.listeners import reader
+    from tasks.models import Checked
+
+    body = {"question": question, **body}
+    read = reader.get()
+    if read is None:
+        return answer_of(question, call(url, "/ask", body))
+    told: dict[str, Any] = {}
+    for name, told in events(url, "/ask", body):
+        if name == "claim":
+            read(Checked(told["text"]))
+    return answer_of(question, told)
+
+
+def in_process(
+    env: Environment,
+    question: str,
+    given: dict[str, Any],
+    session_id: str,
+    scope: Scope,
+    pipeline: str | None,
+    verbose: bool,
+) -> Answer:
+    """Return an answer made in this process, as a flow run."""
+    from deployments.cli.session import open_session
+
+    session = open_session(env, pipeline, verbose)
+    from flows.ask import ask as run
+    from flows.prefect_runs import without_heartbeat
+    from tasks.pipelines import load_pipeline
+
+    settings = with_given(load_pipeline(session.pipeline).settings, given)
+    with without_heartbeat():
+        return run(question, session.pipeline, settings, session_id, scope.filter, scope.tenant)
 
 
 def with_given(settings: Any, given: dict[str, Any]) -> Any:
@@ -89,9 +134,9 @@ def printed(stream: bool) -> Iterator[list[str]]:
 
     shown: list[str] = []
 
-    def read(piece: str) -> None:
-        shown.append(piece)
-        write(piece)
+    def read(piece: Checked) -> None:
+        shown.append(piece.text)
+        write(piece.text)
 
     token = reader.set(read if stream else None)
     try:

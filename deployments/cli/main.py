@@ -4,6 +4,8 @@
     lockstep env                      its addresses and secrets, for a shell
     lockstep sync                     bring the index in step with the bucket
     lockstep search Q | ask Q         find chunks | get a cited answer
+    lockstep serve                    answer questions over HTTP (`up` starts it in the background)
+    lockstep keys create | list | revoke   who may ask the service
     lockstep audit [--repair]         check that the index equals the bucket
     lockstep quarantine list | retry  objects that cannot be indexed
     lockstep rebuild                  build the next generation beside the live one, and promote it
@@ -22,13 +24,14 @@ import sys
 import traceback
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from deployments.cli.ask import ask
 from deployments.cli.evaluate import evaluate
 from deployments.cli.generations import collect_garbage, generations, promote, rebuild, rollback
+from deployments.cli.keys import keys
 from deployments.cli.options import (
     AcceptSource,
     AllowDeletions,
@@ -41,8 +44,13 @@ from deployments.cli.options import (
     Verbose,
     scope_of,
 )
+from deployments.cli.serve import serve
+from deployments.server.shapes import hit_of, hits_json
 from tasks.errors import InconsistentError, LockstepError, MisuseError, PartError
 from tasks.sanitize import hidden, visible
+
+if TYPE_CHECKING:
+    from tasks.retrieval.scope import Scope
 
 app = typer.Typer(
     name="lockstep",
@@ -180,11 +188,19 @@ def search(  # noqa: PLR0917 - its options
     from deployments import environment
     from deployments.cli import output
     from deployments.cli.questions_file import read_questions
+    from deployments.cli.remote import SLOW, call, service_url
     from deployments.cli.session import open_session
     from tasks.retrieval.question import Question, checked
+    from tasks.retrieval.scope import Scope
 
     env = environment.load()
     questions = read_questions(queries_file) if queries_file else [Question("", checked(question or ""))]
+    if url := service_url(env):
+        for asked in questions:
+            body = {"question": asked.question, "pipeline": pipeline, "top_k": top_k, "mode": mode}
+            told = call(url, "/search", {**body, "filter": only, "tenant": tenant})
+            _show_found(asked.id, told, Scope(only, tenant), as_json, bool(queries_file))
+        return
     scope = scope_of(only, tenant)
     session = open_session(env, pipeline)
     from tasks.pipelines import load_pipeline
@@ -192,13 +208,21 @@ def search(  # noqa: PLR0917 - its options
 
     block = load_pipeline(session.pipeline)
     for found in search_all(block, questions, _settings(block.settings, top_k, mode), scope):
-        for note in found.notes:
-            output.say(note)
-        if as_json or queries_file:
-            line = output.hits_json(found.collection, found.hits, found.seconds)
-            output.as_json({"id": found.id, **line} if queries_file else line)
-        else:
-            output.hits_table(found.collection, found.hits, scope)
+        told = {**hits_json(found.collection, found.hits, found.seconds), "notes": list(found.notes)}
+        _show_found(found.id, told, scope, as_json, bool(queries_file))
+    output.say(SLOW)
+
+
+def _show_found(named: str, told: dict[str, Any], scope: Scope, as_json: bool, many: bool) -> None:
+    """Print what one question found, as the service tells it."""
+    from deployments.cli import output
+
+    for note in told.pop("notes"):
+        output.say(note)
+    if as_json or many:
+        output.as_json({"id": named, **told} if many else told)
+    else:
+        output.hits_table(told["collection"], [hit_of(one) for one in told["hits"]], scope)
 
 
 @app.command()
@@ -283,7 +307,8 @@ def quarantine_retry(
         output.say(f"{len(released)} released from quarantine. The next sync retries them; `lockstep sync` does it now")
 
 
-for command in (ask, rebuild, promote, rollback, generations, collect_garbage, evaluate):
+app.add_typer(keys, name="keys")
+for command in (ask, serve, rebuild, promote, rollback, generations, collect_garbage, evaluate):
     app.command(command.__name__.replace("_", "-"))(command)
 
 

@@ -6,7 +6,6 @@ import json
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
@@ -49,8 +48,6 @@ SYNC_KEYS = (
     "collection", "new", "changed", "deleted", "unchanged", "quarantined", "chunks_embedded", "chunks_reused",
     "chunks_deleted", "seconds", "flow_run_id",
 )  # fmt: skip
-CITATION_KEYS = ("n", "key", "heading", "page", "quote", "verified", "version", "span", "chunk_id")
-HIT_KEYS = ("key", "chunk_id", "score", "text", "heading", "page")
 LOAD_SHOWN = 0.05
 """Loading is shown if it takes at least this many seconds."""
 
@@ -80,25 +77,6 @@ def sync_json(report: SyncReport) -> dict[str, Any]:
     """Return a sync's report as `lockstep sync --json` prints it. ``left_out`` appears only if it is not 0."""
     keys = (*SYNC_KEYS, *(("left_out", "left_out_named") if report.left_out else ()))
     return {key: getattr(report, key) for key in keys}
-
-
-def hits_json(collection: str, hits: Sequence[Hit], seconds: dict[str, float]) -> dict[str, Any]:
-    """Return hits as `lockstep search --json` prints them."""
-    found = [{key: getattr(hit, key) for key in HIT_KEYS} | _mark(hit.outdated) for hit in hits]
-    return {"collection": collection, "hits": found, "seconds": seconds}
-
-
-def answer_json(answer: Answer) -> dict[str, Any]:
-    """Return an answer as `lockstep ask --json` prints it."""
-    whole = asdict(answer)
-    citations = [{key: one[key] for key in CITATION_KEYS} | _mark(one["outdated"]) for one in whole["citations"]]
-    kept = ("answer", "mode", "collection", "flow_run_id", "seconds", "tokens", "claims", "cached")
-    return {**{key: whole[key] for key in kept}, "citations": citations, "notes": list(answer.notes)}
-
-
-def _mark(outdated: bool) -> dict[str, bool]:
-    """Return the mark of a chunk from an older version; empty for other chunks."""
-    return {"outdated": True} if outdated else {}
 
 
 def sync_report(report: SyncReport) -> None:
@@ -159,6 +137,21 @@ def _took(seconds: dict[str, float]) -> str:
 def _cited(citation: Citation) -> str:
     doubt = "" if citation.verified else f" [yellow](no proof: {escape(repr(citation.quote))})[/]"
     return f"[cyan]{escape(place(citation))}[/]{doubt}"
+
+
+def keys_table(keys: Sequence[dict[str, Any]]) -> None:
+    """Print the keys of the service, a line each."""
+    if not keys:
+        say("there are no keys: the service answers everybody on this machine, and nobody else")
+        return
+    table = Table("id", "name", "tenant", "pipelines", "rights", "last used", "ends", box=None)
+    for key in keys:
+        ends = f"revoked {key['revoked_at']}" if key["revoked_at"] else key["expires_at"] or "never"
+        names = ", ".join(key["pipelines"]) or "all"
+        used = key["used_at"] or "never"
+        cells = (key["id"], key["name"], key["tenant"], names, ", ".join(key["rights"]), used, ends)
+        table.add_row(*map(escape, cells))
+    out.print(table)
 
 
 def parts_table(parts: Sequence[PartStatus]) -> None:

@@ -141,6 +141,24 @@ def check_worker(endpoints: Endpoints, state: State) -> str:
     return f"pool {POOL}"
 
 
+def check_service(_endpoints: Endpoints, state: State) -> str:
+    """Ask the service whether it is alive; what its parts do is theirs to say."""
+    import http.client
+
+    record = state.records.get("service")
+    if record is None or not serving(record):
+        raise PartError("it does not listen yet")
+    try:
+        with closing(http.client.HTTPConnection(urlsplit(record.url).netloc, timeout=SECONDS)) as connection:
+            connection.request("GET", "/health")
+            status = connection.getresponse().status
+    except (OSError, http.client.HTTPException) as error:
+        raise PartError(f"does not answer ({type(error).__name__})") from error
+    if status != http.client.OK:
+        raise PartError(f"answers {status}")
+    return ""
+
+
 def check_schedule(endpoints: Endpoints, state: State) -> str:
     """Ask the API for the time of the next sync, since a broken schedule looks the same as an idle one."""
     name = endpoints.pipeline

@@ -5,6 +5,7 @@
     milvus    milvus-lite server HOME/milvus     MILVUS_URI is set
     prefect   a Prefect server behind a gate, data HOME/prefect  PREFECT_API_URL is set
     worker    prefect worker, pool lockstep      (always started; it needs prefect)
+    service   deployments.server.run, questions over HTTP  (always started; it needs the others)
 
 The ledger (a database) and vLLM are never started, only used: see ``USED``.
 """
@@ -163,6 +164,22 @@ def _worker(env: Environment, state: State, _port: int) -> Command:
     )
 
 
+def _service(env: Environment, state: State, port: int) -> Command:
+    return Command(
+        argv=(sys.executable, "-m", "deployments.server.run", str(port), resolve(env, state).pipeline),
+        url=f"http://127.0.0.1:{port}",
+        variables={
+            **prefect_environment(env, state),
+            # The home folder, where it runs, is no place for Python to look for modules.
+            "PYTHONSAFEPATH": "1",
+            "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+            "TRANSFORMERS_VERBOSITY": "error",
+            "PREFECT_LOGGING_TO_API_ENABLED": "false",
+        },
+        folders=(env.home / "prefect",),
+    )
+
+
 S3 = Part("s3", health.check_s3, _s3, "AWS_ENDPOINT_URL", lambda env: env.aws_endpoint_url)
 MILVUS = Part("milvus", health.check_milvus, _milvus, "MILVUS_URI", lambda env: env.milvus_uri)
 PREFECT = Part(
@@ -175,11 +192,13 @@ PREFECT = Part(
     start_seconds=120.0,
 )
 WORKER = Part("worker", health.check_worker, _worker, listens=False)
+SERVICE = Part("service", health.check_service, _service)
 
-# Parts that start together. The worker comes later, since it registers with Prefect.
-WAVES = ((S3, MILVUS, PREFECT), (WORKER,))
+# Parts that start together. The worker comes later, since it registers with Prefect, and so does the service, since it
+# asks Prefect for the pipelines.
+WAVES = ((S3, MILVUS, PREFECT), (WORKER, SERVICE))
 # Parts that stop together. Prefect goes last, since runs in progress report their end to it.
-STOPS = ((WORKER,), (S3, MILVUS), (PREFECT,))
+STOPS = ((WORKER, SERVICE), (S3, MILVUS), (PREFECT,))
 
 USED = (
     Used("ledger", health.check_ledger, lambda endpoints: endpoints.ledger_url.get_secret_value()),

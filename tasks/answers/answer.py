@@ -15,7 +15,7 @@ from tasks.answers.prompt import ABSTAIN
 from tasks.citations.verify import UNVERIFIED, check_draft
 from tasks.embedding.model import load_model
 from tasks.embedding.reranker import load_reranker
-from tasks.errors import LockstepError, PartError, TransientError
+from tasks.errors import LockstepError, PartError, StoppedError, TransientError
 from tasks.listeners import reader
 from tasks.models import Answer, Claim
 from tasks.retrieval.outdated import mark_outdated
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from tasks.answers.prompt import Prompt
     from tasks.citations.drafts import Draft
     from tasks.embedding.model import EmbeddingModel
-    from tasks.retrieval.routing import LedgerOrWhy
+    from tasks.retrieval.routing import Connections, LedgerOrWhy
 
 EXTRACTIVE_NOTE = "no chat model is configured: these sentences are quotes (set VLLM_BASE_URL for written answers)"
 UNCITED_NOTE = "the model cited none of the passages: do not rely on this answer"
@@ -113,18 +113,21 @@ def answer(
     run: Run = plain,
     session: str = "",
     scope: Scope = EVERYTHING,
+    connections: Connections | None = None,
 ) -> Answer:
     """Answer a question from the pipeline's live generation, or from the one in canary. A session stays with one.
 
     ``scope`` limits the objects. Without a chat model the answer is extracted, and a note says so. The answer
     abstains when no chunk is near enough to the question, or when the model finds no answer in the passages.
     A listener (:mod:`tasks.listeners`) gets the checked pieces of a generated answer as they are streamed.
+    Open ``connections`` are used if given, and stay open.
     """
     question = checked(question)
     check_text("the session", session)
     watch = Stopwatch()
+    early = connections.begin(question) if connections else None
     with watch.stage("load"):
-        index = Index(pipeline)
+        index = Index(pipeline, connections)
     with index:
         for attempt in index.attempts(session or question):
             with attempt:
@@ -134,7 +137,7 @@ def answer(
                     if settings.rerank_model:
                         load_reranker(settings.rerank_model)
                 with watch.stage("embed"):
-                    vector = run(embed_question)(model, question)
+                    vector = early.vector(model) if early else run(embed_question)(model, question)
                 with watch.stage("search"):
                     where = scope.condition(built.settings.tenants)
                     found = run(retrieve)(index.store, attempt.collection, question, vector, built.settings, where)
@@ -146,6 +149,8 @@ def answer(
         try:
             asked = Asked(pipeline, question, settings, run, watch, index.ledger, found, vector, model, scope)
             written, cached = write(asked)
+        except StoppedError:
+            raise  # which says nothing about the generation
         except LockstepError:
             index.router.note(found.collection, finding, None)
             raise
@@ -231,6 +236,6 @@ def telling(strict: bool) -> Tell | None:
 
     def tell(draft: Draft, prompt: Prompt) -> None:
         if one := check_draft(draft, prompt.passages, strict):
-            read(one.text)
+            read(one)
 
     return tell

@@ -31,9 +31,9 @@ from tasks.citations.json_answer import (
     refuses,
 )  # fmt: skip
 from tasks.citations.markers import cited_numbers, pieces, states, without_marks
-from tasks.citations.verify import Checked, check
+from tasks.citations.verify import check
 from tasks.errors import PartError
-from tasks.models import Hit
+from tasks.models import Checked, Hit
 from tasks.task_runs import ONCE
 
 if TYPE_CHECKING:

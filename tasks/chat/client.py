@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import random
 import re
+import socket
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +15,8 @@ from tenacity import RetryCallState, Retrying, retry_if_exception, stop_after_at
 from tasks.addresses import check_address
 from tasks.chat.errors import BrokenOffError, SlowError, _slow, chat_errors, connect_seconds
 from tasks.chat.response import ChatResponse, choice_of, content_of, first_model, said_aloud, short, tokens_of, whole
-from tasks.errors import PartError, TransientError
+from tasks.errors import PartError, StoppedError, TransientError
+from tasks.listeners import stop
 from tasks.sanitize import keep_secrets
 
 if TYPE_CHECKING:
@@ -24,6 +27,7 @@ if TYPE_CHECKING:
 
     Messages = Sequence[Mapping[str, str]]
 
+GONE = "Chat model: whoever asked has gone, so the answer was not written to its end"
 LONGEST_PAUSE = 20.0
 TOKENIZE_SECONDS = 5.0
 LONGEST_TOKEN = 256
@@ -119,6 +123,8 @@ class Chat:
         return {"model": self.model} if self.model else {}
 
     def _once(self, messages: Messages, schema: dict[str, Any] | None, heard: Heard | None) -> ChatResponse:
+        if stop.get():
+            raise StoppedError(GONE)
         with chat_errors(self.block, self.settings.max_answer_tokens, schema is not None):
             self.model = self.model or first_model(self.client.models.list())
             options = self._options(messages, schema)
@@ -146,7 +152,7 @@ class Chat:
         text, finish, tokens, told = "", None, dict[str, int](), 0
         longest = LONGEST_TOKEN * self.settings.max_answer_tokens
         options = {**options, "stream": True, "stream_options": {"include_usage": True}}
-        with self.client.chat.completions.create(**options) as stream:
+        with self.client.chat.completions.create(**options) as stream, _ended_by_stop(stream):
             for event in islice(self._whole(stream), longest):
                 tokens = tokens_of(event) or tokens
                 choice = choice_of(event)
@@ -159,6 +165,8 @@ class Chat:
                 if len(text) > longest:
                     finish = "length"
                     break
+        if stop.get():
+            raise StoppedError(GONE)
         if finish is None:
             raise self._broken("the stream ended early, or does not end")
         return ChatResponse(said_aloud(text).strip(), finish == "length", tokens)
@@ -176,6 +184,8 @@ class Chat:
         except (openai.APITimeoutError, httpx2.ReadTimeout) as error:
             raise _slow(self.block) from error
         except openai.APIError as error:
+            if stop.get():
+                raise StoppedError(GONE) from error
             raise self._broken(f"{type(error).__name__}: {short(error)}") from error
         if not events:
             raise ValueError("there are no events in its stream")
@@ -185,6 +195,28 @@ class Chat:
             f"Chat model: {self.block.base_url} broke off in the middle of its answer ({why}). The text so far "
             "is not the whole answer. Is vLLM up?"
         )
+
+
+@contextmanager
+def _ended_by_stop(stream: Any) -> Iterator[None]:
+    """End the connection of a stream when nobody waits for it any more, so that the server stops writing.
+
+    Closing it from another thread would not wake the one that reads; shutting its socket down does.
+    """
+    said = stop.get()
+    if said is None:
+        yield
+        return
+    network = stream.response.extensions.get("network_stream")
+    connection = network.get_extra_info("socket") if network else None
+
+    def end() -> None:
+        if connection is not None:
+            with suppress(OSError):  # it has ended by itself
+                connection.shutdown(socket.SHUT_RDWR)
+
+    with said.ending(end):
+        yield
 
 
 def _passes(error: BaseException) -> bool:

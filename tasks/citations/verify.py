@@ -9,13 +9,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import lru_cache
 
 from tasks.citations.drafts import Cited, Draft
 from tasks.citations.markers import MARK, cited_numbers, says_nothing, unnumbered, without_unknown
 from tasks.citations.quotes import locate, says_enough
-from tasks.models import Citation, Claim, Hit, Part
+from tasks.models import Checked, Citation, Claim, Hit, Part
 from tasks.text.sentences import sentences
 from tasks.text.words import words
 
@@ -24,15 +23,6 @@ LEAST_IN_COMMON = 1 / 3
 """If the model gave no quote, a sentence must have this share of the statement's words to count as its quote."""
 UNVERIFIED = " [?]"
 """The mark after a claim that no verified quote supports."""
-
-
-@dataclass(frozen=True, slots=True)
-class Checked:
-    """A checked answer: its text, its claims, and each citation once, in the order of the claims."""
-
-    text: str
-    claims: tuple[Claim, ...] = ()
-    citations: tuple[Citation, ...] = ()
 
 
 def supporting_quote(claim: str, passage: str) -> str:

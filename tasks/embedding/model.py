@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 from tasks.embedding.dtype import resolve_dtype
+from tasks.embedding.together import Together
 from tasks.embedding.tokenizer import TokenCounter, counter_for
 from tasks.errors import PartError
 from tasks.models import Piece
@@ -36,13 +37,24 @@ class EmbeddingModel:
         self.embedder = embedder
         self._model = model
         self._forward = ThreadPoolExecutor(1, thread_name_prefix="encode")
+        self._together = Together(self._encode, self._forward)
         self.dimension: int = model.get_embedding_dimension()
         self.counter: TokenCounter = counter_for(model.tokenizer, model.max_seq_length, embedder.model_name)
 
     def encode(self, texts: Sequence[str], prompt: str = "") -> Vectors:
         """Return unit vectors, shape (texts, dimension), float32. Texts of similar length share a forward pass."""
-        encoding = self._forward.submit(
-            self._model.encode,
+        return self._forward.submit(self._encode, texts, prompt).result()
+
+    def begin_question(self, question: str, prompt: str) -> Future[NDArray[np.float32]]:
+        """Return the future unit vector of a question, shape (dimension,). Waiting questions share a forward pass."""
+        return self._together.submit(question, prompt)
+
+    def encode_question(self, question: str) -> NDArray[np.float32]:
+        """Return the unit vector of a question, shape (dimension,)."""
+        return self.begin_question(question, self.embedder.query_prompt).result()
+
+    def _encode(self, texts: Sequence[str], prompt: str) -> Vectors:
+        vectors: Vectors = self._model.encode(
             list(texts),
             prompt=prompt or None,
             batch_size=self.embedder.batch_size,
@@ -50,13 +62,7 @@ class EmbeddingModel:
             convert_to_numpy=True,
             show_progress_bar=False,
         )
-        vectors: Vectors = encoding.result()
         return vectors
-
-    def encode_question(self, question: str) -> NDArray[np.float32]:
-        """Return the unit vector of a question, shape (dimension,)."""
-        vector: NDArray[np.float32] = self.encode([question], self.embedder.query_prompt)[0]
-        return vector
 
 
 _loaded: dict[str, EmbeddingModel] = {}

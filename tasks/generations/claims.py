@@ -37,7 +37,12 @@ YES = (
 
 def source_kept(store: Store, collection: str) -> Source | None:
     """Return the source that is stored with a collection, or None if the server did not keep it."""
-    value = store.properties(collection).get(SOURCE)
+    return source_in(store.properties(collection))
+
+
+def source_in(properties: Mapping[str, str]) -> Source | None:
+    """Return the source that a collection's properties name, or None if they name none."""
+    value = properties.get(SOURCE)
     return from_row(json.loads(value)) if value else None
 
 

@@ -51,7 +51,12 @@ def fingerprint_of(store: Store, collection: str) -> str | None:
 
 def built_with(store: Store, collection: str) -> dict[str, Any] | None:
     """Return the ingredients that a generation was built with, or None if the server did not keep them."""
-    value = store.properties(collection).get(INGREDIENTS)
+    return built_in(store.properties(collection))
+
+
+def built_in(properties: Mapping[str, str]) -> dict[str, Any] | None:
+    """Return the ingredients that a collection's properties hold, or None if they hold none."""
+    value = properties.get(INGREDIENTS)
     return dict(json.loads(value)) if value else None
 
 

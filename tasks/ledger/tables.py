@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlalchemy as sa
 
 TABLES = sa.MetaData()
-NEWEST = "0005"
+NEWEST = "0006"
 """The migration that leads to these tables."""
 
 BYTEWISE = sa.String(1024).with_variant(sa.String(1024, "C"), "postgresql")
@@ -98,4 +98,49 @@ ASKED = sa.Table(
     sa.Column("abstained", sa.Boolean, nullable=False),
     sa.Column("failed", sa.Boolean, nullable=False),
     sa.Index("ix_lockstep_asked", "alias", "collection", "at"),
+)
+
+KEYS = sa.Table(
+    "lockstep_keys",
+    TABLES,
+    # A key of the service: what is kept of its secret is a hash, which is of no use to who reads it.
+    sa.Column("id", sa.String(16), primary_key=True),
+    sa.Column("digest", sa.String(64), nullable=False),
+    sa.Column("name", sa.String(255), nullable=False),
+    # Whose objects it may see ("" where pipelines have no tenants), which pipelines ([] for all), and what it may do.
+    sa.Column("tenant", sa.String(1024), nullable=False),
+    sa.Column("pipelines", sa.JSON, nullable=False),
+    sa.Column("rights", sa.JSON, nullable=False),
+    # ms since 1970.
+    sa.Column("created_at", sa.BigInteger, nullable=False),
+    sa.Column("expires_at", sa.BigInteger),
+    sa.Column("revoked_at", sa.BigInteger),
+    sa.Column("used_at", sa.BigInteger),
+)
+
+ANSWERS = sa.Table(
+    "lockstep_answers",
+    TABLES,
+    # A question that the service answered. Its text is kept only where a setting says so.
+    sa.Column("id", sa.String(32), primary_key=True),
+    sa.Column("at", sa.BigInteger, nullable=False),
+    sa.Column("pipeline", sa.String(255), nullable=False),
+    sa.Column("tenant", sa.String(1024), nullable=False),
+    sa.Column("key_id", sa.String(16), nullable=False),
+    sa.Column("route", sa.String(64), nullable=False),
+    sa.Column("question_hash", sa.String(64), nullable=False),
+    sa.Column("question", sa.Text),
+    sa.Column("collection", sa.String(255), nullable=False),
+    sa.Column("chunk_ids", sa.JSON, nullable=False),
+    sa.Column("mode", sa.String(16), nullable=False),
+    sa.Column("cached", sa.Boolean, nullable=False),
+    sa.Column("claims", sa.Integer, nullable=False),
+    sa.Column("unverified", sa.Integer, nullable=False),
+    sa.Column("tokens", sa.JSON, nullable=False),
+    sa.Column("seconds", sa.JSON, nullable=False),
+    # What somebody thought of it: up or down, why, and when.
+    sa.Column("verdict", sa.String(8)),
+    sa.Column("reason", sa.Text),
+    sa.Column("judged_at", sa.BigInteger),
+    sa.Index("ix_lockstep_answers", "pipeline", "at"),
 )

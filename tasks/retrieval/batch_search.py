@@ -12,10 +12,13 @@ from tasks.models import Hit
 from tasks.retrieval.outdated import mark_outdated
 from tasks.retrieval.question import Question
 from tasks.retrieval.retrieve import find
-from tasks.retrieval.routing import Attempt, Index
+from tasks.retrieval.routing import Attempt, Connections, Index
 from tasks.retrieval.scope import EVERYTHING, Scope
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
     from blocks.pipeline import Pipeline
     from blocks.settings import Settings
 
@@ -51,24 +54,60 @@ def search_all(
             yield from results
 
 
+def search_one(
+    pipeline: Pipeline,
+    question: str,
+    settings: Settings,
+    connections: Connections,
+    scope: Scope = EVERYTHING,
+    session: str = "",
+) -> Found:
+    """Return what one question finds, over connections that are open; a session stays with one generation."""
+    early = connections.begin(question)
+    with Index(pipeline, connections) as index:
+        for attempt in index.attempts(session or question):
+            with attempt:
+                built, where = _as_built(attempt, settings, scope)
+                began = time.monotonic()
+                vector = early.vector(load_model(built.embedder))
+                found = _search(index, attempt, Question("", question), vector, built, where, time.monotonic() - began)
+    return found
+
+
 def _search_some(
     index: Index, attempt: Attempt, group: Sequence[Question], settings: Settings, scope: Scope
 ) -> list[Found]:
     """Search one generation for a few questions, with the settings and the model that it was built with."""
-    built = attempt.pipeline(settings)
-    where = scope.condition(built.settings.tenants)
+    built, where = _as_built(attempt, settings, scope)
     model = load_model(built.embedder)
     began = time.monotonic()
     vectors = model.encode([question.question for question in group], built.embedder.query_prompt)
     embedding = (time.monotonic() - began) / len(group)
-    results: list[Found] = []
-    for question, vector in zip(group, vectors, strict=True):
-        began = time.monotonic()
-        found = find(index.store, attempt.collection, question.question, vector, built.settings, where)
-        searching = time.monotonic() - began
-        abstains = found.best < built.settings.min_score
-        index.router.note(attempt.collection, embedding + searching, found.best, abstains)
-        found = mark_outdated(found, index.ledger)
-        seconds = {"embed": round(embedding, 4), "search": round(searching, 4)}
-        results.append(Found(question.id, found.collection, found.hits, seconds, found.notes))
-    return results
+    return [
+        _search(index, attempt, question, vector, built, where, embedding)
+        for question, vector in zip(group, vectors, strict=True)
+    ]
+
+
+def _as_built(attempt: Attempt, settings: Settings, scope: Scope) -> tuple[Pipeline, str]:
+    """Return the pipeline as the generation was built, and the scope as an expression of Milvus."""
+    built = attempt.pipeline(settings)
+    return built, scope.condition(built.settings.tenants)
+
+
+def _search(
+    index: Index,
+    attempt: Attempt,
+    question: Question,
+    vector: NDArray[np.float32],
+    built: Pipeline,
+    where: str,
+    embedding: float,
+) -> Found:
+    began = time.monotonic()
+    found = find(index.store, attempt.collection, question.question, vector, built.settings, where)
+    searching = time.monotonic() - began
+    index.router.note(attempt.collection, embedding + searching, found.best, found.best < built.settings.min_score)
+    found = mark_outdated(found, index.ledger)
+    seconds = {"embed": round(embedding, 4), "search": round(searching, 4)}
+    return Found(question.id, found.collection, found.hits, seconds, found.notes)

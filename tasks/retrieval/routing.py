@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import threading
+import time
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-from tasks.errors import GoneError, LockstepError, MisuseError
-from tasks.generations.claims import check_asked, source_kept
-from tasks.generations.fingerprint import built_with, with_settings_of
+from tasks.errors import GoneError, LockstepError, MisuseError, SourceError
+from tasks.generations.claims import check_asked, source_in
+from tasks.generations.fingerprint import built_in, with_settings_of
 from tasks.ledger.canary import Canary, canary_of, note_question
 from tasks.ledger.database import Database, now
 from tasks.ledger.generations import generation_of, recorded_sources
@@ -17,9 +19,15 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from types import TracebackType
 
+    import numpy as np
+    from numpy.typing import NDArray
+
     from blocks.pipeline import Pipeline
     from blocks.settings import Settings
+    from tasks.embedding.model import EmbeddingModel
 
+REMEMBERED_SECONDS = 30.0
+"""How long shared connections remember the properties of a collection. They do not change while it answers."""
 LedgerOrWhy = Database | LockstepError
 """The ledger, or the error if it cannot be opened. Questions are answered without it."""
 
@@ -67,18 +75,83 @@ class Router:
                 note_question(self._ledger, {**row, "abstained": abstained, "failed": best is None})
 
 
-class Index:
-    """Connections to Milvus and the ledger, for one question or many. The context manager closes them."""
+class Connections:
+    """Open connections to a pipeline's Milvus and ledger, for one question or for all threads of a service."""
 
-    def __init__(self, pipeline: Pipeline) -> None:
-        """Connect. Raises ``PartError`` or ``TransientError`` when Milvus fails, but not when the ledger does."""
-        self.pipeline = pipeline
+    def __init__(self, pipeline: Pipeline, *, shared: bool = False) -> None:
+        """Connect. Raises ``PartError`` or ``TransientError`` when Milvus fails, but not when the ledger does.
+
+        ``shared`` connections remember for some seconds what a collection was built with.
+        """
         self.store = Store(pipeline.store, pipeline.alias)
-        self.ledger: LedgerOrWhy
-        try:
-            self.ledger = Database(pipeline.ledger)
-        except LockstepError as error:
-            self.ledger = error
+        self._ledger_block = pipeline.ledger
+        self._remembers = REMEMBERED_SECONDS if shared else 0.0
+        self._properties: dict[str, tuple[float, dict[str, str]]] = {}
+        self._ledger: LedgerOrWhy | None = None
+        self.last_model: EmbeddingModel | None = None
+        """The model that embedded the last question. A promotion may change it."""
+        self._opening = threading.Lock()
+        self.ledger  # noqa: B018 - opened with the store, not with the first question
+
+    @property
+    def ledger(self) -> LedgerOrWhy:
+        """The ledger, or the error if it cannot be opened. Each question tries again to open it."""
+        with self._opening:
+            if not isinstance(self._ledger, Database):
+                try:
+                    self._ledger = Database(self._ledger_block)
+                except LockstepError as error:
+                    self._ledger = error
+            return self._ledger
+
+    def properties(self, collection: str, *, anew: bool = False) -> dict[str, str]:
+        """Return the properties that are stored with a collection. ``anew`` asks the server in any case."""
+        known = self._properties.get(collection)
+        if known and not anew and time.monotonic() - known[0] < self._remembers:
+            return known[1]
+        properties = self.store.properties(collection)
+        self._properties[collection] = time.monotonic(), properties
+        return properties
+
+    def begin(self, question: str) -> Early:
+        """Start to embed a question with the last question's model, while the alias is looked up."""
+        return Early(self, self.last_model, question)
+
+    def close(self) -> None:
+        """Close both connections."""
+        self.store.close()
+        if isinstance(self._ledger, Database):
+            self._ledger.close()
+
+
+class Early:
+    """A question that is embedded before its generation is known."""
+
+    def __init__(self, connections: Connections, model: EmbeddingModel | None, question: str) -> None:
+        self._connections, self._model, self._question = connections, model, question
+        self._vector = model.begin_question(question, model.embedder.query_prompt) if model else None
+
+    def vector(self, model: EmbeddingModel) -> NDArray[np.float32]:
+        """Return the question's vector, shape (dimension,), by the model of the answering generation."""
+        if self._vector and model is self._model:
+            return self._vector.result()
+        self._connections.last_model = model
+        return model.encode_question(self._question)
+
+
+class Index:
+    """The generations that answer one question or many. The context manager closes the connections that it opened."""
+
+    def __init__(self, pipeline: Pipeline, connections: Connections | None = None) -> None:
+        """Connect, unless ``connections`` are given.
+
+        Raises ``PartError`` or ``TransientError`` when Milvus fails, but not when the ledger does.
+        """
+        self.pipeline = pipeline
+        self._own = connections is None
+        self.connections = connections or Connections(pipeline)
+        self.store = self.connections.store
+        self.ledger = self.connections.ledger
         self.router = Router(pipeline.alias, self.ledger)
 
     def __enter__(self) -> Index:
@@ -86,10 +159,9 @@ class Index:
         return self
 
     def __exit__(self, *error: object) -> None:
-        """Close both."""
-        self.store.close()
-        if isinstance(self.ledger, Database):
-            self.ledger.close()
+        """Close the connections that were opened here."""
+        if self._own:
+            self.connections.close()
 
     def attempts(self, asker: str) -> Iterator[Attempt]:
         """Yield an attempt at a question, and a second one if its generation was dropped meanwhile.
@@ -120,9 +192,14 @@ class Attempt:
 
         Raises ``SourceError`` when another ledger keeps the generation.
         """
-        store, asked = self._index.store, self._index.pipeline.model_copy(update={"settings": settings})
-        check_asked(asked, self.collection, source_kept(store, self.collection), self._index.router.sources)
-        return with_settings_of(asked, built_with(store, self.collection), self._search_params)
+        asked = self._index.pipeline.model_copy(update={"settings": settings})
+        properties = self._index.connections.properties(self.collection)
+        try:
+            check_asked(asked, self.collection, source_in(properties), self._index.router.sources)
+        except SourceError:  # what is remembered may be older than what the ledger says
+            properties = self._index.connections.properties(self.collection, anew=True)
+            check_asked(asked, self.collection, source_in(properties), self._index.router.sources)
+        return with_settings_of(asked, built_in(properties), self._search_params)
 
     def __enter__(self) -> Attempt:
         """Return itself."""

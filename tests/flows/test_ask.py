@@ -240,7 +240,7 @@ def test_the_plain_path_and_the_flow_hand_the_answer_on_as_it_comes(
     fresh = block.settings.model_copy(update={"cache_seconds": 0.0})
     for run in (lambda: ask(QUESTION, "with-chat", fresh), lambda: answer(block, QUESTION, fresh)):
         read: list[str] = []
-        token = reader.set(read.append)
+        token = reader.set(lambda piece, read=read: read.append(piece.text))
         found = run()
         reader.reset(token)
         assert read == ["Every 400 hours. [1] ", "It sings. [?] "]

@@ -36,7 +36,7 @@ def mortal(tmp_path: Path) -> Iterator[VllmServer]:
 @contextmanager
 def listening(read: Callable[[str], None]) -> Iterator[None]:
     """Have what is written inside, in this thread, read piece by piece."""
-    token = reader.set(read)
+    token = reader.set(lambda piece: read(piece.text))
     try:
         yield
     finally:

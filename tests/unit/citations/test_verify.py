@@ -10,8 +10,8 @@ from tasks.answers.generate import from_marks
 from tasks.answers.prompt import ABSTAIN, abstains
 from tasks.citations.drafts import Cited, Draft
 from tasks.citations.markers import cited_numbers, pieces, states, without_unknown
-from tasks.citations.verify import UNVERIFIED, Checked, check, supporting_quote, supports
-from tasks.models import Claim, Hit, Part
+from tasks.citations.verify import UNVERIFIED, check, supporting_quote, supports
+from tasks.models import Checked, Claim, Hit, Part
 
 PASSAGES = (
     Hit(

@@ -8,6 +8,7 @@ from blocks.settings import Settings
 from deployments.cli.ask import printed, with_given
 from deployments.cli.main import main
 from tasks.listeners import reader
+from tasks.models import Checked
 
 
 @pytest.mark.parametrize(
@@ -58,9 +59,9 @@ def test_pieces_are_printed_as_they_come_and_the_line_is_ended(capsys: pytest.Ca
     with printed(stream=True) as shown:
         read = reader.get()
         assert read
-        read("One. [1] ")
+        read(Checked("One. [1] "))
         assert capsys.readouterr().out == "One. [1] "
-        read("[red]Two[/red] [2]")
+        read(Checked("[red]Two[/red] [2]"))
     assert capsys.readouterr().out == "[red]Two[/red] [2]\n"
     assert shown == ["One. [1] ", "[red]Two[/red] [2]"]
     assert reader.get() is None

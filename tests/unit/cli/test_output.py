@@ -13,6 +13,7 @@ from rich.console import Console
 
 from deployments.cli import output
 from deployments.cli.output_evaluation import evaluated_report
+from deployments.server.shapes import answer_json, hits_json
 from tasks.indexing.audit import Findings
 from tasks.listeners import Silent, listener
 from tasks.models import Answer, Citation, Claim, Hit, Swap, SyncReport
@@ -52,7 +53,7 @@ def test_the_link_with_the_password_goes_to_a_terminal_alone(terminal: bool, mon
 
 
 def test_search_has_the_keys_of_its_contract() -> None:
-    assert output.hits_json("docs_g0001", [HIT], {"embed": 0.1, "search": 0.2}) == {
+    assert hits_json("docs_g0001", [HIT], {"embed": 0.1, "search": 0.2}) == {
         "collection": "docs_g0001",
         "hits": [
             {"key": "größe [x]/a.md", "chunk_id": "c1", "score": 0.75, "text": "Text of [bold]the[/bold] chunk.",
@@ -60,11 +61,11 @@ def test_search_has_the_keys_of_its_contract() -> None:
         ],
         "seconds": {"embed": 0.1, "search": 0.2},
     }  # fmt: skip
-    assert output.hits_json("docs_g0001", [], {})["hits"] == []
+    assert hits_json("docs_g0001", [], {})["hits"] == []
 
 
 def test_ask_has_the_keys_of_its_contract() -> None:
-    assert json.loads(json.dumps(output.answer_json(ANSWER))) == {
+    assert json.loads(json.dumps(answer_json(ANSWER))) == {
         "answer": "Because [1].",
         "mode": "generated",
         "citations": [

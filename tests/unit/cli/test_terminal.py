@@ -19,7 +19,7 @@ from deployments.local.stack import PartStatus
 from tasks.errors import PartError
 from tasks.indexing.audit import Findings
 from tasks.listeners import reader
-from tasks.models import Answer, Citation, Claim, Hit, Swap, SyncReport
+from tasks.models import Answer, Checked, Citation, Claim, Hit, Swap, SyncReport
 
 SAID = (
     "[red]red[/red] [link=https://elsewhere.example]here[/link] [bold] :warning: \x1b]52;c;eA==\x1b\\ \x1b]0;title\x07 "
@@ -77,7 +77,7 @@ def streams() -> None:
         read = reader.get()
         assert read
         for one in SAID:  # a sequence that comes in two pieces is one all the same
-            read(one)
+            read(Checked(one))
 
 
 def fails(error: Exception) -> None:
@@ -115,8 +115,6 @@ PRINTED: dict[str, Callable[[], Any]] = {
 }
 ONLY_RETURN = {
     "sync_json",
-    "hits_json",
-    "answer_json",
     "audit_json",
     "rebuild_json",
     "swap_json",

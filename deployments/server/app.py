@@ -1,0 +1,108 @@
+"""The service as an ASGI application."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, suppress
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse, Response
+from starlette.exceptions import HTTPException
+
+from deployments.server import health, native
+from deployments.server.access import Access
+from deployments.server.errors import envelope, headers_of, told
+from deployments.server.history import History
+from deployments.server.middleware import LOOPBACK, Guard, request_id
+from deployments.server.openai import routes as openai
+from deployments.server.pipelines import Pipelines
+from tasks.errors import LockstepError
+from tasks.retrieval.batch_search import search_one
+from tasks.sanitize import hidden, visible
+
+logger = logging.getLogger(__name__)
+WARMING = "What is this about?"
+ABOUT = "Questions answered from a Milvus index that is kept in step with a bucket, with citations that are checked."
+
+
+def create_app(
+    default: str,
+    hosts: frozenset[str] = frozenset(LOOPBACK),
+    draining: Callable[[], bool] = lambda: False,
+    *,
+    local: bool = True,
+) -> Guard:
+    """Return the service over the saved pipelines; ``default`` answers requests that name none.
+
+    ``hosts`` are the names under which it may be called; ``draining`` says whether it is stopping. With ``local``,
+    which is for a loopback address alone, nobody needs a key until there is one.
+    """
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        app.state.pipelines = Pipelines(default)
+        app.state.access = Access(app.state.pipelines, local)
+        app.state.history = History()
+        recording = asyncio.create_task(app.state.history.run())
+        app.state.draining = draining
+        warming = asyncio.create_task(warm(app.state.pipelines))
+        yield
+        warming.cancel()
+        recording.cancel()
+        with suppress(asyncio.CancelledError):
+            await recording
+        app.state.pipelines.close()
+
+    app = FastAPI(title="Lockstep", description=ABOUT, version="1", lifespan=lifespan, docs_url=None, redoc_url=None)
+    for routes in (health, native, openai):
+        app.include_router(routes.router)
+    app.add_exception_handler(LockstepError, on_error)
+    app.add_exception_handler(RequestValidationError, on_invalid)
+    app.add_exception_handler(HTTPException, on_http)
+    app.add_exception_handler(Exception, on_error)
+    return Guard(app, hosts, draining)
+
+
+async def warm(pipelines: Pipelines) -> None:
+    """Open the default pipeline's connections and load its model, before somebody waits for them."""
+    served = await pipelines.named(None)
+    with suppress(LockstepError):  # whoever asks is told
+        await served.run(lambda pipeline, opened: search_one(pipeline, WARMING, pipeline.settings, opened),
+                         served.searches)  # fmt: skip
+
+
+async def on_error(request: Request, error: Exception) -> Response:
+    """Tell an error of ours; of any other only that there was one, and where to look."""
+    status, code, param = told(error)
+    message = hidden(str(error))
+    if not isinstance(error, LockstepError):
+        logger.error("request %s failed", request_id(request), exc_info=error)
+        message = f"unexpected: {type(error).__name__}. The service's log has the trace under {request_id(request)}"
+    return refusal(request, status, code, message, param)
+
+
+async def on_invalid(request: Request, error: Exception) -> Response:
+    """Tell the first thing that is wrong with a request's body."""
+    assert isinstance(error, RequestValidationError)
+    first = error.errors()[0]
+    place = ".".join(str(part) for part in first["loc"] if part != "body")
+    message = visible(f"{place or 'body'}: {first['msg']}")
+    return refusal(request, 400, "invalid_request", message[:500], place or None)
+
+
+async def on_http(request: Request, error: Exception) -> Response:
+    """Tell of a route that is not there, or a method that it has not."""
+    assert isinstance(error, HTTPException)
+    code = {404: "not_found", 405: "method_not_allowed"}.get(error.status_code, "http_error")
+    return refusal(request, error.status_code, code, str(error.detail), None, dict(error.headers or {}))
+
+
+def refusal(
+    request: Request, status: int, code: str, message: str, param: str | None, headers: dict[str, str] | None = None
+) -> Response:
+    """Return an error in the one envelope of all errors."""
+    body = envelope(status, code, message, request_id(request), param)
+    return JSONResponse(body, status_code=status, headers={**headers_of(status), **(headers or {})})

@@ -1,0 +1,67 @@
+"""Is the service alive, and can it answer? And its metrics."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Annotated
+
+from fastapi import APIRouter, Depends, Request
+from fastapi.responses import JSONResponse, Response
+
+from deployments.server import schemas
+from deployments.server.native import Known
+from deployments.server.pipelines import Served
+from tasks import metrics
+from tasks.errors import LockstepError, TransientError
+from tasks.sanitize import hidden
+
+router = APIRouter(tags=["health"])
+CHECK_SECONDS = 5.0
+
+
+@router.get("/health", response_model=dict[str, str])
+@router.get("/livez", response_model=dict[str, str])
+async def health() -> dict[str, str]:
+    """Say that the process is alive, whatever its parts do."""
+    return {"status": "ok"}
+
+
+def is_draining(request: Request) -> bool:
+    """Tell whether the service is stopping."""
+    return bool(request.app.state.draining())
+
+
+@router.get("/ready", response_model=schemas.Readiness, responses={503: {"model": schemas.Readiness}})
+@router.get("/readyz", response_model=schemas.Readiness, responses={503: {"model": schemas.Readiness}})
+async def ready(pipelines: Known, draining: Annotated[bool, Depends(is_draining)]) -> Response:
+    """Say whether questions can be answered: each pipeline's index and model, with the reason where not."""
+    default = await pipelines.named(None)
+    wanted = {served.name: served for served in (default, *pipelines.served)}
+    parts = [part for found in await asyncio.gather(*map(look, wanted.values())) for part in found]
+    if draining:
+        parts.append(schemas.PartState(name="service", ready=False, detail="it is stopping"))
+    whole = schemas.Readiness(ready=all(part.ready for part in parts), parts=parts)
+    return JSONResponse(whole.model_dump(), status_code=200 if whole.ready else 503)
+
+
+async def look(served: Served) -> list[schemas.PartState]:
+    """Return how the index of a pipeline is; a part that hangs is waited for some seconds."""
+    name = f"{served.name}: index"
+    try:
+        async with asyncio.timeout(CHECK_SECONDS):
+            live = await served.run(lambda _pipeline, connections: connections.store.resolve(), served.searches)
+    except TimeoutError:
+        error: Exception = TransientError(f"Milvus does not answer within {CHECK_SECONDS:g} seconds")
+    except LockstepError as raised:
+        error = raised
+    else:
+        return [schemas.PartState(name=name, ready=True, detail=live)]
+    return [schemas.PartState(name=name, ready=False, detail=hidden(str(error)))]
+
+
+@router.get("/metrics", response_class=Response)
+async def prometheus() -> Response:
+    """Return the metrics in Prometheus' format."""
+    from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+
+    return Response(generate_latest(metrics.REGISTRY), media_type=CONTENT_TYPE_LATEST)

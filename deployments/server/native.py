@@ -1,0 +1,177 @@
+"""Lockstep's own routes: search and ask."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import uuid
+from collections.abc import AsyncIterator, Callable
+from dataclasses import asdict
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends, Request
+from fastapi.responses import JSONResponse, Response, StreamingResponse
+
+from blocks.pipeline import Pipeline
+from deployments.server import schemas
+from deployments.server.access import Caller, Calling
+from deployments.server.answering import Answering
+from deployments.server.errors import RequestError, envelope, told
+from deployments.server.history import History
+from deployments.server.middleware import request_id, until_gone
+from deployments.server.pipelines import Pipelines, Served
+from deployments.server.shapes import answer_json, citation_json, hits_json
+from tasks import metrics
+from tasks.answers.answer import answer
+from tasks.errors import LockstepError
+from tasks.ledger.answers import judge
+from tasks.models import Answer, Checked
+from tasks.retrieval.batch_search import Found, search_one
+from tasks.retrieval.question import check_text, checked
+from tasks.retrieval.routing import Connections
+from tasks.retrieval.scope import Scope
+from tasks.sanitize import hidden
+
+router = APIRouter(tags=["questions"])
+RECORDED_TRIES = 5
+REFUSALS: dict[int | str, dict[str, Any]] = {
+    status: {"model": schemas.Refusal, "description": description}
+    for status, description in {
+        400: "The request is not one, or its filter, tenant or question will not do.",
+        404: "There is no such pipeline.",
+        409: "What answers holds another bucket than the pipeline.",
+        413: "The body is too large.",
+        429: "Too many questions wait.",
+        502: "A part refused; the message names it.",
+        503: "A part does not answer, or the service is stopping.",
+    }.items()
+}
+EVENTS = {"content": {"text/event-stream": {"schema": {"type": "string"}}}}
+
+
+def pipelines_of(request: Request) -> Pipelines:
+    """Return the pipelines of the service."""
+    found: Pipelines = request.app.state.pipelines
+    return found
+
+
+Known = Annotated[Pipelines, Depends(pipelines_of)]
+
+
+@router.post("/search", response_model=schemas.SearchAnswer, responses=REFUSALS)
+async def search(body: schemas.SearchRequest, pipelines: Known, caller: Calling) -> Response:
+    """Find the chunks nearest to a question."""
+    question = checked(body.question)
+    check_text("the session", body.session)
+    served, scope = await caller.pipeline(pipelines, body.pipeline, "search"), caller.scope(body.filter, body.tenant)
+
+    def work(pipeline: Pipeline, connections: Connections) -> Found:
+        settings = pipeline.settings.model_copy(update=body.overrides())
+        return search_one(pipeline, question, settings, connections, scope, body.session)
+
+    with metrics.IN_FLIGHT.labels("search").track_inprogress():
+        found = await served.run(work, served.searches)
+    for stage, seconds in found.seconds.items():
+        metrics.STAGE_SECONDS.labels(stage).observe(seconds)
+    shown = hits_json(found.collection, found.hits, found.seconds)
+    return JSONResponse({**shown, "notes": list(found.notes)})
+
+
+@router.post(
+    "/ask",
+    response_model=schemas.AskAnswer,
+    responses={**REFUSALS, 200: {"description": "The answer; events with `stream`.", **EVENTS}},
+)
+async def ask(body: schemas.AskRequest, request: Request, pipelines: Known, caller: Calling) -> Response:
+    """Answer a question with checked citations.
+
+    With ``stream`` the answer comes as server-sent events: `claim` for each checked piece, `citation` for each passage
+    before the first claim that cites it, and `answer` with the whole at the end, or `error`.
+    """
+    served = await caller.pipeline(pipelines, body.pipeline, "ask")
+    answering = Answering(served, making(body, caller.scope(body.filter, body.tenant)))
+    keep = recording(request, served, caller, "/ask")
+    if body.stream:
+        return StreamingResponse(events(answering, keep, request_id(request)), media_type="text/event-stream")
+    with metrics.IN_FLIGHT.labels("ask").track_inprogress(), answering:
+        made = await until_gone(request, answering.answer())
+    return JSONResponse({"id": keep(made), **answer_json(made)})
+
+
+@router.post("/feedback", response_model=schemas.Thanks, responses=REFUSALS)
+async def feedback(body: schemas.Feedback, pipelines: Known, caller: Calling) -> Response:
+    """Record what somebody thinks of an answer that they were given: a thumb up or down, and why."""
+    served = await caller.pipeline(pipelines, body.pipeline, "feedback")
+    check_text("the reason", body.reason)
+    answer_id = body.id.removeprefix("chatcmpl-")
+
+    def work(_pipeline: Pipeline, connections: Connections) -> bool:
+        if isinstance(connections.ledger, LockstepError):
+            raise connections.ledger
+        return judge(connections.ledger, answer_id, caller.id, body.verdict, body.reason)
+
+    for _ in range(RECORDED_TRIES):  # an answer is recorded a moment after it is given
+        if await served.run(work, served.searches):
+            metrics.FEEDBACK.labels(body.verdict).inc()
+            return JSONResponse({"recorded": True})
+        await asyncio.sleep(0.5)
+    raise RequestError("there is no answer of that id that you were given", 404, "answer_not_found", "id")
+
+
+def recording(request: Request, served: Served, caller: Caller, route: str) -> Callable[..., str]:
+    """Return what records an answer, under an id that is given or a new one, and returns the id."""
+    history: History = request.app.state.history
+
+    def keep(made: Answer, answer_id: str = "") -> str:
+        keep_text = served.settings.record_questions if served.settings else False
+        return history.add(served, caller, route, made, answer_id or uuid.uuid4().hex, keep_text=keep_text)
+
+    return keep
+
+
+def making(body: schemas.AskRequest, scope: Scope) -> Any:
+    """Return what makes the answer to a request. Raises ``MisuseError`` for a question that is none."""
+    question = checked(body.question)
+    check_text("the session", body.session)
+
+    def make(pipeline: Pipeline, connections: Connections) -> Answer:
+        settings = pipeline.settings.model_copy(update=body.overrides())
+        return answer(pipeline, question, settings, session=body.session, scope=scope, connections=connections)
+
+    return make
+
+
+async def events(answering: Answering, keep: Callable[..., str], about: str) -> AsyncIterator[bytes]:
+    """Yield an answer as server-sent events, while it is made."""
+    with metrics.IN_FLIGHT.labels("ask").track_inprogress(), answering:
+        try:
+            seen: set[str] = set()
+            async for piece in answering.pieces():
+                for event in piece_events(piece, seen):
+                    yield event
+            made = await answering.answer()
+            if not seen:  # cached, extractive or abstained: nothing came piece by piece
+                for event in piece_events(Checked(made.answer, made.claims, made.citations), seen):
+                    yield event
+            yield sse("answer", {"id": keep(made), **answer_json(made)})
+        except LockstepError as error:
+            status, code, param = told(error)
+            yield sse("error", envelope(status, code, hidden(str(error)), about, param))
+
+
+def piece_events(piece: Checked, seen: set[str]) -> list[bytes]:
+    """Return the events of a piece: each citation once, before the claims that rest on it."""
+    made: list[bytes] = []
+    for citation in piece.citations:
+        shown = citation_json(asdict(citation))
+        if (known := json.dumps(shown)) not in seen:
+            seen.add(known)
+            made.append(sse("citation", shown))
+    seen.add("")  # something came
+    claims = [{"text": claim.text, "citations": claim.citations, "verified": claim.verified} for claim in piece.claims]
+    return [*made, sse("claim", {"text": piece.text, "claims": claims})]
+
+
+def sse(name: str, data: object) -> bytes:
+    """Return one server-sent event."""
+    return f"event: {name}\ndata: {json.dumps(data, ensure_ascii=False)}\n\n".encode()

@@ -1,0 +1,191 @@
+"""Keys: without one nobody is answered once there is one, and a key sees its tenant and its pipelines alone."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+import openai
+import pytest
+
+from tasks.ledger.database import Database, now
+from tasks.ledger.keys import create_key, revoke_key
+from tasks.pipelines import load_pipeline
+from tests.serve.conftest import QUESTION, Service, serving
+from tests.support.pipelines import pipeline_maker
+from tests.support.servers import Server, new_bucket, sqlite_url
+
+SECRET = "The vault of globex opens with the word rosebud."
+
+
+@dataclass(frozen=True)
+class Keyed:
+    """A service over an index of two tenants, its ledger, and the text of each key."""
+
+    service: Service
+    ledger: Database
+    name: str
+    other: str
+    acme: str
+    globex: str
+    narrow: str
+    searcher: str
+
+    def client(self, key: str) -> httpx.Client:
+        return self.service.client(headers={"authorization": f"Bearer {key}"})
+
+
+@pytest.fixture(scope="module")
+def keyed(
+    prefect_api: None, s3_server: Server, milvus_lite: Server, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Keyed]:
+    from flows.sync import sync
+
+    bucket = new_bucket(s3_server)
+    url = sqlite_url(tmp_path_factory.mktemp("ledger"))
+    bucket.put("acme/manual.txt", "The filter of the pump of acme must be replaced every 400 hours.")
+    bucket.put("globex/vault.txt", SECRET)
+    own = f"k{uuid.uuid4().hex[:8]}"
+    make = pipeline_maker(bucket, s3_server.url, milvus_lite.url, url)
+    name = make(name=own, alias=own, tenants=True, min_score=-1.0, cache_seconds=0.0)
+    sync(name)
+    other = make(name=f"{own}-other", alias=own, tenants=True, min_score=-1.0)
+    with Database(load_pipeline(name).ledger) as ledger:
+        keys = {
+            "acme": create_key(ledger, "acme's page", "acme")[1],
+            "globex": create_key(ledger, "globex' page", "globex")[1],
+            "narrow": create_key(ledger, "one pipeline", "acme", [other])[1],
+            "searcher": create_key(ledger, "search only", "acme", rights=["search"])[1],
+        }
+        with serving(name) as service:
+            yield Keyed(service, ledger, name, other, **keys)
+
+
+ROUTES: dict[str, tuple[str, dict[str, Any]]] = {
+    "search": ("/search", {"question": "Which word opens the vault?"}),
+    "ask": ("/ask", {"question": "Which word opens the vault?"}),
+    "stream": ("/ask", {"question": "Which word opens the vault?", "stream": True}),
+    "chat": ("/v1/chat/completions", {"messages": [{"role": "user", "content": "Which word opens the vault?"}]}),
+    "chat stream": (
+        "/v1/chat/completions",
+        {"messages": [{"role": "user", "content": "Which word opens the vault?"}], "stream": True},
+    ),
+    "store": ("/v1/vector_stores/{name}/search", {"query": "Which word opens the vault?"}),
+}
+
+
+def sent(keyed: Keyed, route: str, **more: Any) -> tuple[str, dict[str, Any]]:
+    path, body = ROUTES[route]
+    named = {"model": keyed.name} if "chat" in route else {}
+    return path.format(name=keyed.name), {**body, **named, **more}
+
+
+@pytest.mark.parametrize("route", ROUTES)
+def test_a_key_gets_what_is_its_tenants_and_nothing_of_anothers(keyed: Keyed, route: str) -> None:
+    path, body = sent(keyed, route)
+    with keyed.client(keyed.globex) as own:
+        answer = own.post(path, json=body)
+        assert answer.status_code == 200, answer.text
+        assert "rosebud" in answer.text
+    with keyed.client(keyed.acme) as foreign:
+        answer = foreign.post(path, json=body)
+        assert answer.status_code == 200, answer.text
+        for word in ("rosebud", "globex", "vault.txt"):
+            assert word not in answer.text.replace("Which word opens the vault?", "")
+
+
+@pytest.mark.parametrize(
+    "more", [{"tenant": "globex"}, {"filter": 'key^="globex/"'}, {"filter": 'key="globex/vault.txt" or key="x"'},
+             {"filter": 'not key="x"'}, {"session": "globex"}],
+)  # fmt: skip
+@pytest.mark.parametrize("route", ["search", "ask"])
+def test_no_request_names_its_way_to_another_tenant(keyed: Keyed, route: str, more: dict[str, str]) -> None:
+    path, body = sent(keyed, route, **more)
+    with keyed.client(keyed.acme) as client:
+        answer = client.post(path, json=body)
+    assert answer.status_code == (400 if "tenant" in more else 200)
+    assert "rosebud" not in answer.text
+    assert '"key":"globex' not in answer.text.replace(" ", "")  # a note may repeat the caller's own filter
+
+
+@pytest.mark.parametrize("route", ROUTES)
+@pytest.mark.parametrize("key", ["", "lsk_00000000_" + "a" * 43, "nonsense", "lsk_"])
+def test_without_a_valid_key_nobody_is_answered(keyed: Keyed, route: str, key: str) -> None:
+    path, body = sent(keyed, route)
+    headers = {"authorization": f"Bearer {key}"} if key else {}
+    answer = httpx.post(f"{keyed.service.url}{path}", json=body, headers=headers, timeout=30)
+    assert answer.status_code == 401
+    assert answer.headers["www-authenticate"] == 'Bearer realm="lockstep"'
+    assert answer.json()["error"]["type"] == "authentication_error"
+    assert key == "" or key not in answer.text
+
+
+@pytest.mark.parametrize("route", ROUTES)
+def test_a_pipeline_that_is_not_the_keys_is_none(keyed: Keyed, route: str) -> None:
+    path, body = sent(keyed, route)
+    with keyed.client(keyed.narrow) as client:
+        refused = client.post(path, json=body)
+        unknown_path, unknown = path.replace(keyed.name, "nobody"), {**body}
+        if "model" in unknown:
+            unknown["model"] = "nobody"
+        elif "store" not in route:
+            unknown["pipeline"] = "nobody"
+        missing = client.post(unknown_path, json=unknown)
+        assert refused.status_code == missing.status_code == 404
+        told = [one.json()["error"] for one in (refused, missing)]
+        assert told[0]["message"].replace(keyed.name, "nobody") == told[1]["message"]
+        assert [model["id"].split(":")[0] for model in client.get("/v1/models").json()["data"]] == [keyed.other] * 3
+        assert [store["id"] for store in client.get("/v1/vector_stores").json()["data"]] == [keyed.other]
+
+
+def test_rights_are_those_that_were_given(keyed: Keyed) -> None:
+    with keyed.client(keyed.searcher) as client:
+        assert client.post("/search", json={"question": QUESTION}).status_code == 200
+        refused = client.post("/ask", json={"question": QUESTION})
+    assert (refused.status_code, refused.json()["error"]["code"]) == (403, "missing_right")
+
+
+@pytest.mark.parametrize("header", ["X-API-Key", "api-key"])
+def test_a_key_may_come_in_other_headers(keyed: Keyed, header: str) -> None:
+    with keyed.service.client(headers={header: keyed.acme}) as client:
+        assert client.post("/search", json={"question": QUESTION}).status_code == 200
+
+
+def test_the_openai_client_knows_what_is_wrong(keyed: Keyed) -> None:
+    with pytest.raises(openai.AuthenticationError):
+        openai.OpenAI(base_url=f"{keyed.service.url}/v1", api_key="wrong", max_retries=0).models.list()
+    good = openai.OpenAI(base_url=f"{keyed.service.url}/v1", api_key=keyed.acme, max_retries=0)
+    assert keyed.name in [model.id for model in good.models.list()]
+
+
+def test_a_revoked_key_is_refused_within_seconds(keyed: Keyed, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("deployments.server.access.VALID_SECONDS", 0.2)
+    key, text = create_key(keyed.ledger, "a visitor", "acme", expires_at=now() + 3_600_000)
+    with keyed.client(text) as client:
+        assert client.post("/search", json={"question": QUESTION}).status_code == 200
+        revoke_key(keyed.ledger, key.id)
+        import time
+
+        time.sleep(0.3)
+        assert client.post("/search", json={"question": QUESTION}).status_code == 401
+
+
+def test_probes_need_no_key(keyed: Keyed) -> None:
+    for path in ("/health", "/livez"):
+        assert httpx.get(f"{keyed.service.url}{path}").status_code == 200
+
+
+def test_keys_stand_in_no_log(keyed: Keyed, caplog: pytest.LogCaptureFixture, tmp_path: Path) -> None:
+    caplog.set_level("DEBUG")
+    with keyed.client(keyed.acme) as client:
+        client.post("/ask", json={"question": "a question that nobody should read in a log"})
+    written = "\n".join(
+        record.getMessage() for record in caplog.records if record.name.startswith(("deployments", "tasks"))
+    )
+    assert "/ask 200" in written
+    assert keyed.acme not in written
+    assert "nobody should read" not in written
