@@ -78,6 +78,12 @@ class Environment(BaseSettings):
         description="a folder",
     )
 
+    public_url: HttpUrl | None = Field(
+        default=None,
+        validation_alias="LOCKSTEP_PUBLIC_URL",
+        description="the http:// or https:// address under which people reach the service",
+    )
+
     aws_endpoint_url: HttpUrl | None = Field(
         default=None, validation_alias="AWS_ENDPOINT_URL", description="an http:// or https:// address"
     )
@@ -281,7 +287,8 @@ def _refuse_unknown(given: Mapping[str, str]) -> None:
 
 def _meant(end: str) -> str:
     """Return the setting that LOCKSTEP_<end> was probably meant to be, or all possible ones."""
-    ends = sorted(name.removeprefix(OVERRIDE) for name in {"LOCKSTEP_HOME", *_settings_names()})
+    own = {name for name in _names(Environment) if name.startswith(OVERRIDE)}
+    ends = sorted(name.removeprefix(OVERRIDE) for name in {*own, *_settings_names()})
     near = difflib.get_close_matches(end, ends, n=1)
     if near:
         return f"did you mean {OVERRIDE}{near[0]}?"

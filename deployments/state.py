@@ -24,7 +24,10 @@ Report = Callable[[str], None]
 
 
 class Record(BaseModel):
-    """One part that was started: its process (no ``pid`` once stopped) and its address."""
+    """One part that was started: its process (no ``pid`` once stopped) and its address.
+
+    ``prefect`` is the address of the Prefect API that it uses, if any.
+    """
 
     model_config = ConfigDict(frozen=True)
 
@@ -34,12 +37,14 @@ class Record(BaseModel):
     pid: int | None = None
     create_time: float | None = None
     started_at: datetime | None = None
+    prefect: str = ""
 
 
 class State(BaseModel):
     """The whole state. ``access_key`` and ``secret_key`` belong to the embedded S3.
 
-    ``prefect_auth`` is the user:password of the embedded Prefect.
+    ``prefect_auth`` is the user:password of the embedded Prefect. ``service_key`` lets this home's commands ask the
+    service without a key of the ledger.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -47,6 +52,7 @@ class State(BaseModel):
     access_key: str = Field(default="", repr=False)
     secret_key: str = Field(default="", repr=False)
     prefect_auth: str = Field(default="", repr=False)
+    service_key: str = Field(default="", repr=False)
     records: Mapping[str, Record] = Field(default_factory=dict)
 
     def url(self, name: str) -> str | None:
@@ -70,6 +76,8 @@ class State(BaseModel):
             made = {"access_key": secrets.token_hex(10), "secret_key": secrets.token_hex(20)}
         if not self.prefect_auth:
             made["prefect_auth"] = f"lockstep:{secrets.token_urlsafe(24)}"
+        if not self.service_key:
+            made["service_key"] = secrets.token_urlsafe(32)
         return self.model_copy(update=made)
 
 

@@ -14,6 +14,7 @@ from tasks.errors import MisuseError
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from deployments.cli.remote import Service
     from deployments.environment import Environment
     from tasks.models import Answer, Checked
     from tasks.retrieval.scope import Scope
@@ -60,15 +61,17 @@ def ask(  # noqa: PLR0913, PLR0917 - they are the options of a command
         raise MisuseError("give either --stream or --json, not both: JSON is printed only when it is complete.")
     from deployments import environment
     from deployments.cli import output
-    from deployments.cli.remote import SLOW, service_url
+    from deployments.cli.remote import SLOW, running_service
+    from deployments.endpoints import block_name
 
     env = environment.load()
-    url = service_url(env)
+    service = running_service(env)
     given: dict[str, Any] = {"top_k": top_k, "mode": mode, "strict": strict, "fallback": fallback}
     with printed(stream) as shown:
-        if url:
-            scope = {"filter": only, "tenant": tenant, "session": session_id, "pipeline": pipeline}
-            answer = from_service(url, question, {**given, **scope, "cache": not no_cache, "stream": stream})
+        if service:
+            where = {"pipeline": pipeline or block_name(env.collection_name)}
+            scope = {"filter": only, "tenant": tenant, "session": session_id, **where}
+            answer = from_service(service, question, {**given, **scope, "cache": not no_cache, "stream": stream})
         else:
             given |= {"cache_seconds": 0.0} if no_cache else {}
             answer = in_process(env, question, given, session_id, scope_of(only, tenant), pipeline, verbose)
@@ -78,22 +81,21 @@ def ask(  # noqa: PLR0913, PLR0917 - they are the options of a command
             output.say(note)
     else:
         output.answer_text(answer, "".join(shown))
-    if not url:
+    if not service:
         output.say(SLOW)
 
 
-def from_service(url: str, question: str, body: dict[str, Any]) -> Answer:
-    """Return the service's answer; its pieces go to whoever listens, as they come."""
-    from deployments.cli.remote import call, events
+def from_service(service: Service, question: str, body: dict[str, Any]) -> Answer:
+    """Return the service's answer. Its pieces go to the listener as they come."""
     from tasks.listeners import reader
     from tasks.models import Checked
 
     body = {"question": question, **body}
     read = reader.get()
     if read is None:
-        return answer_of(question, call(url, "/ask", body))
+        return answer_of(question, service.call("/ask", body))
     told: dict[str, Any] = {}
-    for name, told in events(url, "/ask", body):
+    for name, told in service.events("/ask", body):
         if name == "claim":
             read(Checked(told["text"]))
     return answer_of(question, told)

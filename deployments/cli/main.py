@@ -188,19 +188,22 @@ def search(  # noqa: PLR0917 - its options
     from deployments import environment
     from deployments.cli import output
     from deployments.cli.questions_file import read_questions
-    from deployments.cli.remote import SLOW, call, service_url
-    from deployments.cli.session import open_session
+    from deployments.cli.remote import SLOW, running_service
+    from deployments.endpoints import block_name
     from tasks.retrieval.question import Question, checked
     from tasks.retrieval.scope import Scope
 
     env = environment.load()
     questions = read_questions(queries_file) if queries_file else [Question("", checked(question or ""))]
-    if url := service_url(env):
+    if service := running_service(env):
+        named = pipeline or block_name(env.collection_name)
         for asked in questions:
-            body = {"question": asked.question, "pipeline": pipeline, "top_k": top_k, "mode": mode}
-            told = call(url, "/search", {**body, "filter": only, "tenant": tenant})
+            body = {"question": asked.question, "pipeline": named, "top_k": top_k, "mode": mode}
+            told = service.call("/search", {**body, "filter": only, "tenant": tenant})
             _show_found(asked.id, told, Scope(only, tenant), as_json, bool(queries_file))
         return
+    from deployments.cli.session import open_session
+
     scope = scope_of(only, tenant)
     session = open_session(env, pipeline)
     from tasks.pipelines import load_pipeline

@@ -1,4 +1,4 @@
-"""Have the running service answer: in milliseconds, for this process loads no model and opens no connection."""
+"""Let the running service answer. It takes milliseconds, since this process loads no model and opens no connection."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import http.client
 import json
 from collections.abc import Iterator
 from contextlib import closing
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
@@ -16,64 +17,75 @@ if TYPE_CHECKING:
     from deployments.environment import Environment
 
 PATIENCE_SECONDS = 600.0
-"""Longer than any answer takes: the service has the limits."""
+"""No answer takes longer. The service has the limits."""
 SLOW = "answered without the service: `lockstep up` starts it, and questions then take milliseconds"
 
 
-def service_url(env: Environment) -> str | None:
-    """Return the address of this home's service, if it runs."""
+@dataclass(frozen=True)
+class Service:
+    """The running service of a home, and the key with which the home's own commands ask it."""
+
+    url: str
+    key: str = field(repr=False)
+
+    def call(self, path: str, body: dict[str, Any]) -> dict[str, Any]:
+        """Return the service's answer to a request. Raises the error that the service reports."""
+        with closing(self._connection()) as connection:
+            answer = self._send(connection, path, body)
+            return dict(_whole(answer, answer.status))
+
+    def events(self, path: str, body: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
+        """Yield the events of a streamed answer. Raises the error that the service reports."""
+        with closing(self._connection()) as connection:
+            yield from _events(self._send(connection, path, body))
+
+    def _connection(self) -> http.client.HTTPConnection:
+        return http.client.HTTPConnection(urlsplit(self.url).netloc, timeout=PATIENCE_SECONDS)
+
+    def _send(
+        self, connection: http.client.HTTPConnection, path: str, body: dict[str, Any]
+    ) -> http.client.HTTPResponse:
+        given = {name: value for name, value in body.items() if value not in (None, "")}
+        headers = {"content-type": "application/json", "authorization": f"Bearer {self.key}"}
+        try:
+            connection.request("POST", path, json.dumps(given), headers)
+            return connection.getresponse()
+        except (OSError, http.client.HTTPException) as error:
+            raise TransientError(
+                f"Service: {self.url} does not answer ({type(error).__name__}). See `lockstep status` and its log."
+            ) from error
+
+
+def running_service(env: Environment) -> Service | None:
+    """Return this home's service if it runs and knows the pipelines of the environment's Prefect server."""
     from deployments.local.processes import running
 
-    record = state.load(env.home).records.get("service")
-    return record.url if record and running(record) else None
+    here = state.load(env.home)
+    record = here.records.get("service")
+    if record is None or record.prefect != (env.prefect_api_url or here.url("prefect")) or not running(record):
+        return None
+    return Service(record.url, here.service_key)
 
 
-def call(url: str, path: str, body: dict[str, Any]) -> dict[str, Any]:
-    """Return what the service answers to a request. Raises the error that it tells."""
-    with closing(_connection(url)) as connection:
-        answer = _send(connection, url, path, body)
-        return dict(_whole(answer, answer.status))
-
-
-def events(url: str, path: str, body: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Yield the events of an answer that is streamed. Raises the error that the service tells."""
-    with closing(_connection(url)) as connection:
-        answer = _send(connection, url, path, body)
-        if answer.status != http.client.OK:
-            _whole(answer, answer.status)
-        name = ""
-        for line in answer:
-            text = line.decode().rstrip("\n")
-            if text.startswith("event: "):
-                name = text.removeprefix("event: ")
-            elif text.startswith("data: "):
-                told = json.loads(text.removeprefix("data: "))
-                if name == "error":
-                    raise error_of(told["error"])
-                yield name, told
+def _events(answer: http.client.HTTPResponse) -> Iterator[tuple[str, dict[str, Any]]]:
+    if answer.status != http.client.OK:
+        _whole(answer, answer.status)
+    name = ""
+    for line in answer:
+        text = line.decode().rstrip("\n")
+        if text.startswith("event: "):
+            name = text.removeprefix("event: ")
+        elif text.startswith("data: "):
+            told = json.loads(text.removeprefix("data: "))
+            if name == "error":
+                raise error_of(told["error"])
+            yield name, told
 
 
 def error_of(told: dict[str, Any]) -> LockstepError:
-    """Return the error that the service tells, of the kind that decides about the command's exit code."""
+    """Return the error that the service reports, of the kind that decides about the command's exit code."""
     kind = MisuseError if told["type"] in ("invalid_request_error", "not_found_error", "conflict_error") else PartError
     return kind(told["message"])
-
-
-def _connection(url: str) -> http.client.HTTPConnection:
-    return http.client.HTTPConnection(urlsplit(url).netloc, timeout=PATIENCE_SECONDS)
-
-
-def _send(
-    connection: http.client.HTTPConnection, url: str, path: str, body: dict[str, Any]
-) -> http.client.HTTPResponse:
-    given = {name: value for name, value in body.items() if value not in (None, "")}
-    try:
-        connection.request("POST", path, json.dumps(given), {"content-type": "application/json"})
-        return connection.getresponse()
-    except (OSError, http.client.HTTPException) as error:
-        raise TransientError(
-            f"Service: {url} does not answer ({type(error).__name__}). See `lockstep status` and its log."
-        ) from error
 
 
 def _whole(answer: http.client.HTTPResponse, status: int) -> dict[str, Any]:

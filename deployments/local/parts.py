@@ -166,7 +166,7 @@ def _worker(env: Environment, state: State, _port: int) -> Command:
 
 def _service(env: Environment, state: State, port: int) -> Command:
     return Command(
-        argv=(sys.executable, "-m", "deployments.server.run", str(port), resolve(env, state).pipeline),
+        argv=(sys.executable, "-m", "deployments.server.run", str(port), resolve(env, state).pipeline, str(env.home)),
         url=f"http://127.0.0.1:{port}",
         variables={
             **prefect_environment(env, state),

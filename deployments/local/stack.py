@@ -226,6 +226,7 @@ def _start_if_gone(part: Part, env: Environment, state: State, report: Report) -
         pid=child.pid,
         create_time=child.create_time(),
         started_at=datetime.now(UTC),
+        prefect=command.variables.get("PREFECT_API_URL", ""),
     )
     return save(env.home, state.keeping(record))
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import secrets
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
+from typing import TYPE_CHECKING
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
@@ -16,6 +18,7 @@ from deployments.server import health, native
 from deployments.server.access import Access
 from deployments.server.errors import envelope, headers_of, told
 from deployments.server.history import History
+from deployments.server.links import Links
 from deployments.server.middleware import LOOPBACK, Guard, request_id
 from deployments.server.openai import routes as openai
 from deployments.server.pipelines import Pipelines
@@ -23,8 +26,13 @@ from tasks.errors import LockstepError
 from tasks.retrieval.batch_search import search_one
 from tasks.sanitize import hidden, visible
 
+if TYPE_CHECKING:
+    from blocks.pipeline import Pipeline
+    from tasks.retrieval.routing import Connections
+
 logger = logging.getLogger(__name__)
 WARMING = "What is this about?"
+WARM_AGAIN_SECONDS, WARM_SELDOM_SECONDS = 1.0, 30.0
 ABOUT = "Questions answered from a Milvus index that is kept in step with a bucket, with citations that are checked."
 
 
@@ -34,17 +42,22 @@ def create_app(
     draining: Callable[[], bool] = lambda: False,
     *,
     local: bool = True,
+    own_key: str = "",
+    public_url: str = "",
 ) -> Guard:
     """Return the service over the saved pipelines; ``default`` answers requests that name none.
 
     ``hosts`` are the names under which it may be called; ``draining`` says whether it is stopping. With ``local``,
-    which is for a loopback address alone, nobody needs a key until there is one.
+    which is for a loopback address alone, nobody needs a key until there is one. Who sends ``own_key`` may do
+    everything. ``public_url`` begins the links in answers; without it they begin as the request's own address does.
     """
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         app.state.pipelines = Pipelines(default)
-        app.state.access = Access(app.state.pipelines, local)
+        app.state.links = Links(own_key or secrets.token_hex())
+        app.state.public_url = public_url
+        app.state.access = Access(app.state.pipelines, local, own_key)
         app.state.history = History()
         recording = asyncio.create_task(app.state.history.run())
         app.state.draining = draining
@@ -67,11 +80,22 @@ def create_app(
 
 
 async def warm(pipelines: Pipelines) -> None:
-    """Open the default pipeline's connections and load its model, before somebody waits for them."""
-    served = await pipelines.named(None)
-    with suppress(LockstepError):  # whoever asks is told
-        await served.run(lambda pipeline, opened: search_one(pipeline, WARMING, pipeline.settings, opened),
-                         served.searches)  # fmt: skip
+    """Open the default pipeline's connections and load its model before somebody waits for them.
+
+    Until the pipeline is saved and has an index, that fails. So it is tried again, ever more seldom.
+    """
+    served, wait = await pipelines.named(None), WARM_AGAIN_SECONDS
+    while True:
+        with suppress(LockstepError):  # whoever asks gets the error
+            await served.run(look_once, served.searches)
+            return
+        await asyncio.sleep(wait)
+        wait = min(2 * wait, WARM_SELDOM_SECONDS)
+
+
+def look_once(pipeline: Pipeline, opened: Connections) -> None:
+    """Search once, so that the connections are open and the model is loaded."""
+    search_one(pipeline, WARMING, pipeline.settings, opened)
 
 
 async def on_error(request: Request, error: Exception) -> Response:

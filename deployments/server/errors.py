@@ -13,7 +13,15 @@ from tasks.errors import LockstepError, MisuseError, SourceError, StoppedError, 
 
 
 class NoPipelineError(MisuseError):
-    """Nobody saved a pipeline of that name."""
+    """No pipeline of that name is saved."""
+
+    @classmethod
+    def of(cls, name: str) -> NoPipelineError:
+        """Return the error for a pipeline's name, with what to do."""
+        return cls(
+            f"there is no pipeline '{name}'. GET /v1/models lists the pipelines; `lockstep up` saves the one that its "
+            "environment describes"
+        )
 
 
 class OverloadedError(TransientError):

@@ -184,7 +184,7 @@ class Pipelines:
         """Return a pipeline by its name; the default one without a name. Raises ``NoPipelineError``."""
         wanted = name or self.default
         if wanted not in self._served and wanted not in await self.names(NEW_SECONDS):
-            raise NoPipelineError(f"there is no pipeline '{wanted}'; GET /v1/models lists those that there are")
+            raise NoPipelineError.of(wanted)
         return self._served.setdefault(wanted, Served(wanted))
 
     async def names(self, seconds: float = KNOWN_SECONDS) -> tuple[str, ...]:

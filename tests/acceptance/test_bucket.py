@@ -27,7 +27,7 @@ from tests.acceptance.stack import (
 
 def test_an_object_is_answerable_until_it_is_deleted(stack: Stack, bucket: Any) -> None:
     nothing = stack.run("ask", QUESTION, code=2, COLLECTION_NAME="never_synced")
-    assert "no pipeline 'never-synced'. `lockstep up`" in nothing.stderr
+    assert "no pipeline 'never-synced'. GET /v1/models lists the pipelines; `lockstep up`" in nothing.stderr
 
     bucket.put_object(Bucket="documents", Key="harbour/gates.md", Body=TEXT.encode())
     emit(stack, "created", "harbour/gates.md")
