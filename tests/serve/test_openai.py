@@ -189,7 +189,7 @@ def test_errors_are_those_that_the_client_knows(
     ai: openai.OpenAI, index: Index, with_chat: str, chat: StubChat
 ) -> None:
     with pytest.raises(openai.NotFoundError) as unknown:
-        ai.chat.completions.create(model="nobody", messages=asked())
+        ai.chat.completions.create(model="a-name-that-nobody-saved", messages=asked())
     assert error_of(unknown)["code"] == "pipeline_not_found"
     with pytest.raises(openai.NotFoundError) as variant:
         ai.chat.completions.create(model=f"{index.name}:loud", messages=asked())
