@@ -18,8 +18,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from dotenv import dotenv_values
-from pydantic import AfterValidator, BaseModel, Field, SecretStr, StringConstraints, ValidationError
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, StringConstraints, ValidationError
 
 from deployments import state
 from deployments.state import State
@@ -55,21 +54,13 @@ HttpUrl = Annotated[str, StringConstraints(pattern=r"^https?://[^\s/]+"), AfterV
 DatabaseUrl = Annotated[SecretStr, AfterValidator(_database_url)]
 
 
-class Environment(BaseSettings):
+class Environment(BaseModel):
     """The checked environment. Each field's description says which values its variable may have.
 
     Secrets are SecretStr, so they never show in a log, a message or a repr.
     """
 
-    model_config = SettingsConfigDict(
-        frozen=True,
-        case_sensitive=True,
-        env_file=".env",
-        env_file_encoding="utf-8",
-        env_ignore_empty=True,
-        extra="ignore",
-        populate_by_name=True,
-    )
+    model_config = ConfigDict(frozen=True, extra="ignore", populate_by_name=True)
 
     home: Annotated[Path, AfterValidator(lambda path: path.expanduser().absolute())] = Field(
         default=Path(".lockstep"),
@@ -174,7 +165,7 @@ def load() -> Environment:
     given = _given()
     _refuse_unknown(given)
     try:
-        env = Environment(settings_overrides=_overrides(given))
+        env = Environment.model_validate({**given, "settings_overrides": _overrides(given)})
     except ValidationError as error:
         raise MisuseError(_explain(error, Environment, given)) from None
     env = _without_own(env)

@@ -58,6 +58,10 @@ GENERATION = {
     "differs": [SAID],
 }
 QUARANTINED = {"key": KEY, "reason": SAID, "attempts": 1, "since": "2026", "older_version_answers": True}
+SERVICE_KEY = {
+    "id": "0123abcd", "name": SAID, "tenant": SAID, "pipelines": [SAID], "rights": ["ask"], "used_at": None,
+    "expires_at": None, "revoked_at": None,
+}  # fmt: skip
 MISSED = SimpleNamespace(question=SAID, relevant=(KEY,), rank=None)
 EVALUATED = SimpleNamespace(
     evaluation=SimpleNamespace(
@@ -105,6 +109,7 @@ PRINTED: dict[str, Callable[[], Any]] = {
     "canary_line": lambda: output.canary_line(CANARY),
     "audit_report": lambda: output.audit_report(FOUND),
     "quarantine_table": lambda: output.quarantine_table([QUARANTINED]),
+    "keys_table": lambda: output.keys_table([SERVICE_KEY]),
     "swap_report": lambda: output.swap_report(SWAP),
     "generations_table": lambda: output.generations_table([GENERATION]),
     "progress_bar": shows_a_bar,

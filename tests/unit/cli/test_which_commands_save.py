@@ -11,9 +11,12 @@ import typer
 from deployments.cli.main import app, main
 from tasks.errors import LockstepError
 
-ARGUMENTS = {"search": ["pumps"], "ask": ["Which pump?"], "quarantine retry": ["--all"]}
+ARGUMENTS = {
+    "search": ["pumps"], "ask": ["Which pump?"], "quarantine retry": ["--all"],
+    "keys create": ["laptop"], "keys revoke": ["0123abcd"],
+}  # fmt: skip
 SAVE = {"sync", "rebuild"}
-OPEN_NONE = {"down", "status", "env"}
+OPEN_NONE = {"down", "status", "env", "serve", "keys"}
 UP = {"up"}
 """It saves: that is what it is for."""
 
