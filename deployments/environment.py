@@ -50,6 +50,12 @@ def _database_url(secret: SecretStr) -> SecretStr:
     return SecretStr(f"{scheme}:///{Path.cwd() / path}")
 
 
+def _redis_url(secret: SecretStr) -> SecretStr:
+    if not secret.get_secret_value().startswith(("redis://", "rediss://", "redis+unix:///")):
+        raise ValueError("no scheme of Redis")
+    return secret
+
+
 HttpUrl = Annotated[str, StringConstraints(pattern=r"^https?://[^\s/]+"), AfterValidator(lambda url: url.rstrip("/"))]
 DatabaseUrl = Annotated[SecretStr, AfterValidator(_database_url)]
 
@@ -73,6 +79,17 @@ class Environment(BaseModel):
         default=None,
         validation_alias="LOCKSTEP_PUBLIC_URL",
         description="the http:// or https:// address under which people reach the service",
+    )
+
+    rate_limit: Annotated[str, StringConstraints(pattern=r"^[1-9]\d{0,8}/(second|minute|hour|day)$")] | None = Field(
+        default=None,
+        validation_alias="LOCKSTEP_RATE_LIMIT",
+        description="a number of requests for each key and time, such as 600/minute (second, minute, hour or day)",
+    )
+    redis_url: Annotated[SecretStr, AfterValidator(_redis_url)] | None = Field(
+        default=None,
+        validation_alias="LOCKSTEP_REDIS_URL",
+        description="a Redis address, such as redis://user:password@host:6379/0",
     )
 
     aws_endpoint_url: HttpUrl | None = Field(
@@ -221,6 +238,16 @@ def prefect_environment(env: Environment, state: State) -> dict[str, str]:
     key = env.prefect_api_key if env.prefect_api_url else None
     secrets = {"PREFECT_API_KEY": key, "PREFECT_API_AUTH_STRING": prefect_auth(env, state)}
     return variables | {name: secret.get_secret_value() for name, secret in secrets.items() if secret}
+
+
+def service_environment(env: Environment) -> dict[str, str]:
+    """Return the variables of the service that are set, here or in ``.env``, which its process does not read."""
+    given = {
+        "LOCKSTEP_PUBLIC_URL": env.public_url,
+        "LOCKSTEP_RATE_LIMIT": env.rate_limit,
+        "LOCKSTEP_REDIS_URL": plain(env.redis_url),
+    }
+    return {name: value for name, value in given.items() if value}
 
 
 def prefect_auth(env: Environment, state: State) -> SecretStr | None:

@@ -46,6 +46,9 @@ CITATIONS = Counter(
 )
 IN_FLIGHT = Gauge("lockstep_in_flight", "Requests that are being answered.", ("kind",), registry=REGISTRY)
 REJECTED = Counter("lockstep_rejected_total", "Requests that were refused, by why.", ("reason",), registry=REGISTRY)
+UNCOUNTED = Counter(
+    "lockstep_uncounted_requests_total", "Requests that no rate limit counted, as Redis was away.", registry=REGISTRY
+)
 RECORDS_LOST = Counter(
     "lockstep_records_lost_total",
     "Answers that were not recorded, as the ledger was away.",

@@ -21,6 +21,7 @@ from tests.support.servers import (
     milvus_lite_server,
     missing,
     new_bucket,
+    redis_server,
     s3_server_over,
     sqlite_url,
     tool,
@@ -89,6 +90,13 @@ def postgres_url() -> Iterator[str]:
     with engine.begin() as connection:
         connection.execute(sa.text(f"drop schema {schema} cascade"))
     engine.dispose()
+
+
+@pytest.fixture(scope="session")
+def redis_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    server = redis_server(tmp_path_factory.mktemp("redis")).start()
+    yield server.url
+    server.stop()
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])

@@ -18,7 +18,7 @@ def serve(
     pipeline: PipelineName = None,
 ) -> None:
     """Answer questions over HTTP until stopped; `lockstep up` does the same in the background."""
-    from deployments import environment, state
+    from deployments import environment
     from deployments.cli import output
     from deployments.cli.session import enter
     from deployments.local import stack
@@ -29,5 +29,4 @@ def serve(
     output.say(f"service: listening on http://{host}:{port} (stop it with Ctrl-C)")
     from deployments.server.run import serve as run
 
-    own = state.load(env.home).service_key
-    run(pipeline or here.pipeline, host, port, frozenset(allow_host or ()), own, env.public_url or "")
+    run(env, pipeline or here.pipeline, host, port, frozenset(allow_host or ()))

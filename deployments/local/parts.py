@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from deployments.endpoints import Endpoints, resolve
-from deployments.environment import Environment, prefect_environment
+from deployments.environment import Environment, prefect_environment, service_environment
 from deployments.local import health
 from deployments.state import State
 from tasks.errors import MisuseError
@@ -166,7 +166,7 @@ def _worker(env: Environment, state: State, _port: int) -> Command:
 
 def _service(env: Environment, state: State, port: int) -> Command:
     return Command(
-        argv=(sys.executable, "-m", "deployments.server.run", str(port), resolve(env, state).pipeline, str(env.home)),
+        argv=(sys.executable, "-m", "deployments.server.run", str(port), resolve(env, state).pipeline),
         url=f"http://127.0.0.1:{port}",
         variables={
             **prefect_environment(env, state),
@@ -175,6 +175,7 @@ def _service(env: Environment, state: State, port: int) -> Command:
             "HF_HUB_DISABLE_PROGRESS_BARS": "1",
             "TRANSFORMERS_VERBOSITY": "error",
             "PREFECT_LOGGING_TO_API_ENABLED": "false",
+            **service_environment(env),
         },
         folders=(env.home / "prefect",),
     )

@@ -19,6 +19,7 @@ from tasks.retrieval.scope import Scope
 if TYPE_CHECKING:
     from blocks.pipeline import Pipeline
     from deployments.server.pipelines import Pipelines, Served
+    from deployments.server.rates import Rates
     from tasks.ledger.database import Database
     from tasks.ledger.keys import Right
     from tasks.retrieval.routing import Connections
@@ -141,11 +142,34 @@ def _expired(key: Key) -> bool:
 
 
 async def caller_of(request: Request) -> Caller:
-    """Return who calls."""
+    """Return who calls. Raises ``RequestError`` 401 without a valid key, 429 beyond the rate.
+
+    Requests with a wrong key count for their address, so that nobody can try many.
+    """
     access: Access = request.app.state.access
-    caller = await access.caller(request.headers)
+    address = f"address {request.client.host}" if request.client else "address"
+    try:
+        caller = await access.caller(request.headers)
+    except RequestError:
+        await count(request, address)
+        raise
+    if caller is not LOCAL:
+        await count(request, f"key {caller.id}")
     request.state.caller = caller
     return caller
+
+
+async def count(request: Request, who: str) -> None:
+    """Count a request, and have its answer tell what is left. Raises ``RequestError`` 429 beyond the rate."""
+    rates: Rates = request.app.state.rates
+    left = await rates.hit(who)
+    request.state.headers = left.headers if left else {}
+    if left and not left.allowed:
+        raise RequestError(
+            f"more than {left.limit} requests in {left.window} s; the next one may come in {max(left.seconds, 1)} s",
+            429,
+            "rate_limited",
+        )
 
 
 Calling = Annotated[Caller, Depends(caller_of)]

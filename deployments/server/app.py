@@ -22,6 +22,7 @@ from deployments.server.links import Links
 from deployments.server.middleware import LOOPBACK, Guard, request_id
 from deployments.server.openai import routes as openai
 from deployments.server.pipelines import Pipelines
+from deployments.server.rates import Rates
 from tasks.errors import LockstepError
 from tasks.retrieval.batch_search import search_one
 from tasks.sanitize import hidden, visible
@@ -44,17 +45,20 @@ def create_app(
     local: bool = True,
     own_key: str = "",
     public_url: str = "",
+    rates: Rates | None = None,
 ) -> Guard:
     """Return the service over the saved pipelines; ``default`` answers requests that name none.
 
     ``hosts`` are the names under which it may be called; ``draining`` says whether it is stopping. With ``local``,
     which is for a loopback address alone, nobody needs a key until there is one. Who sends ``own_key`` may do
-    everything. ``public_url`` begins the links in answers; without it they begin as the request's own address does.
+    everything. Links in answers begin with ``public_url``, or with the request's own address. ``rates`` limits the
+    requests of each caller.
     """
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         app.state.pipelines = Pipelines(default)
+        app.state.rates = rates or Rates()
         app.state.links = Links(own_key or secrets.token_hex())
         app.state.public_url = public_url
         app.state.access = Access(app.state.pipelines, local, own_key)

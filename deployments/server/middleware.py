@@ -170,6 +170,8 @@ class Told:
         if message["type"] == "http.response.start":
             self._status = message["status"]
             own = {b"x-request-id": self._about.encode(), **SAFE}
+            state = self._scope.get("state", {})
+            own |= {name.encode(): value.encode() for name, value in state.get("headers", {}).items()}
             given = {name for name, _ in message.get("headers", [])}
             more = [(name, value) for name, value in own.items() if name not in given]
             message = {**message, "headers": [*message.get("headers", []), *more]}

@@ -1,21 +1,22 @@
 """Run the service until a signal comes. Then running answers are finished, and new requests are refused.
 
-python -m deployments.server.run PORT PIPELINE HOME      on 127.0.0.1, as `lockstep up` starts it
+python -m deployments.server.run PORT PIPELINE      on 127.0.0.1, as `lockstep up` starts it
 """
 
 from __future__ import annotations
 
 import logging
 import sys
-from pathlib import Path
 from types import FrameType
+from urllib.parse import urlsplit
 
 import uvicorn
 
 from deployments import state
-from deployments.environment import load
+from deployments.environment import Environment, load, plain
 from deployments.server.app import create_app
 from deployments.server.middleware import LOOPBACK
+from deployments.server.rates import Rates
 from tasks.errors import MisuseError
 
 DRAIN_SECONDS = 30
@@ -33,27 +34,29 @@ class Draining(uvicorn.Server):
         super().handle_exit(sig, frame)
 
 
-def serve(
-    default: str, host: str, port: int, names: frozenset[str] = frozenset(), own_key: str = "", public_url: str = ""
-) -> None:
+def serve(env: Environment, default: str, host: str, port: int, names: frozenset[str] = frozenset()) -> None:
     """Serve until SIGTERM or SIGINT. ``names`` are the host names under which others call the service.
 
-    On a loopback address nobody needs a key until there is one. ``own_key`` is that of the home's own commands.
-    Raises ``MisuseError`` if others can reach ``host`` and ``names`` is empty.
+    ``env`` adds the name in its public address. On a loopback address nobody needs a key until there is one. The
+    home's own commands have a key of their own. Raises ``MisuseError`` if others can reach ``host`` but there is no
+    name.
     """
-    if host not in LOOPBACK and not names:
+    public_url = env.public_url or ""
+    called = {name.lower() for name in (*names, urlsplit(public_url).hostname or "") if name}
+    if host not in LOOPBACK and not called:
         raise MisuseError(
             f"others can reach {host}: say under which names they may call the service, as in --allow-host ask.example"
         )
     server: Draining | None = None
-    hosts = frozenset(LOOPBACK) | {name.lower() for name in names}
+    hosts = frozenset(LOOPBACK) | called
     app = create_app(
         default,
         hosts,
         lambda: bool(server and server.draining),
         local=host in LOOPBACK,
-        own_key=own_key,
+        own_key=state.load(env.home).service_key,
         public_url=public_url,
+        rates=Rates(env.rate_limit or "", plain(env.redis_url) or ""),
     )
     logging.getLogger("deployments.server").setLevel(logging.INFO)
     server = Draining(
@@ -75,6 +78,4 @@ def serve(
 
 if __name__ == "__main__":
     logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s")
-    port_, pipeline, home = sys.argv[1:]
-    own = state.load(Path(home)).service_key
-    serve(pipeline, "127.0.0.1", int(port_), own_key=own, public_url=load().public_url or "")
+    serve(load(), sys.argv[2], "127.0.0.1", int(sys.argv[1]))

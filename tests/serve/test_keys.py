@@ -12,12 +12,13 @@ import httpx
 import openai
 import pytest
 
+from deployments.server.rates import Rates
 from tasks.ledger.database import Database, now
 from tasks.ledger.keys import create_key, revoke_key
 from tasks.pipelines import load_pipeline
 from tests.serve.conftest import QUESTION, Service, serving
 from tests.support.pipelines import pipeline_maker
-from tests.support.servers import Server, new_bucket, sqlite_url
+from tests.support.servers import Server, free_port, new_bucket, sqlite_url
 
 SECRET = "The vault of globex opens with the word rosebud."
 
@@ -189,3 +190,35 @@ def test_keys_stand_in_no_log(keyed: Keyed, caplog: pytest.LogCaptureFixture, tm
     assert "/ask 200" in written
     assert keyed.acme not in written
     assert "nobody should read" not in written
+
+
+def asked(service: Service, key: str) -> httpx.Response:
+    """Send the cheapest request that a key is needed for."""
+    with service.client(headers={"authorization": f"Bearer {key}"}) as client:
+        return client.get("/v1/models")
+
+
+def test_a_key_may_ask_so_often_and_is_told_what_is_left(keyed: Keyed) -> None:
+    with serving(keyed.name, rates=Rates("3/hour"), own_key="of the home") as service:
+        answers = [asked(service, keyed.acme) for _ in range(4)]
+        assert [one.status_code for one in answers] == [200, 200, 200, 429]
+        assert [one.headers["x-ratelimit-remaining-requests"] for one in answers] == ["2", "1", "0", "0"]
+        refused = answers[-1]
+        assert refused.json()["error"]["code"] == "rate_limited"
+        assert 1 <= int(refused.headers["retry-after"]) <= 3600
+        assert refused.headers["ratelimit-policy"] == '"key";q=3;w=3600'
+        assert asked(service, keyed.globex).status_code == 200
+        assert [asked(service, "lsk_00000000_wrong").status_code for _ in range(4)] == [401, 401, 401, 429]
+        assert {asked(service, "of the home").status_code for _ in range(5)} == {200}
+        assert httpx.get(f"{service.url}/health").status_code == 200
+
+
+def test_services_share_a_rate_in_redis_and_none_stops_when_redis_is_away(keyed: Keyed, redis_url: str) -> None:
+    shared = [Rates("3/hour", redis_url) for _ in range(2)]
+    with serving(keyed.name, rates=shared[0]) as one, serving(keyed.name, rates=shared[1]) as other:
+        key = create_key(keyed.ledger, "shared", "acme")[1]
+        codes = [asked(service, key).status_code for service in (one, other, one, other)]
+        assert codes == [200, 200, 200, 429]
+    with serving(keyed.name, rates=Rates("1/hour", f"redis://127.0.0.1:{free_port()}/0")) as alone:
+        assert [asked(alone, keyed.acme).status_code for _ in range(3)] == [200, 200, 200]
+        assert "lockstep_uncounted_requests_total 3.0" in httpx.get(f"{alone.url}/metrics").text

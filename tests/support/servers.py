@@ -169,6 +169,22 @@ def milvus_lite_server(folder: Path) -> Server:
     return Server(argv, folder / "milvus-lite.log", milvus_answers(url), url)
 
 
+def redis_server(folder: Path) -> Server:
+    found = shutil.which("redis-server")
+    if found is None:
+        missing("Redis", "apt-get install redis-server")
+    port = free_port()
+    argv = [str(found), "--port", str(port), "--bind", "127.0.0.1", "--save", "", "--dir", str(folder)]
+    url = f"redis://127.0.0.1:{port}/0"
+
+    def answers() -> None:
+        with socket.create_connection(("127.0.0.1", port), 1) as connection:
+            connection.sendall(b"PING\r\n")
+            assert connection.recv(16).startswith(b"+PONG")
+
+    return Server(argv, folder / "redis.log", answers, url)
+
+
 MILVUS_PORTS = (
     "proxy", "proxy-internal", "etcd", "etcd-peer", "root-coord", "query-coord", "query-node", "index-coord",
     "index-node", "data-coord", "data-node",
