@@ -1,5 +1,6 @@
 # make demo      bucket → index → two answered questions, everything recorded in the Prefect UI
-# make test      the quick tests; further parts of CI: test-flows (whole runs), test-acceptance (the whole from outside),
+# make test      the quick tests; further parts of CI: test-flows (whole runs), test-serve (the service),
+#                test-acceptance (the whole from outside),
 #                test-faults (crashes and worse), test-vllm (answers of the real vLLM); test-all: everything, for hours
 # make lint      ruff, mypy --strict, import-linter
 # make bench     cold sync against its limits (BENCH_FOLDER=… for your own files)
@@ -10,7 +11,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 BENCH_FOLDER ?= docs
 
-.PHONY: demo test test-all test-flows test-acceptance test-faults test-vllm lint format bench up down clean install milvus-server \
+.PHONY: demo test test-all test-flows test-serve test-acceptance test-faults test-vllm lint format bench up down clean install milvus-server \
   vllm-server constraints
 
 demo: install
@@ -26,6 +27,10 @@ test: install
 test-flows: install
 	$(PYTEST) -n 2 --dist loadfile -m "not long" tests/flows
 
+# The service over real parts: its routes, its clients, its page.
+test-serve: install
+	$(PYTEST) -n 2 --dist loadfile -m "not long" tests/serve
+
 # The whole thing from outside: the command, the worker, a bucket that changes.
 test-acceptance: install
 	$(PYTEST) -n 2 --dist loadfile -m "not long" tests/acceptance
@@ -40,7 +45,7 @@ test-vllm: install vllm-server
 
 # Everything, and many times as many random histories, damaged files, kills and answers as CI tries (hours).
 test-all: install milvus-server vllm-server
-	$(PYTEST) -n 2 --dist loadfile tests/unit tests/integration tests/flows tests/acceptance
+	$(PYTEST) -n 2 --dist loadfile tests/unit tests/integration tests/flows tests/serve tests/acceptance
 	LOCKSTEP_VLLM_ANSWERS=500 $(PYTEST) tests/vllm
 	LOCKSTEP_HISTORIES=600 LOCKSTEP_RANDOM_FILES=500 LOCKSTEP_KILLS=20 $(PYTEST) -n 3 --dist loadgroup tests/faults
 

@@ -34,8 +34,12 @@ ON_BOTH = {
 }
 """What Milvus or PostgreSQL have a part in. What the others show is decided before: on the real servers `make test-all`
 tries them as well."""
-ON_SERVERS_ALONE = {"test_no_question_fails_or_mixes_while_the_alias_goes_back_and_forth"}
-"""What takes minutes, and shows more on the real servers: on the small parts `make test-all` tries it."""
+ON_SERVERS_ALONE = {
+    "test_no_question_fails_or_mixes_while_the_alias_goes_back_and_forth",
+    "test_another_index_embeds_nothing",
+    "test_one_clean_sync_makes_the_index_equal_to_the_bucket",
+}
+"""What takes a minute or more, and shows more on the real servers: on the small parts `make test-all` tries it."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -110,7 +110,7 @@ def many(bucket: Bucket, parts: int) -> None:
 
 def test_an_index_that_finds_too_little(name: str, bucket: Bucket) -> None:
     """One cluster of sixty is looked at: most of the ten nearest are in others."""
-    many(bucket, 40)
+    many(bucket, 16)
     sync(name)
     narrow = Settings(index_type="IVF_FLAT", index_params={"nlist": 60}, search_params={"nprobe": 1})
     assert list(refused(lambda: rebuild(name, narrow))) == ["recall@10 of the index"]

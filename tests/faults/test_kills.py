@@ -60,6 +60,7 @@ def hashes_in_milvus(name: str) -> set[str]:
         return {row["text_hash"] for row in store.rows(collection, ["text_hash"])} if there else set()
 
 
+@pytest.mark.long  # test_crash_points kills at every place where something is half done; here it is at random
 @pytest.mark.timeout(3600)
 def test_killed_at_random_moments(
     make_pipeline: Callable[..., str], bucket: Bucket, victim: Victim, tmp_path: Path

@@ -342,6 +342,7 @@ def test_a_sync_that_waited_for_a_swap_goes_on_with_what_is_live_then(name: str)
     assert outcome == [f"{name}_g0002"]
 
 
+@pytest.mark.long  # test_the_live_generation_is_synced_while_the_next_is_measured is its core; here changes never end
 @pytest.mark.timeout(900)
 def test_a_bucket_that_changes_all_through_a_rebuild(name: str, bucket: Bucket) -> None:
     done = threading.Event()
