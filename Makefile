@@ -1,7 +1,7 @@
 # make demo      bucket → index → two answered questions, everything recorded in the Prefect UI
 # make test      the quick tests; further parts of CI: test-flows (whole runs), test-serve (the service),
-#                test-acceptance (the whole from outside),
-#                test-faults (crashes and worse), test-vllm (answers of the real vLLM); test-all: everything, for hours
+#                test-acceptance (the whole from outside), test-faults (crashes and worse), test-vllm (the real vLLM);
+#                test-all: everything, for hours
 # make lint      ruff, mypy --strict, import-linter
 # make bench     cold sync against its limits (BENCH_FOLDER=… for your own files)
 # make up | down the local stack           make clean     remove the environment and all local data
@@ -11,7 +11,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 BENCH_FOLDER ?= docs
 
-.PHONY: demo test test-all test-flows test-serve test-acceptance test-faults test-vllm lint format bench up down clean install milvus-server \
+.PHONY: demo test test-all test-flows test-serve test-acceptance test-faults test-vllm lint format bench up down clean \
+  install milvus-server \
   vllm-server constraints
 
 demo: install
