@@ -28,6 +28,7 @@ from tasks.errors import ChangedError, GateError, MisuseError, RejectedError
 from tasks.evaluation.gates import GateReport, gates
 from tasks.evaluation.golden import read_golden
 from tasks.evaluation.report import promotion_markdown
+from tasks.evaluation.warmup import warm
 from tasks.generations.opening import work_as_built
 from tasks.generations.overview import side_by_side
 from tasks.generations.swap import swap, to_promote
@@ -93,6 +94,7 @@ def promote(  # noqa: PLR0913, PLR0917 - they are what the run page shows that i
                 sync(pipeline, settings, chosen.collection, **asdict(consent))  # a person may have taken a day
             if step_by_step:
                 hold_canary(resources, step_by_step)  # from here on each sync of the live generation keeps it in step
+            warm(resources.store, chosen.collection, resources.settings)
             # Take this lease last, so that syncs of the live generation can run during the measurement.
             with resources.writing(block.alias, described, wait):
                 patiently(still_mine)()

@@ -11,6 +11,7 @@ from prefect.runtime import flow_run
 from flows.prefect_runs import rename_run
 from flows.sync import sync
 from tasks.errors import FingerprintError
+from tasks.evaluation.warmup import warm
 from tasks.generations.claims import check_source
 from tasks.generations.swap import swap, to_go_back_to
 from tasks.models import Swap, SyncReport
@@ -43,6 +44,7 @@ def rollback(
             still_saved(resources.pipeline)
             collection, before = to_go_back_to(resources, to, force)
             check_source(resources, collection)
+            warm(resources.store, collection, resources.settings)
             swap(resources, collection)
             swapped = time.monotonic() - started
     rename_run(f"roll back to {collection}")

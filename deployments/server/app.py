@@ -24,6 +24,7 @@ from deployments.server.openai import routes as openai
 from deployments.server.pipelines import Pipelines
 from deployments.server.rates import Rates
 from tasks.errors import LockstepError
+from tasks.evaluation.warmup import warmth
 from tasks.retrieval.batch_search import search_one
 from tasks.sanitize import hidden, visible
 
@@ -98,8 +99,9 @@ async def warm(pipelines: Pipelines) -> None:
 
 
 def look_once(pipeline: Pipeline, opened: Connections) -> None:
-    """Search once, so that the connections are open and the model is loaded."""
-    search_one(pipeline, WARMING, pipeline.settings, opened)
+    """Search until searches are fast. Then the connections are open, the model is loaded and the index is in memory."""
+    found = search_one(pipeline, WARMING, pipeline.settings, opened)
+    logger.info("%s is warm: %s", found.collection, warmth(opened.store, found.collection, pipeline.settings))
 
 
 async def on_error(request: Request, error: Exception) -> Response:

@@ -44,7 +44,7 @@ def recall_at_10(store: Store, collection: str, vectors: Sequence[NDArray[np.flo
     found = 0
     for start in range(0, len(queries), SEARCHED_AT_ONCE):
         some = queries[start : start + SEARCHED_AT_ONCE]
-        ids = [[hit.chunk_id for hit in _search(store, collection, query, settings)] for query in some]
+        ids = [[hit.chunk_id for hit in search(store, collection, query, settings)] for query in some]
         # One read for all of them, since each read waits for the server's next clock tick.
         held = store.vectors_of(collection, sorted({one for nearest in ids for one in nearest}))
         near = {one: unit(vector) for one, vector in held.items()}
@@ -102,7 +102,7 @@ def latencies(store: Store, one: Side, other: Side) -> tuple[list[float], list[f
         for side, seconds in zip((one, other), measured, strict=True):
             if side.vectors:
                 began = time.perf_counter()
-                _search(store, side.collection, side.vectors[turn % len(side.vectors)], side.settings)
+                search(store, side.collection, side.vectors[turn % len(side.vectors)], side.settings)
                 seconds.append(time.perf_counter() - began)
     return measured
 
@@ -114,6 +114,7 @@ def percentile(values: Sequence[float], percent: float) -> float:
     return float(np.percentile(values, percent))
 
 
-def _search(store: Store, collection: str, vector: NDArray[np.float32], settings: Settings) -> list[Any]:
+def search(store: Store, collection: str, vector: NDArray[np.float32], settings: Settings) -> list[Any]:
+    """Return the nearest chunks to a vector, by meaning alone, as a question with these settings finds them."""
     near = settings.model_copy(update={"mode": "dense", "top_k": DEPTH})
     return list(store.search(collection, "", vector, near))

@@ -15,6 +15,9 @@ from blocks.settings import Settings
 from deployments.server.shapes import hits_json
 from flows.rebuild import rebuild
 from flows.rollback import rollback
+from tasks.evaluation import warmup
+from tasks.evaluation.warmup import ROUND, Warmth
+from tasks.milvus.store import Store
 from tasks.pipelines import load_pipeline
 from tasks.retrieval.batch_search import search_all
 from tasks.retrieval.question import Question
@@ -140,7 +143,24 @@ def test_a_client_that_goes_away_ends_its_generation(
     assert time.monotonic() - began < seconds / 2
 
 
-def test_a_promotion_and_a_rollback_are_followed_by_the_next_question(service: Service, index: Index) -> None:
+@pytest.fixture
+def warmed(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str | None, bool]]:
+    """What was warmed up: the generation, what was live then, and whether it was searched at all."""
+    done: list[tuple[str, str | None, bool]] = []
+
+    def warmth(store: Store, collection: str, settings: Settings) -> Warmth:
+        found = real(store, collection, settings)
+        done.append((collection, store.live(), found.searches >= ROUND))
+        return found
+
+    real = warmup.warmth
+    monkeypatch.setattr(warmup, "warmth", warmth)
+    return done
+
+
+def test_a_promotion_and_a_rollback_are_followed_by_the_next_question(
+    service: Service, index: Index, warmed: list[tuple[str, str | None, bool]]
+) -> None:
     from flows.sync import sync
 
     name = index.make(name="swapped", alias="swapped_docs")
@@ -153,6 +173,8 @@ def test_a_promotion_and_a_rollback_are_followed_by_the_next_question(service: S
         assert client.post("/ask", json=body).json()["collection"] == "swapped_docs_g0002"
         rollback(name)
         assert client.post("/search", json=body).json()["collection"] == "swapped_docs_g0001"
+    first, second = "swapped_docs_g0001", "swapped_docs_g0002"
+    assert warmed == [(second, first, True), (first, second, True)], "each was warm before it answered"
 
 
 def test_many_questions_at_once_are_answered_as_they_are_alone(service: Service) -> None:
