@@ -121,7 +121,7 @@ def test_a_request_that_never_ends_keeps_nobody(service: Service, monkeypatch: p
 
 def test_a_milvus_that_hangs_stops_neither_others_nor_health(index: Index, milvus_lite: Any) -> None:
     proxy = Proxy(milvus_lite.url)
-    slow = index.make(name="behind-a-proxy", milvus=proxy.url)
+    slow = index.make(name="behind-a-proxy", milvus=proxy.url, milvus_seconds=4.0)
     with serving(index.name) as service, service.client() as client:
         body = {"question": QUESTION, "pipeline": slow}
         assert client.post("/search", json=body).status_code == 200
@@ -152,7 +152,7 @@ def test_more_questions_than_can_wait_are_refused_at_once(
 ) -> None:
     monkeypatch.setattr("deployments.server.pipelines.WAITING", 4)
     proxy = Proxy(milvus_lite.url)
-    slow = index.make(name="behind-another", milvus=proxy.url)
+    slow = index.make(name="behind-another", milvus=proxy.url, milvus_seconds=4.0)
     with serving(index.name) as service:
         body = {"question": QUESTION, "pipeline": slow}
         assert httpx.post(f"{service.url}/search", json=body, timeout=60).status_code == 200

@@ -35,13 +35,15 @@ def pipeline_maker(bucket: Bucket, s3_url: str, milvus_url: str, ledger_url: str
         chat_model: Any = None,
         alias: str = own,
         name: str = own,
+        *,
+        milvus_seconds: float = 30.0,
         **settings: Any,
     ) -> str:
         of_source = {"bucket": bucket.name, "endpoint_url": s3_url, "credentials": credentials, **(source or {})}
         pipeline = Pipeline(
             alias=alias,
             source=S3Source(**of_source),
-            store=MilvusStore(uri=milvus),
+            store=MilvusStore(uri=milvus, timeout_seconds=milvus_seconds),
             embedder=Embedder(**(embedder or {})),
             ledger=Ledger(url=SecretStr(ledger)),
             chat_model=chat_model,
