@@ -5,10 +5,13 @@ python -m deployments.demo        what `make demo` runs after installing
 
 from __future__ import annotations
 
+import json
+
 from deployments import environment
 from deployments.cli import output
 from deployments.cli.ask import ask
 from deployments.cli.main import main_with, sync, up
+from deployments.cli.remote import running_service
 from deployments.cli.session import open_session
 from deployments.demo import samples
 
@@ -34,7 +37,16 @@ def run() -> None:
     here = open_session(env).here
     output.out.print("\nEvery run is recorded.")
     output.ui_link(here.prefect_open_url)
+    if service := running_service(env):
+        output.write(f"Ask in the browser: {service.url}/\n")
+        output.write(f"Ask from a shell:   {curl(service.url, QUESTIONS[1])}\n")
     output.out.print("Ask more with `.venv/bin/lockstep ask '…'`; stop everything with `.venv/bin/lockstep down`.")
+
+
+def curl(url: str, question: str) -> str:
+    """Return a shell command that asks the service."""
+    body = json.dumps({"question": question})
+    return f"curl -s {url}/ask -H 'content-type: application/json' -d '{body}'"
 
 
 def upload(env: environment.Environment) -> None:
