@@ -65,6 +65,7 @@ class History:
             unverified=sum(not claim.verified for claim in made.claims),
             tokens=made.tokens,
             seconds=made.seconds,
+            cited=tuple(dict.fromkeys(one.key for one in made.citations if one.verified)),
         )
         self._waiting.append((served, record))
         return answer_id

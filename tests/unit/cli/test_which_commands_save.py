@@ -11,9 +11,13 @@ import typer
 from deployments.cli.main import app, main
 from tasks.errors import LockstepError
 
-ARGUMENTS = {"search": ["pumps"], "ask": ["Which pump?"], "quarantine retry": ["--all"]}
+ARGUMENTS = {
+    "search": ["pumps"], "ask": ["Which pump?"], "quarantine retry": ["--all"], "keys create": ["me"],
+    "keys revoke": ["0a1b2c3d"],
+}  # fmt: skip
 SAVE = {"sync", "rebuild"}
-OPEN_NONE = {"down", "status", "env"}
+OPEN_NONE = {"down", "status", "env", "serve", "keys"}
+"""`keys` alone prints its help."""
 UP = {"up"}
 """It saves: that is what it is for."""
 
