@@ -104,6 +104,16 @@ def list_answers(
         return [dict(row) for row in connection.execute(query).mappings()]
 
 
+def day_of_answers(ledger: Database, pipeline: str, begin: int, end: int) -> list[dict[str, Any]]:
+    """Return what the report of a day needs of the records from ``begin`` until before ``end``, in ms since 1970."""
+    names = ("at", "mode", "cached", "claims", "unverified", "verdict", "collection", "seconds")
+    query = sa.select(*(ANSWERS.c[name] for name in names)).where(
+        ANSWERS.c.pipeline == pipeline, ANSWERS.c.at >= begin, ANSWERS.c.at < end
+    )
+    with ledger.transaction() as connection:
+        return [dict(row) for row in connection.execute(query).mappings()]
+
+
 def recent_questions(ledger: Database, pipeline: str, limit: int) -> list[str]:
     """Return the newest questions whose text was kept, newest first, each once."""
     query = (
