@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 import sqlalchemy as sa
 
+from tasks.guards.personal_data import masked
 from tasks.ledger.database import Database, now
 from tasks.ledger.tables import ANSWERS
 from tasks.models import Mode
@@ -51,8 +52,16 @@ def hash_of(question: str) -> str:
 
 
 def record_answers(ledger: Database, records: Sequence[Record]) -> None:
-    """Insert records; one that is there already stays as it is."""
-    rows = [{**asdict(one), "chunk_ids": list(one.chunk_ids), "cited": list(one.cited)} for one in records]
+    """Insert records, with personal data in questions masked; one that is there already stays as it is."""
+    rows = [
+        {
+            **asdict(one),
+            "question": None if one.question is None else masked(one.question)[0],
+            "chunk_ids": list(one.chunk_ids),
+            "cited": list(one.cited),
+        }
+        for one in records
+    ]
     for start in range(0, len(rows), ROWS_AT_ONCE):
         with ledger.transaction() as connection:
             insert = ledger.insert(ANSWERS).on_conflict_do_nothing()
@@ -60,8 +69,12 @@ def record_answers(ledger: Database, records: Sequence[Record]) -> None:
 
 
 def judge(ledger: Database, answer_id: str, key_id: str, verdict: Verdict, reason: str) -> bool:
-    """Record the verdict on an answer that this key asked for; return whether there is one."""
+    """Record the verdict on an answer that this key asked for; return whether there is one.
+
+    Personal data in the reason is masked.
+    """
     own = sa.and_(ANSWERS.c.id == answer_id, ANSWERS.c.key_id == key_id)
+    reason = masked(reason)[0] if reason else ""
     with ledger.transaction() as connection:
         done = connection.execute(sa.update(ANSWERS).where(own).values(verdict=verdict, reason=reason, judged_at=now()))
     return done.rowcount == 1
