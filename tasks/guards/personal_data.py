@@ -101,7 +101,7 @@ def _find(text: str, start: int) -> Iterator[Found]:
     for kind, recognizer in recognizers():
         if not may_hold(kind, text):
             continue
-        for result in recognizer.analyze(text, [kind], None):  # type: ignore[arg-type] - these read the text alone
+        for result in recognizer.analyze(text, [kind], None):  # type: ignore[arg-type]  # these read the text alone
             begin = result.end - len(text[result.start : result.end].lstrip())
             if result.score >= LEAST_SCORE and holds(kind, text, begin, result.end):
                 yield Found(start + begin, start + result.end, kind)

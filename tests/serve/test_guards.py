@@ -35,6 +35,19 @@ def moderation() -> Iterator[StubModeration]:
     moderation.close()
 
 
+@pytest.fixture(scope="module")
+def lighthouse(index: Index) -> Iterator[str]:
+    """A document with an address, which it returns."""
+    from flows.sync import sync
+
+    address = "keeper@lighthouse.example"
+    index.bucket.put("contacts.md", f"# Contacts\n\nThe keeper of the lighthouse is reached at {address} on weekdays.")
+    sync(index.name)
+    yield address
+    index.bucket.delete("contacts.md")
+    sync(index.name)
+
+
 @pytest.fixture
 def guarded(index: Index, chat: StubChat, request: pytest.FixtureRequest) -> Callable[..., str]:
     """Save a pipeline over the index with a chat model and guards; nothing is cached."""
@@ -86,19 +99,15 @@ def test_masked_pieces_are_streamed_as_they_come(client: httpx.Client, guarded: 
 
 @pytest.mark.parametrize("mode", ["mask", "refuse"])
 def test_quotes_of_documents_are_masked_with_the_answer(
-    client: httpx.Client, index: Index, guarded: Callable[..., str], mode: str
+    client: httpx.Client, index: Index, lighthouse: str, guarded: Callable[..., str], mode: str
 ) -> None:
-    from flows.sync import sync
-
-    index.bucket.put("contacts.md", f"# Contacts\n\nThe keeper of the lighthouse is reached at {MAIL} on weekdays.")
-    sync(index.name)
     name, question = guarded(with_chat=False, personal_data=mode), "How is the keeper of the lighthouse reached?"
     told = client.post("/ask", json={"question": question, "pipeline": name})
     assert told.json()["mode"] == "extractive"
     assert "<EMAIL_ADDRESS> on weekdays" in told.json()["answer"]
-    assert MAIL not in told.text
-    assert MAIL in client.post("/search", json={"question": question, "pipeline": name}).text  # a document as it is
-    assert MAIL in client.post("/ask", json={"question": question, "pipeline": index.name}).text
+    assert lighthouse not in told.text
+    assert lighthouse in client.post("/search", json={"question": question, "pipeline": name}).text
+    assert lighthouse in client.post("/ask", json={"question": question, "pipeline": index.name}).text
 
 
 @pytest.mark.parametrize("route", ["/search", "/ask", "/v1/chat/completions", "/v1/vector_stores/{}/search"])
@@ -140,9 +149,8 @@ def test_a_conversation_is_masked_before_it_is_condensed_and_a_task_before_it_is
         ai.chat.completions.create(model=name, messages=[*turns[:2], {"role": "user", "content": ASKED}])
     chat.replies = [(200, Say(f"A title of {MAIL}"))]
     task: Any = [{"role": "user", "content": f"### Task:\nA title for: {ASKED}"}]
-    assert (
-        ai.chat.completions.create(model=name, messages=task).choices[0].message.content == "A title of <EMAIL_ADDRESS>"
-    )
+    titled = ai.chat.completions.create(model=name, messages=task)
+    assert titled.choices[0].message.content == "A title of <EMAIL_ADDRESS>"
     assert len(chat.requests) == 3
     assert MAIL not in sent_to(chat)
 
