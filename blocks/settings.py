@@ -12,6 +12,8 @@ Fusion = Literal["scores", "ranks"]
 AnswerStyle = Literal["structured", "marked"]
 Fallback = Literal["none", "extractive"]
 Order = Literal["best_first", "best_last"]
+PersonalData = Literal["allow", "mask", "refuse"]
+Failure = Literal["open", "closed"]
 
 
 def _from_json(value: Any) -> Any:
@@ -211,6 +213,20 @@ class Settings(BaseModel):
     )
     record_days: float = Field(
         default=90.0, ge=0.0, le=36_500.0, description="Days for which the service's records of answers are kept."
+    )
+    personal_data: PersonalData = Field(
+        default="allow",
+        description="Personal data in questions: allow, mask or refuse; in answers the last two mask it.",
+    )
+    moderation_url: str = Field(
+        default="",
+        pattern=r"^(https?://\S+)?$",
+        description="Address with /v1/moderations of OpenAI's form, up to /v1; it checks questions and answers.",
+    )
+    moderation_model: str = Field(default="", description="Model of the moderation; empty leaves it to the server.")
+    moderation_failure: Failure = Field(
+        default="closed",
+        description="If the moderation does not answer: closed (an error) or open (a note, unchecked).",
     )
     system_prompt: str = Field(
         default="",

@@ -54,6 +54,12 @@ RECORDS_LOST = Counter(
     "Answers that were not recorded, as the ledger was away.",
     registry=REGISTRY,
 )
+GUARDED = Counter(
+    "lockstep_guarded_total",
+    "What guards did: masked, refused, withheld, or let pass unchecked.",
+    ("guard", "outcome"),
+    registry=REGISTRY,
+)
 FEEDBACK = Counter("lockstep_feedback_total", "Verdicts on answers.", ("verdict",), registry=REGISTRY)
 GENERATION = Gauge(
     "lockstep_generation_info", "1 for the generation that is live.", ("pipeline", "generation"), registry=REGISTRY

@@ -82,14 +82,9 @@ def revoke(
 
 def ledger_of(pipeline: str | None) -> Database:
     """Return the ledger of a pipeline, open: it holds the keys."""
-    from deployments import environment
-    from deployments.cli.session import open_session
+    from deployments.cli.session import open_ledger
 
-    session = open_session(environment.load(), pipeline)
-    from tasks.ledger.database import Database
-    from tasks.pipelines import load_pipeline
-
-    return Database(load_pipeline(session.pipeline).ledger)
+    return open_ledger(pipeline)[1]
 
 
 def shown(key: Key) -> dict[str, Any]:

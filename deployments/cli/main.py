@@ -6,6 +6,7 @@
     lockstep search Q | ask Q         find chunks | get a cited answer
     lockstep serve                    answer questions over HTTP (`up` starts it in the background)
     lockstep keys create | list | revoke   who may ask the service
+    lockstep questions                what the service was asked, and how it was answered
     lockstep audit [--repair]         check that the index equals the bucket
     lockstep quarantine list | retry  objects that cannot be indexed
     lockstep rebuild                  build the next generation beside the live one, and promote it
@@ -44,6 +45,7 @@ from deployments.cli.options import (
     Verbose,
     scope_of,
 )
+from deployments.cli.questions import questions
 from deployments.cli.serve import serve
 from deployments.server.shapes import hit_of, hits_json
 from tasks.errors import InconsistentError, LockstepError, MisuseError, PartError
@@ -311,7 +313,7 @@ def quarantine_retry(
 
 
 app.add_typer(keys, name="keys")
-for command in (ask, serve, rebuild, promote, rollback, generations, collect_garbage, evaluate):
+for command in (ask, serve, questions, rebuild, promote, rollback, generations, collect_garbage, evaluate):
     app.command(command.__name__.replace("_", "-"))(command)
 
 

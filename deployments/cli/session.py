@@ -17,6 +17,7 @@ from tasks.logs import clean_logs
 
 if TYPE_CHECKING:
     from deployments.deploy import Before
+    from tasks.ledger.database import Database
 
 
 @dataclass(frozen=True)
@@ -72,6 +73,15 @@ def open_session(
             before = as_it_was(env, here.pipeline) if accept_source and not pipeline else None
             return Session(env, here, pipeline or ensure_registered(env, here, accept_source), before)
         return Session(env, here, pipeline or as_saved(env, here, output.say))
+
+
+def open_ledger(pipeline: str | None) -> tuple[str, Database]:
+    """Return the name of a pipeline, the environment's by default, and its ledger, open."""
+    session = open_session(environment.load(), pipeline)
+    from tasks.ledger.database import Database
+    from tasks.pipelines import load_pipeline
+
+    return session.pipeline, Database(load_pipeline(session.pipeline).ledger)
 
 
 @contextmanager

@@ -14,6 +14,7 @@ from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from deployments.server.day_report import DayReports
 from tasks import metrics
 from tasks.errors import LockstepError
 from tasks.ledger.answers import Record, hash_of, prune_answers, record_answers
@@ -43,6 +44,7 @@ class History:
     def __init__(self) -> None:
         self._waiting: deque[tuple[Served, Record]] = deque(maxlen=MOST_WAITING)
         self._pruned: dict[str, float] = {}
+        self._reports = DayReports()
 
     def add(self, served: Served, caller: Caller, route: str, made: Answer, answer_id: str, *, keep_text: bool) -> str:
         """Take in an answer; return the id under which it is judged later."""
@@ -65,18 +67,27 @@ class History:
             unverified=sum(not claim.verified for claim in made.claims),
             tokens=made.tokens,
             seconds=made.seconds,
+            cited=tuple(dict.fromkeys(one.key for one in made.citations if one.verified)),
         )
         self._waiting.append((served, record))
         return answer_id
 
+    def judged(self, served: Served) -> None:
+        """Take note that somebody judged an answer: the report of the day shows it."""
+        self._reports.note(served, now())
+
     async def run(self) -> None:
-        """Write what waits, every second, until cancelled; then once more."""
+        """Write what waits, every second, until cancelled; then once more, and the reports of the day after it."""
+        reporting = asyncio.create_task(self._reports.run())
         try:
             while True:
                 await asyncio.sleep(EVERY_SECONDS)
                 await self.write()
         finally:
             await self.write()
+            reporting.cancel()
+            with suppress(asyncio.CancelledError):
+                await reporting
 
     async def write(self) -> None:
         """Write what waits. What the ledger does not take now waits on."""
@@ -89,6 +100,8 @@ class History:
                 logger.warning("answers are not recorded yet: %s", error)
                 self._waiting.extendleft((served, record) for record in reversed(records))
                 continue
+            for record in records:
+                self._reports.note(served, record.at)
             await asyncio.to_thread(emit, served.name, records)
             await self._prune(served)
 

@@ -99,7 +99,7 @@ async def ask(body: schemas.AskRequest, request: Request, pipelines: Known, call
 
 
 @router.post("/feedback", response_model=schemas.Thanks, responses=REFUSALS)
-async def feedback(body: schemas.Feedback, pipelines: Known, caller: Calling) -> Response:
+async def feedback(body: schemas.Feedback, request: Request, pipelines: Known, caller: Calling) -> Response:
     """Record what somebody thinks of an answer that they were given: a thumb up or down, and why."""
     served = await caller.pipeline(pipelines, body.pipeline, "feedback")
     check_text("the reason", body.reason)
@@ -113,6 +113,7 @@ async def feedback(body: schemas.Feedback, pipelines: Known, caller: Calling) ->
     for _ in range(RECORDED_TRIES):  # an answer is recorded a moment after it is given
         if await served.run(work, served.searches):
             metrics.FEEDBACK.labels(body.verdict).inc()
+            request.app.state.history.judged(served)
             return JSONResponse({"recorded": True})
         await asyncio.sleep(0.5)
     raise RequestError("there is no answer of that id that you were given", 404, "answer_not_found", "id")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, ParamSpec, Protocol, TypeVar, cast
 
@@ -12,10 +12,12 @@ from tasks.answers.extractive import extract_answer
 from tasks.answers.generate import cite, generate
 from tasks.answers.passages import join
 from tasks.answers.prompt import ABSTAIN
+from tasks.answers.release import holds_stream, masked_piece, release
 from tasks.citations.verify import UNVERIFIED, check_draft
 from tasks.embedding.model import load_model
 from tasks.embedding.reranker import load_reranker
 from tasks.errors import LockstepError, PartError, StoppedError, TransientError
+from tasks.guards.questions import admit
 from tasks.listeners import reader
 from tasks.models import Answer, Claim
 from tasks.retrieval.outdated import mark_outdated
@@ -85,6 +87,10 @@ class Stopwatch:
         finally:
             self.seconds[name] = round(self.seconds.get(name, 0.0) + time.monotonic() - started, 4)
 
+    def guard(self, settings: Settings) -> AbstractContextManager[None]:
+        """Measure the time of guards; without any, no stage is shown."""
+        return self.stage("guard") if settings.personal_data != "allow" or settings.moderation_url else nullcontext()
+
     def total(self) -> dict[str, float]:
         """Return the stages and ``total``, which includes the time between stages."""
         return {**self.seconds, "total": round(time.monotonic() - self._started, 4)}
@@ -120,11 +126,14 @@ def answer(
     ``scope`` limits the objects. Without a chat model the answer is extracted, and a note says so. The answer
     abstains when no chunk is near enough to the question, or when the model finds no answer in the passages.
     A listener (:mod:`tasks.listeners`) gets the checked pieces of a generated answer as they are streamed.
-    Open ``connections`` are used if given, and stay open.
+    Open ``connections`` are used if given, and stay open. Guards that the settings name (:mod:`tasks.guards`) may mask
+    or refuse the question, and mask or withhold the answer.
     """
     question = checked(question)
     check_text("the session", session)
     watch = Stopwatch()
+    with watch.guard(settings):
+        question, warnings = admit(question, settings, pipeline.chat_model)
     early = connections.begin(question) if connections else None
     with watch.stage("load"):
         index = Index(pipeline, connections)
@@ -155,6 +164,8 @@ def answer(
             index.router.note(found.collection, finding, None)
             raise
         index.router.note(found.collection, finding, found.best, written.mode == "abstained")
+    with watch.guard(settings):
+        written = release(written, settings, pipeline.chat_model)
     return Answer(
         question=question,
         answer=written.text,
@@ -163,7 +174,7 @@ def answer(
         collection=found.collection,
         seconds=watch.total(),
         tokens=written.tokens or {},
-        notes=(*written.notes, *found.notes),
+        notes=tuple(dict.fromkeys((*warnings, *written.notes, *found.notes))),
         claims=written.claims,
         cached=cached,
         passages=found.hits,
@@ -212,7 +223,7 @@ def generated(asked: Asked, chat: ChatModel) -> CachedAnswer:
     """Return the chat model's answer, checked."""
     strict, run = asked.settings.strict, asked.run
     with asked.watch.stage("generate"):
-        reply = run(generate)(chat, asked.question, asked.found.hits, asked.settings, telling(strict))
+        reply = run(generate)(chat, asked.question, asked.found.hits, asked.settings, telling(asked.settings))
     if not reply.drafts:
         return CachedAnswer(ABSTAIN, "abstained", tokens=reply.tokens, notes=reply.notes, whole=reply.whole)
     with asked.watch.stage("check"):
@@ -228,14 +239,17 @@ def generated(asked: Asked, chat: ChatModel) -> CachedAnswer:
     return CachedAnswer(checked.text, "generated", checked.claims, checked.citations, reply.tokens, notes, reply.whole)
 
 
-def telling(strict: bool) -> Tell | None:
-    """Return a function that passes each checked piece of an answer to the listener; None without a listener."""
+def telling(settings: Settings) -> Tell | None:
+    """Return a function that passes each checked piece of an answer to the listener.
+
+    None without a listener, and where only whole answers may leave.
+    """
     read = reader.get()
-    if read is None:
+    if read is None or holds_stream(settings):
         return None
 
     def tell(draft: Draft, prompt: Prompt) -> None:
-        if one := check_draft(draft, prompt.passages, strict):
-            read(one)
+        if one := check_draft(draft, prompt.passages, settings.strict):
+            read(masked_piece(one, settings)[0])
 
     return tell

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlalchemy as sa
 
 TABLES = sa.MetaData()
-NEWEST = "0006"
+NEWEST = "0007"
 """The migration that leads to these tables."""
 
 BYTEWISE = sa.String(1024).with_variant(sa.String(1024, "C"), "postgresql")
@@ -142,5 +142,7 @@ ANSWERS = sa.Table(
     sa.Column("verdict", sa.String(8)),
     sa.Column("reason", sa.Text),
     sa.Column("judged_at", sa.BigInteger),
+    # The keys of the objects that verified citations name, in their order. None for answers of earlier versions.
+    sa.Column("cited", sa.JSON),
     sa.Index("ix_lockstep_answers", "pipeline", "at"),
 )

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from tasks.embedding.model import load_model
+from tasks.guards.questions import without_personal_data
 from tasks.models import Hit
 from tasks.retrieval.outdated import mark_outdated
 from tasks.retrieval.question import Question
@@ -40,7 +41,13 @@ class Found:
 def search_all(
     pipeline: Pipeline, questions: Sequence[Question], settings: Settings, scope: Scope = EVERYTHING
 ) -> Iterator[Found]:
-    """Yield the hits of each question, in order. The model and the connections are opened once."""
+    """Yield the hits of each question, in order. The model and the connections are opened once.
+
+    Personal data is masked or refused as the settings say.
+    """
+    admitted = [without_personal_data(one.question, settings) for one in questions]
+    questions = [replace(one, question=text) for one, (text, _) in zip(questions, admitted, strict=True)]
+    notes = (some for _, some in admitted)
     with Index(pipeline) as index:
         while questions:
             index.router.look()
@@ -51,7 +58,8 @@ def search_all(
             for attempt in index.attempts(group[0].question):
                 with attempt:
                     results = _search_some(index, attempt, group, settings, scope)
-            yield from results
+            for found in results:
+                yield replace(found, notes=(*next(notes), *found.notes))
 
 
 def search_one(
@@ -62,7 +70,11 @@ def search_one(
     scope: Scope = EVERYTHING,
     session: str = "",
 ) -> Found:
-    """Return what one question finds, over connections that are open; a session stays with one generation."""
+    """Return what one question finds, over connections that are open; a session stays with one generation.
+
+    Personal data is masked or refused as the settings say.
+    """
+    question, notes = without_personal_data(question, settings)
     early = connections.begin(question)
     with Index(pipeline, connections) as index:
         for attempt in index.attempts(session or question):
@@ -71,7 +83,7 @@ def search_one(
                 began = time.monotonic()
                 vector = early.vector(load_model(built.embedder))
                 found = _search(index, attempt, Question("", question), vector, built, where, time.monotonic() - began)
-    return found
+    return replace(found, notes=(*notes, *found.notes))
 
 
 def _search_some(

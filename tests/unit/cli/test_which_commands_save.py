@@ -12,11 +12,12 @@ from deployments.cli.main import app, main
 from tasks.errors import LockstepError
 
 ARGUMENTS = {
-    "search": ["pumps"], "ask": ["Which pump?"], "quarantine retry": ["--all"],
-    "keys create": ["laptop"], "keys revoke": ["0123abcd"],
+    "search": ["pumps"], "ask": ["Which pump?"], "quarantine retry": ["--all"], "keys create": ["me"],
+    "keys revoke": ["0a1b2c3d"],
 }  # fmt: skip
 SAVE = {"sync", "rebuild"}
 OPEN_NONE = {"down", "status", "env", "serve", "keys"}
+"""`keys` alone prints its help."""
 UP = {"up"}
 """It saves: that is what it is for."""
 
