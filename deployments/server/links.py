@@ -12,7 +12,11 @@ import hashlib
 import hmac
 import time
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 from urllib.parse import quote, urlencode
+
+if TYPE_CHECKING:
+    from fastapi import Request
 
 LIFETIME_SECONDS = 7 * 86_400
 """A link works for a week: people come back to a chat on another day."""
@@ -56,3 +60,26 @@ class Links:
     def _sign(self, chunk_id: str, where: dict[str, str]) -> str:
         text = "\0".join((chunk_id, *where.values()))
         return hmac.new(self._key, text.encode("utf-8", "surrogatepass"), hashlib.sha256).hexdigest()
+
+
+@dataclass(frozen=True, slots=True)
+class PassageUrls:
+    """Writes the absolute links of one answer: they lead to a pipeline, and show what a tenant may see."""
+
+    links: Links
+    base: str
+    pipeline: str
+    tenant: str
+
+    def of(self, chunk_id: str, span: tuple[int, int] | None = None) -> str:
+        """Return the link to a chunk, and to the quote at ``span`` in it; empty without a chunk."""
+        if not chunk_id:
+            return ""
+        return self.base + self.links.path(Passage(self.pipeline, chunk_id, self.tenant, span))
+
+
+def passage_urls(request: Request, pipeline: str, tenant: str) -> PassageUrls:
+    """Return what writes the links of an answer. They begin with the public URL, or with the request's own address."""
+    state = request.app.state
+    base = str(state.public_url or request.base_url).rstrip("/")
+    return PassageUrls(state.links, base, pipeline, tenant)
