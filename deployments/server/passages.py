@@ -40,9 +40,8 @@ GONE = "This link has expired, or what it led to is no longer in the index. Ask 
 AWAY = "The index does not answer at the moment. Try again in a minute."
 HTML = {"content": {"text/html": {"schema": {"type": "string"}}}, "description": "The passage, as a page."}
 PNG = {"content": {"image/png": {"schema": {"type": "string", "format": "binary"}}}, "description": "The page."}
-RESPONSES = {status: REFUSALS[status] for status in (400, 429, 502, 503)} | {
-    404: {**REFUSALS[404], "description": GONE}
-}
+RESPONSES: dict[int | str, dict[str, Any]] = {status: REFUSALS[status] for status in (400, 429, 502, 503)}
+RESPONSES[404] = {**REFUSALS[404], "description": GONE}
 
 
 @dataclass(frozen=True, slots=True)

@@ -167,9 +167,8 @@ class Writer:
     def _facts(self, made: Answer) -> dict[str, Any]:
         if self._keep:
             self._keep(made, self._id)
-        citations = [
-            {**citation_json(asdict(one), self._urls.of), "n": self._sources.number(one.n)} for one in made.citations
-        ]
+        shown = [citation_json(asdict(one), self._urls.of) for one in made.citations]
+        citations = [{**one, "n": self._sources.number(one["n"])} for one in shown]
         facts = {name: getattr(made, name) for name in ("question", "mode", "collection", "cached", "seconds")}
         return {"citations": citations, "lockstep": {**facts, "notes": list(made.notes)}}
 

@@ -44,6 +44,10 @@ class Source:
         source = {"id": self.id, "name": self.title, "url": self.url, "embed_url": self.url}
         return {"source": source, "document": [one.quote], "metadata": [metadata]}
 
+    def link(self) -> str:
+        """Return it as a link in Markdown."""
+        return f"[{plain(self.title)}]({self.url})" if self.url else plain(self.title)
+
     def event(self) -> dict[str, Any]:
         """Return it as an event in a stream."""
         return {"type": "source", "data": self.data()}
@@ -102,9 +106,7 @@ class Sources:
 
     def as_list(self) -> str:
         """Return the sources as a list behind the text, in Markdown."""
-        lines = [
-            f"{one.number}. [{plain(one.title)}]({one.url}): “{plain(one.citation.quote)}”" for one in self._sources
-        ]
+        lines = [f"{one.number}. {one.link()}: “{plain(one.citation.quote)}”" for one in self._sources]
         return "\n\nSources:\n" + "\n".join(lines)
 
 
