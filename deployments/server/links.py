@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 LIFETIME_SECONDS = 7 * 86_400
 """A link works for a week: people come back to a chat on another day."""
+HOUR = 3600
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,8 +40,9 @@ class Links:
         self._key = hashlib.sha256(b"lockstep passages\0" + secret.encode()).digest()
 
     def path(self, passage: Passage) -> str:
-        """Return the path and query of a link that works from now on for :data:`LIFETIME_SECONDS`."""
-        until = str(int(time.time()) + LIFETIME_SECONDS)
+        """Return the path and query of a link that works for :data:`LIFETIME_SECONDS`, up to an hour longer."""
+        hours = -int(-(time.time() + LIFETIME_SECONDS) // HOUR)  # whole ones: links to a passage are equal for a while
+        until = str(hours * HOUR)
         at = "{}-{}".format(*passage.span) if passage.span else ""
         where = {"pipeline": passage.pipeline, "tenant": passage.tenant, "at": at, "until": until}
         query = {**where, "sig": self._sign(passage.chunk_id, where)}

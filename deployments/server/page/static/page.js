@@ -80,12 +80,18 @@ function begin(question, pipeline) {
   for (const id of ["empty", "error", "key", "notes", "cited", "after", "why"]) $(id).hidden = true;
   for (const id of ["up", "down"]) $(id).ariaPressed = "false";
   $("question").textContent = question;
+  nameQuestion();
   document.title = `${question} · Lockstep`;
   $("mode").className = "";
   $("mode").children[0].textContent = "Looking…";
   $("mode").children[1].textContent = "";
   $("answer").hidden = false;
   busy(true);
+}
+
+// The question stands above its answer once another one is being written.
+function nameQuestion() {
+  $("question").classList.toggle("away", $("q").value.trim() === shown?.question);
 }
 
 function busy(going) {
@@ -100,13 +106,14 @@ function addCitation(citation) {
   citation.path = citation.url && `passages/${citation.url.split("/passages/")[1]}`;
   citation.title = [citation.key, citation.heading].filter(Boolean).join(" › ") + (citation.page ? `, page ${citation.page}` : "");
   shown.citations.push(citation);
-  if (shown.numbers.has(citation.n)) return;
-  shown.numbers.set(citation.n, citation.number);
-  const quote = make("q", { className: citation.verified ? "" : "unverified", textContent: citation.quote });
-  const flags = [citation.outdated && "an older version", !citation.verified && "this quote was not found in it"].filter(Boolean);
-  const link = make("a", { className: "source", href: citation.path, target: "_blank", citation }, citation.title);
-  $("sources").append(make("li", {}, link, flags.length ? make("small", {}, ` ${flags.join(", ")}`) : "", quote));
-  $("cited").hidden = false;
+  if (!shown.numbers.has(citation.n)) {
+    shown.numbers.set(citation.n, citation.number);
+    const link = make("a", { className: "source", href: citation.path, target: "_blank", citation }, citation.title);
+    $("sources").append(make("li", {}, link, citation.outdated ? make("small", {}, "An older version: the newest cannot be indexed.") : ""));
+    $("cited").hidden = false;
+  }
+  const missing = citation.verified ? "" : make("small", {}, "Not found in the passage: ");
+  $("sources").children[citation.number - 1].append(make("p", { className: citation.verified ? "" : "unverified" }, missing, make("q", {}, citation.quote)));
 }
 
 function addPiece({ text, claims, cited }) {
@@ -246,7 +253,7 @@ async function refreshState() {
 }
 
 function showState(state) {
-  const age = state.age_seconds === null ? "not synced yet" : `in step ${ago(state.age_seconds)} ago`;
+  const age = state.age_seconds === null ? "not synced yet" : `synced ${ago(state.age_seconds)} ago`;
   const parts = [
     make("span", { className: "generation", title: "The generation that answers" }, state.generation),
     make("span", { className: state.age_seconds > LATE_SECONDS ? "late" : "", title: state.synced_at ?? "" }, age),
@@ -334,12 +341,13 @@ document.addEventListener("click", (event) => {
 });
 for (const name of ["mouseover", "focusin"]) document.addEventListener(name, ({ target }) => target.citation && target.closest("#text") && showTip(target));
 for (const name of ["mouseout", "focusout"]) document.addEventListener(name, ({ target }) => target.citation && hideTip());
-document.addEventListener("scroll", hideTip, { passive: true });
+document.addEventListener("scroll", hideTip, { passive: true, capture: true });
 $("ask").addEventListener("submit", (event) => {
   event.preventDefault();
   if ($("text").ariaBusy === "true" && $("q").value.trim() === shown.question) asking.abort();
   else if ($("q").value.trim()) ask($("q").value.trim());
 });
+$("q").addEventListener("input", nameQuestion);
 $("q").addEventListener("keydown", (event) => {
   if (event.key !== "Enter" || event.shiftKey || event.isComposing) return;
   event.preventDefault();
