@@ -273,11 +273,17 @@ function ago(seconds) {
 async function listPipelines() {
   const models = await (await call("v1/models")).json();
   const names = models.data.map((model) => model.id).filter((id) => !id.includes(":"));
-  const wanted = new URLSearchParams(location.search).get("pipeline");
-  if (names.length < 2 && !wanted) return;
-  $("pipeline").replaceChildren(make("option", { value: "", textContent: "default" }), ...names.map((name) => make("option", { value: name, textContent: name })));
-  $("pipeline").value = names.includes(wanted) ? wanted : "";
-  $("pipeline").hidden = false;
+  showPipelines(names);
+}
+
+// The one that the address names is offered in any case: the service knows whether it is there.
+function showPipelines(names) {
+  const wanted = new URLSearchParams(location.search).get("pipeline") ?? "";
+  const all = new Set([...names, ...(wanted ? [wanted] : [])]);
+  const options = [...all].map((name) => make("option", { value: name, textContent: name }));
+  $("pipeline").replaceChildren(make("option", { value: "", textContent: "default" }), ...options);
+  $("pipeline").value = wanted;
+  $("pipeline").hidden = all.size < 2 && !wanted;
 }
 
 // What people do
@@ -380,6 +386,7 @@ function fromAddress() {
 }
 
 async function start() {
+  showPipelines([]);
   await listPipelines().catch(() => {});  // whoever needs a key is asked for it by the next call
   refreshState();
   fromAddress();
