@@ -170,6 +170,7 @@ def test_an_answer_comes_claim_by_claim_and_its_passage_opens(open_page: Pages, 
     assert marks.nth(1).evaluate("mark => mark === document.activeElement")
     page.keyboard.press("1")
     page.frame_locator("#frame").locator("mark").wait_for()
+    page.frames[-1].wait_for_load_state("load")
     page.locator("#frame").focus()
     page.keyboard.press("Escape")
     page.wait_for_selector("#pane", state="hidden")

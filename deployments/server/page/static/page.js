@@ -321,9 +321,9 @@ async function judge(verdict, reason = "") {
 function keys(event) {
   const typing = event.target.closest?.("input, textarea, select");
   if (event.key === "Escape") {
-    if (!$("tip").hidden) hideTip();
-    else if (!$("pane").hidden) closePane();
-    else asking?.abort();
+    if (!$("pane").hidden) closePane();
+    else if ($("tip").hidden) asking?.abort();
+    hideTip();
   }
   if (typing || event.ctrlKey || event.metaKey || event.altKey) return;
   if (event.key === "/") {
