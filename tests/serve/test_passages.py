@@ -66,9 +66,9 @@ class Library:
     make: Callable[..., str]
     bucket: Bucket
 
-    def search(self, question: str, tenant: str) -> list[dict[str, Any]]:
+    def search(self, question: str, tenant: str, top_k: int = 1) -> list[dict[str, Any]]:
         with self.service.client() as client:
-            body = {"question": question, "tenant": tenant, "top_k": 1}
+            body = {"question": question, "tenant": tenant, "top_k": top_k}
             return list(client.post("/search", json=body).raise_for_status().json()["hits"])
 
     def get(self, path: str, **options: Any) -> httpx.Response:
@@ -182,6 +182,20 @@ def test_what_is_deleted_is_shown_no_more(library: Library) -> None:
     library.bucket.delete("acme/leaflet.txt")
     sync(library.name, allow_deletions=True)
     told_nothing(library.get(library.link(hit)))
+
+
+def test_an_older_version_says_that_it_is_one(library: Library) -> None:
+    from flows.sync import sync
+
+    library.bucket.put("acme/price.pdf", bulletin())
+    sync(library.name)
+    (hit,) = [one for one in library.search("dusty places", "acme", 4) if one["key"] == "acme/price.pdf"]
+    assert "newer version" not in library.get(library.link(hit)).text
+    library.bucket.put("acme/price.pdf", b"%PDF-1.4 damaged")
+    sync(library.name)
+    assert "A newer version of this object" in library.get(library.link(hit)).text
+    library.bucket.delete("acme/price.pdf")
+    sync(library.name, allow_deletions=True)
 
 
 def picture(library: Library, link: str) -> Image.Image:
