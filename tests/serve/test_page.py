@@ -18,13 +18,13 @@ import sqlalchemy as sa
 
 from deployments.server.page.templates import HERE
 from tasks.ledger.database import Database
-from tasks.ledger.keys import create_key, revoke_key
+from tasks.ledger.keys import create_key
 from tasks.ledger.objects import count_objects, record_suspects
 from tasks.ledger.tables import ANSWERS
 from tasks.pipelines import load_pipeline
 from tests.serve.conftest import QUESTION, Index, Service, serving
 from tests.support.chat_server import Say, StubChat, claims
-from tests.support.servers import missing
+from tests.support.servers import missing, sqlite_url
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
@@ -333,22 +333,32 @@ def test_the_state_is_that_of_the_ledger(client: httpx.Client, index: Index) -> 
     assert client.get("/state", params={"pipeline": "nobody"}).status_code == 404
 
 
-def test_a_tenants_key_counts_what_is_the_tenants(index: Index) -> None:
+def test_a_tenants_key_counts_what_is_the_tenants(index: Index, tmp_path: Path) -> None:
     from flows.sync import sync
 
-    name = index.make(name="page-tenants", alias="page_tenants", tenants=True)
+    own = sqlite_url(tmp_path)  # where there is a key, everybody needs one
+    name = index.make(name="page-tenants", alias="page_tenants", tenants=True, ledger=own)
     sync(name)
     with serving(name) as service, Database(load_pipeline(name).ledger) as ledger, service.client() as client:
         whole = client.get("/state").json()
         assert (whole["objects"], whole["waiting"]) == (2, 0)
         record_suspects(ledger, whole["generation"], ["Manuals/a.md", "manuals-b/c.md", "manuals/d.md"], "")
         keys = {tenant: create_key(ledger, f"of '{tenant}'", tenant) for tenant in ("manuals", "nobody", "")}
-        try:
-            shown = {}
-            for tenant, (_, text) in keys.items():
-                answer = client.get("/state", headers={"x-api-key": text})
-                shown[tenant] = answer.status_code, answer.json().get("objects"), answer.json().get("waiting")
-        finally:
-            for key, _ in keys.values():
-                revoke_key(ledger, key.id)
+        shown = {}
+        for tenant, (_, text) in keys.items():
+            answer = client.get("/state", headers={"x-api-key": text})
+            shown[tenant] = answer.status_code, answer.json().get("objects"), answer.json().get("waiting")
     assert shown == {"manuals": (200, 1, 1), "nobody": (200, 0, 0), "": (400, None, None)}
+
+
+def test_a_pipeline_that_was_saved_just_now_is_found_by_all_who_ask_at_once(index: Index) -> None:
+    """A page asks for the list and for one pipeline together: the second must not hold what the first has not heard."""
+    with serving(index.name) as service, service.client() as client:
+        client.get("/v1/models")
+        new = index.make(name="page-newer")
+
+        def state(_n: int) -> int:
+            return httpx.get(f"{service.url}/state", params={"pipeline": new}, timeout=30).status_code
+
+        with ThreadPoolExecutor(6) as threads:
+            assert set(threads.map(state, range(6))) == {200}
