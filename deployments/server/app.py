@@ -14,13 +14,15 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, Response
 from starlette.exceptions import HTTPException
 
-from deployments.server import health, native
+from deployments.server import health, index_state, native, passages
 from deployments.server.access import Access
 from deployments.server.errors import envelope, headers_of, told
 from deployments.server.history import History
 from deployments.server.links import Links
 from deployments.server.middleware import LOOPBACK, Guard, request_id
 from deployments.server.openai import routes as openai
+from deployments.server.page import routes as pages
+from deployments.server.passages import Pictures
 from deployments.server.pipelines import Pipelines
 from deployments.server.rates import Rates
 from tasks.errors import LockstepError
@@ -62,6 +64,7 @@ def create_app(
         app.state.rates = rates or Rates()
         app.state.links = Links(own_key or secrets.token_hex())
         app.state.public_url = public_url
+        app.state.pictures = Pictures()
         app.state.access = Access(app.state.pipelines, local, own_key)
         app.state.history = History()
         recording = asyncio.create_task(app.state.history.run())
@@ -75,7 +78,7 @@ def create_app(
         app.state.pipelines.close()
 
     app = FastAPI(title="Lockstep", description=ABOUT, version="1", lifespan=lifespan, docs_url=None, redoc_url=None)
-    for routes in (health, native, openai):
+    for routes in (health, index_state, native, openai, passages, pages):
         app.include_router(routes.router)
     app.add_exception_handler(LockstepError, on_error)
     app.add_exception_handler(RequestValidationError, on_invalid)

@@ -12,10 +12,15 @@ import hashlib
 import hmac
 import time
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 from urllib.parse import quote, urlencode
+
+if TYPE_CHECKING:
+    from fastapi import Request
 
 LIFETIME_SECONDS = 7 * 86_400
 """A link works for a week: people come back to a chat on another day."""
+HOUR = 3600
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,8 +40,9 @@ class Links:
         self._key = hashlib.sha256(b"lockstep passages\0" + secret.encode()).digest()
 
     def path(self, passage: Passage) -> str:
-        """Return the path and query of a link that works from now on for :data:`LIFETIME_SECONDS`."""
-        until = str(int(time.time()) + LIFETIME_SECONDS)
+        """Return the path and query of a link that works for :data:`LIFETIME_SECONDS`, up to an hour longer."""
+        hours = -int(-(time.time() + LIFETIME_SECONDS) // HOUR)  # whole ones: links to a passage are equal for a while
+        until = str(hours * HOUR)
         at = "{}-{}".format(*passage.span) if passage.span else ""
         where = {"pipeline": passage.pipeline, "tenant": passage.tenant, "at": at, "until": until}
         query = {**where, "sig": self._sign(passage.chunk_id, where)}
@@ -56,3 +62,26 @@ class Links:
     def _sign(self, chunk_id: str, where: dict[str, str]) -> str:
         text = "\0".join((chunk_id, *where.values()))
         return hmac.new(self._key, text.encode("utf-8", "surrogatepass"), hashlib.sha256).hexdigest()
+
+
+@dataclass(frozen=True, slots=True)
+class PassageUrls:
+    """Writes the absolute links of one answer: they lead to a pipeline, and show what a tenant may see."""
+
+    links: Links
+    base: str
+    pipeline: str
+    tenant: str
+
+    def of(self, chunk_id: str, span: tuple[int, int] | None = None) -> str:
+        """Return the link to a chunk, and to the quote at ``span`` in it; empty without a chunk."""
+        if not chunk_id:
+            return ""
+        return self.base + self.links.path(Passage(self.pipeline, chunk_id, self.tenant, span))
+
+
+def passage_urls(request: Request, pipeline: str, tenant: str) -> PassageUrls:
+    """Return what writes the links of an answer. They begin with the public URL, or with the request's own address."""
+    state = request.app.state
+    base = str(state.public_url or request.base_url).rstrip("/")
+    return PassageUrls(state.links, base, pipeline, tenant)

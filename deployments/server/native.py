@@ -18,6 +18,7 @@ from deployments.server.access import Caller, Calling
 from deployments.server.answering import Answering
 from deployments.server.errors import RequestError, envelope, told
 from deployments.server.history import History
+from deployments.server.links import PassageUrls, passage_urls
 from deployments.server.middleware import request_id, until_gone
 from deployments.server.pipelines import Pipelines, Served
 from deployments.server.shapes import answer_json, citation_json, hits_json
@@ -25,7 +26,7 @@ from tasks import metrics
 from tasks.answers.answer import answer
 from tasks.errors import LockstepError
 from tasks.ledger.answers import judge
-from tasks.models import Answer, Checked
+from tasks.models import Answer, Checked, Citation
 from tasks.retrieval.batch_search import Found, search_one
 from tasks.retrieval.question import check_text, checked
 from tasks.retrieval.routing import Connections
@@ -59,7 +60,7 @@ Known = Annotated[Pipelines, Depends(pipelines_of)]
 
 
 @router.post("/search", response_model=schemas.SearchAnswer, responses=REFUSALS)
-async def search(body: schemas.SearchRequest, pipelines: Known, caller: Calling) -> Response:
+async def search(body: schemas.SearchRequest, request: Request, pipelines: Known, caller: Calling) -> Response:
     """Find the chunks nearest to a question."""
     question = checked(body.question)
     check_text("the session", body.session)
@@ -73,7 +74,8 @@ async def search(body: schemas.SearchRequest, pipelines: Known, caller: Calling)
         found = await served.run(work, served.searches)
     for stage, seconds in found.seconds.items():
         metrics.STAGE_SECONDS.labels(stage).observe(seconds)
-    shown = hits_json(found.collection, found.hits, found.seconds)
+    urls = passage_urls(request, served.name, scope.tenant)
+    shown = hits_json(found.collection, found.hits, found.seconds, urls.of)
     return JSONResponse({**shown, "notes": list(found.notes)})
 
 
@@ -86,16 +88,18 @@ async def ask(body: schemas.AskRequest, request: Request, pipelines: Known, call
     """Answer a question with checked citations.
 
     With ``stream`` the answer comes as server-sent events: `claim` for each checked piece, `citation` for each passage
-    before the first claim that cites it, and `answer` with the whole at the end, or `error`.
+    before the first claim that cites it, and `answer` with the whole at the end, or `error`. A claim's `cited` are the
+    positions of the citations told so far, from 0.
     """
     served = await caller.pipeline(pipelines, body.pipeline, "ask")
-    answering = Answering(served, making(body, caller.scope(body.filter, body.tenant)))
-    keep = recording(request, served, caller, "/ask")
+    scope = caller.scope(body.filter, body.tenant)
+    answering = Answering(served, making(body, scope))
+    keep, urls = recording(request, served, caller, "/ask"), passage_urls(request, served.name, scope.tenant)
     if body.stream:
-        return StreamingResponse(events(answering, keep, request_id(request)), media_type="text/event-stream")
+        return StreamingResponse(events(answering, keep, urls, request_id(request)), media_type="text/event-stream")
     with metrics.IN_FLIGHT.labels("ask").track_inprogress(), answering:
         made = await until_gone(request, answering.answer())
-    return JSONResponse({"id": keep(made), **answer_json(made)})
+    return JSONResponse({"id": keep(made), **answer_json(made, urls.of)})
 
 
 @router.post("/feedback", response_model=schemas.Thanks, responses=REFUSALS)
@@ -142,35 +146,38 @@ def making(body: schemas.AskRequest, scope: Scope) -> Any:
     return make
 
 
-async def events(answering: Answering, keep: Callable[..., str], about: str) -> AsyncIterator[bytes]:
+async def events(answering: Answering, keep: Callable[..., str], urls: PassageUrls, about: str) -> AsyncIterator[bytes]:
     """Yield an answer as server-sent events, while it is made."""
     with metrics.IN_FLIGHT.labels("ask").track_inprogress(), answering:
         try:
-            seen: set[str] = set()
+            told_of, any_piece = dict[Citation, int](), False
             async for piece in answering.pieces():
-                for event in piece_events(piece, seen):
+                any_piece = True
+                for event in piece_events(piece, told_of, urls):
                     yield event
             made = await answering.answer()
-            if not seen:  # cached, extractive or abstained: nothing came piece by piece
-                for event in piece_events(Checked(made.answer, made.claims, made.citations), seen):
+            if not any_piece:  # cached, extractive or abstained: nothing came piece by piece
+                for event in piece_events(Checked(made.answer, made.claims, made.citations), told_of, urls):
                     yield event
-            yield sse("answer", {"id": keep(made), **answer_json(made)})
+            yield sse("answer", {"id": keep(made), **answer_json(made, urls.of)})
         except LockstepError as error:
             status, code, param = told(error)
             yield sse("error", envelope(status, code, hidden(str(error)), about, param))
 
 
-def piece_events(piece: Checked, seen: set[str]) -> list[bytes]:
-    """Return the events of a piece: each citation once, before the claims that rest on it."""
+def piece_events(piece: Checked, told_of: dict[Citation, int], urls: PassageUrls) -> list[bytes]:
+    """Return the events of a piece: each citation once, before the claims that rest on it.
+
+    ``told_of`` are the citations told so far, with their positions. ``cited`` of a claim names those it rests on.
+    """
     made: list[bytes] = []
     for citation in piece.citations:
-        shown = citation_json(asdict(citation))
-        if (known := json.dumps(shown)) not in seen:
-            seen.add(known)
-            made.append(sse("citation", shown))
-    seen.add("")  # something came
+        if citation not in told_of:
+            told_of[citation] = len(told_of)
+            made.append(sse("citation", citation_json(asdict(citation), urls.of)))
     claims = [{"text": claim.text, "citations": claim.citations, "verified": claim.verified} for claim in piece.claims]
-    return [*made, sse("claim", {"text": piece.text, "claims": claims})]
+    cited = [told_of[citation] for citation in piece.citations]
+    return [*made, sse("claim", {"text": piece.text, "claims": claims, "cited": cited})]
 
 
 def sse(name: str, data: object) -> bytes:

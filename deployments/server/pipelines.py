@@ -178,7 +178,8 @@ class Pipelines:
         self.default = default
         self._served: dict[str, Served] = {}
         self._names: tuple[str, ...] = (default,)
-        self._known = float("-inf")
+        self._known = self._asked = float("-inf")
+        self._asking = asyncio.Lock()
 
     async def named(self, name: str | None) -> Served:
         """Return a pipeline by its name; the default one without a name. Raises ``NoPipelineError``."""
@@ -189,13 +190,20 @@ class Pipelines:
 
     async def names(self, seconds: float = KNOWN_SECONDS) -> tuple[str, ...]:
         """Return the names of all pipelines, no older than that; while Prefect is away, those that are known."""
-        if time.monotonic() - self._known > seconds:
-            self._known = time.monotonic()
-            try:
-                self._names = tuple(sorted({self.default, *await pipeline_names()}))
-            except Exception:  # noqa: BLE001 - Prefect is away: what is known holds
-                self._known -= KNOWN_SECONDS - FAILED_SECONDS
+        began = time.monotonic()
+        if began - self._known > seconds:
+            async with self._asking:
+                if self._asked < began:  # who asked before may not have seen what this caller looks for
+                    await self._ask()
         return self._names
+
+    async def _ask(self) -> None:
+        self._asked = time.monotonic()
+        try:
+            self._names = tuple(sorted({self.default, *await pipeline_names()}))
+            self._known = self._asked
+        except Exception:  # noqa: BLE001 - Prefect is away: what is known holds
+            self._known = self._asked - KNOWN_SECONDS + FAILED_SECONDS
 
     @property
     def served(self) -> tuple[Served, ...]:

@@ -71,6 +71,7 @@ class FoundChunk(BaseModel):
     heading: str
     page: int | None
     outdated: bool = Field(default=False, description="It is of an older version; the newest is in quarantine.")
+    url: str = Field(description="Shows the passage; works for a week, without a key.")
 
 
 class SearchAnswer(BaseModel):
@@ -95,6 +96,7 @@ class CitationShown(BaseModel):
     span: tuple[int, int] | None
     chunk_id: str
     outdated: bool = False
+    url: str = Field(description="Shows the passage with the quote marked; works for a week, without a key.")
 
 
 class ClaimShown(BaseModel):
@@ -152,6 +154,31 @@ class Refusal(BaseModel):
     """The one envelope of all errors."""
 
     error: Problem
+
+
+class CanaryState(BaseModel):
+    """A generation in canary, and its share of the questions in percent."""
+
+    generation: str
+    share: int
+
+
+class IndexState(BaseModel):
+    """How a pipeline's index is. What a part did not tell is null, and `notes` say why.
+
+    With a key of a tenant, objects are those of the tenant.
+    """
+
+    pipeline: str
+    generation: str = Field(description="The generation that answers.")
+    canary: CanaryState | None = None
+    objects: int | None = Field(default=None, description="Objects that answer.")
+    quarantined: int | None = Field(default=None, description="Objects whose newest version cannot be indexed.")
+    waiting: int | None = Field(default=None, description="Objects that the next sync works on.")
+    chunks: int | None = None
+    synced_at: str | None = Field(default=None, description="When the last completed sync began (ISO 8601).")
+    age_seconds: float | None = Field(default=None, description="How long ago that was.")
+    notes: list[str] = []
 
 
 class PartState(BaseModel):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -13,25 +13,37 @@ HIT_KEYS = ("key", "chunk_id", "score", "text", "heading", "page")
 ANSWER_KEYS = ("answer", "mode", "collection", "flow_run_id", "seconds", "tokens", "claims", "cached")
 
 
-def hits_json(collection: str, hits: Sequence[Hit], seconds: dict[str, float]) -> dict[str, Any]:
-    """Return what was found as `lockstep search --json` prints it."""
-    found = [{key: getattr(hit, key) for key in HIT_KEYS} | mark(hit.outdated) for hit in hits]
+UrlOf = Callable[[str, "tuple[int, int] | None"], str]
+"""Writes the link to a chunk and to a quote in it. The command has none: its JSON holds no links."""
+
+
+def hits_json(
+    collection: str, hits: Sequence[Hit], seconds: dict[str, float], url_of: UrlOf | None = None
+) -> dict[str, Any]:
+    """Return what was found as `lockstep search --json` prints it; with ``url_of`` each hit has its link."""
+    found = [
+        {key: getattr(hit, key) for key in HIT_KEYS}
+        | mark(hit.outdated)
+        | ({"url": url_of(hit.chunk_id, None)} if url_of else {})
+        for hit in hits
+    ]
     return {"collection": collection, "hits": found, "seconds": seconds}
 
 
-def answer_json(answer: Answer) -> dict[str, Any]:
-    """Return an answer as `lockstep ask --json` prints it."""
+def answer_json(answer: Answer, url_of: UrlOf | None = None) -> dict[str, Any]:
+    """Return an answer as `lockstep ask --json` prints it; with ``url_of`` each citation has its link."""
     whole = asdict(answer)
     return {
         **{key: whole[key] for key in ANSWER_KEYS},
-        "citations": [citation_json(one) for one in whole["citations"]],
+        "citations": [citation_json(one, url_of) for one in whole["citations"]],
         "notes": list(answer.notes),
     }
 
 
-def citation_json(citation: dict[str, Any]) -> dict[str, Any]:
+def citation_json(citation: dict[str, Any], url_of: UrlOf | None = None) -> dict[str, Any]:
     """Return a citation, given as a dict, as it stands in an answer's JSON."""
-    return {key: citation[key] for key in CITATION_KEYS} | mark(citation["outdated"])
+    url = {"url": url_of(citation["chunk_id"], citation["span"])} if url_of else {}
+    return {key: citation[key] for key in CITATION_KEYS} | mark(citation["outdated"]) | url
 
 
 def hit_of(shown: dict[str, Any]) -> Hit:
@@ -41,10 +53,16 @@ def hit_of(shown: dict[str, Any]) -> Hit:
 
 def answer_of(question: str, shown: dict[str, Any]) -> Answer:
     """Return an answer that was told in JSON, without its passages."""
-    citations = [Citation(**{**one, "span": tuple(one["span"]) if one["span"] else None}) for one in shown["citations"]]
+    citations = [citation_of(one) for one in shown["citations"]]
     claims = [Claim(one["text"], tuple(one["citations"]), one["verified"]) for one in shown["claims"]]
     told = {key: shown[key] for key in ANSWER_KEYS} | {"claims": tuple(claims), "citations": tuple(citations)}
     return Answer(question=question, notes=tuple(shown["notes"]), **told)
+
+
+def citation_of(shown: dict[str, Any]) -> Citation:
+    """Return a citation that was told in JSON, without its link."""
+    span = tuple(shown["span"]) if shown["span"] else None
+    return Citation(**{key: shown[key] for key in CITATION_KEYS} | mark(shown.get("outdated", False)) | {"span": span})
 
 
 def mark(outdated: bool) -> dict[str, bool]:

@@ -33,6 +33,14 @@ def _get(client: S3Client, source: S3Source, ref: ObjectRef) -> Any:
     return client.get_object(Bucket=source.bucket, Key=ref.key)
 
 
+def head(client: S3Client, source: S3Source, key: str) -> ObjectRef:
+    """Return the version of a key that the bucket has now. Raises ``MovedOnError`` if there is none."""
+    with s3_errors(source, one_object=True):
+        answer = client.head_object(Bucket=source.bucket, Key=key)
+    written = int(answer["LastModified"].timestamp() * 1000)
+    return ObjectRef(key, version_of(answer), int(answer["ContentLength"]), written)
+
+
 def fetch(client: S3Client, source: S3Source, ref: ObjectRef, spool: Path) -> Fetched:
     """Write the object to a file under ``spool`` and return it with the file's path.
 

@@ -132,11 +132,17 @@ def forget_objects(ledger: Database, collection: str, keys: Sequence[str]) -> No
         connection.execute(sa.update(OBJECTS).where(*of_these, OBJECTS.c.state == "returned").values(as_new))
 
 
-def count_objects(ledger: Database, collection: str) -> dict[str, int]:
-    """Return the number of objects in each state, and under ``chunks`` the number of confirmed chunks."""
+def count_objects(ledger: Database, collection: str, folder: str = "") -> dict[str, int]:
+    """Return the number of objects in each state, and under ``chunks`` the number of confirmed chunks.
+
+    Only keys that begin with ``folder`` count; it is empty or ends with a slash.
+    """
+    chosen = [OBJECTS.c.collection == collection]
+    if folder:  # a range: LIKE takes upper and lower case for the same on SQLite
+        chosen += [OBJECTS.c.key >= folder, OBJECTS.c.key < folder[:-1] + chr(ord("/") + 1)]
     query = (
         sa.select(OBJECTS.c.state, sa.func.count(), sa.func.sum(OBJECTS.c.chunks))
-        .where(OBJECTS.c.collection == collection)
+        .where(*chosen)
         .group_by(OBJECTS.c.state)
     )
     with ledger.transaction() as connection:

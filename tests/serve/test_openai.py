@@ -95,7 +95,7 @@ def test_numbers_follow_the_order_of_citation(ai: openai.OpenAI, with_chat: str,
 def test_sources_may_stand_in_the_text(ai: openai.OpenAI, with_chat: str, chat: StubChat) -> None:
     chat.replies = [(200, GROUNDED)]
     whole = ai.chat.completions.create(model=f"{with_chat}:sources", messages=asked()).choices[0].message.content or ""
-    assert "\n\nSources:\n1. manuals/pump.md" in whole
+    assert "\n\nSources:\n1. [manuals/pump.md" in whole
     streamed = ai.chat.completions.create(model=f"{with_chat}:sources", messages=asked(), stream=True)
     pieces = [chunk.choices[0].delta.content or "" for chunk in streamed if chunk.choices]
     assert "".join(pieces).replace(" \n", "\n") == whole.replace(" \n", "\n")

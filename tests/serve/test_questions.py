@@ -45,6 +45,8 @@ def test_a_search_finds_what_the_command_finds(client: httpx.Client, index: Inde
     answer = client.post("/search", json={"question": QUESTION})
     assert answer.status_code == 200
     told = answer.json()
+    urls = [hit.pop("url") for hit in told["hits"]]
+    assert all(url.startswith(str(client.base_url.join("/passages/"))) for url in urls)
     assert told["hits"] == hits_json(found.collection, found.hits, {})["hits"]
     assert (told["collection"], told["notes"]) == (found.collection, [])
     assert told["seconds"].keys() == {"embed", "search"}

@@ -23,6 +23,7 @@ from blocks.pipeline import Pipeline
 from deployments.server.access import Calling
 from deployments.server.answering import Answering
 from deployments.server.errors import NoPipelineError, RequestError, envelope, told
+from deployments.server.links import PassageUrls, passage_urls
 from deployments.server.middleware import request_id, until_gone
 from deployments.server.native import REFUSALS, Known, recording
 from deployments.server.openai import schemas
@@ -84,8 +85,10 @@ async def chat(body: schemas.ChatRequest, request: Request, pipelines: Known, ca
     served = await caller.pipeline(pipelines, name, "ask")
     asked = conversation(body.turns())
     keep = recording(request, served, caller, "/v1/chat/completions")
-    writer = Writer(body.model, "sources" in variants, keep if not asked.task else None)
-    answering = Answering(served, making(asked, body, "strict" in variants, caller.scope("", "")))
+    scope = caller.scope("", "")
+    urls = passage_urls(request, served.name, scope.tenant)
+    writer = Writer(body.model, "sources" in variants, urls, keep if not asked.task else None)
+    answering = Answering(served, making(asked, body, "strict" in variants, scope))
     if body.stream:
         usage = bool(body.stream_options and body.stream_options.include_usage)
         return StreamingResponse(stream(answering, writer, request_id(request), usage), media_type="text/event-stream")
@@ -116,11 +119,11 @@ def making(asked: Conversation, body: schemas.ChatRequest, strict: bool, scope: 
 class Writer:
     """Writes one answer as OpenAI's chat completions are written."""
 
-    def __init__(self, model: str, listed: bool, keep: Callable[..., str] | None) -> None:
-        self._model, self._listed, self._keep = model, listed, keep
+    def __init__(self, model: str, listed: bool, urls: PassageUrls, keep: Callable[..., str] | None) -> None:
+        self._listed, self._urls, self._keep = listed, urls, keep
         self._id = uuid.uuid4().hex
         self._about = {"id": f"chatcmpl-{self._id}", "created": int(time.time()), "model": model}
-        self._sources = Sources()
+        self._sources = Sources(urls)
 
     def chunk(self, delta: dict[str, Any], finish: str | None = None, **more: Any) -> bytes:
         """Return a chunk of a stream."""
@@ -164,7 +167,8 @@ class Writer:
     def _facts(self, made: Answer) -> dict[str, Any]:
         if self._keep:
             self._keep(made, self._id)
-        citations = [{**citation_json(asdict(one)), "n": self._sources.number(one.n)} for one in made.citations]
+        shown = [citation_json(asdict(one), self._urls.of) for one in made.citations]
+        citations = [{**one, "n": self._sources.number(one["n"])} for one in shown]
         facts = {name: getattr(made, name) for name in ("question", "mode", "collection", "cached", "seconds")}
         return {"citations": citations, "lockstep": {**facts, "notes": list(made.notes)}}
 
@@ -222,12 +226,16 @@ def store_json(name: str) -> dict[str, Any]:
 
 
 @router.post("/vector_stores/{pipeline}/search", response_model=schemas.StorePage, responses=REFUSALS)
-async def search_store(pipeline: str, body: schemas.StoreSearch, pipelines: Known, caller: Calling) -> Response:
+async def search_store(
+    pipeline: str, body: schemas.StoreSearch, request: Request, pipelines: Known, caller: Calling
+) -> Response:
     """Find the chunks nearest to a question, as OpenAI's vector stores do."""
     served = await caller.pipeline(pipelines, pipeline, "search")
-    found = await found_in(served, body, caller.scope(as_filter(body.filters), ""))
+    scope = caller.scope(as_filter(body.filters), "")
+    urls = passage_urls(request, served.name, scope.tenant)
+    found = await found_in(served, body, scope)
     least = (body.ranking_options.score_threshold or 0.0) if body.ranking_options else 0.0
-    data = [file_json(hit) for hit in found.hits if hit.score >= least or least == 0.0]
+    data = [file_json(hit, urls) for hit in found.hits if hit.score >= least or least == 0.0]
     query = [body.query] if isinstance(body.query, str) else body.query
     page = {"object": "vector_store.search_results.page", "search_query": query, "data": data}
     return JSONResponse({**page, "has_more": False, "next_page": None})
@@ -245,9 +253,12 @@ async def found_in(served: Served, body: schemas.StoreSearch, scope: Scope) -> F
     return await served.run(work, served.searches)
 
 
-def file_json(hit: Hit) -> dict[str, Any]:
+def file_json(hit: Hit, urls: PassageUrls) -> dict[str, Any]:
     """Return a chunk as a result of a vector store; a file's id is its key."""
-    attributes = {"chunk_id": hit.chunk_id, "heading": hit.heading[:512], "version": hit.etag, "outdated": hit.outdated}
+    attributes: dict[str, str | int | bool] = {
+        "chunk_id": hit.chunk_id, "heading": hit.heading[:512], "version": hit.etag, "outdated": hit.outdated,
+        "url": urls.of(hit.chunk_id),
+    }  # fmt: skip
     if hit.page is not None:
         attributes["page"] = hit.page
     content = [{"type": "text", "text": hit.text}]

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from deployments.server.links import PassageUrls
 from tasks.models import Citation
 
 MARK = re.compile(r"\[(\d{1,3}(?:\s*,\s*\d{1,3})*)\]")
@@ -18,6 +19,7 @@ class Source:
 
     number: int
     citation: Citation
+    url: str
 
     @property
     def title(self) -> str:
@@ -33,12 +35,18 @@ class Source:
         """Return it as Open WebUI reads a source."""
         one = self.citation
         metadata = {
-            "source": self.id, "name": self.title, "verified": one.verified, "quote": one.quote,
-            "span": list(one.span) if one.span else None, "version": one.version,
+            "source": self.id, "source_url": self.url, "external": True, "name": self.title, "verified": one.verified,
+            "quote": one.quote, "span": list(one.span) if one.span else None, "version": one.version,
         }  # fmt: skip
         if one.page is not None:
             metadata["page"] = one.page - 1  # counted from 0 there
-        return {"source": {"id": self.id, "name": self.title}, "document": [one.quote], "metadata": [metadata]}
+        # It opens `embed_url` in a pane beside the chat. The name stays: `external` keeps the URL from replacing it.
+        source = {"id": self.id, "name": self.title, "url": self.url, "embed_url": self.url}
+        return {"source": source, "document": [one.quote], "metadata": [metadata]}
+
+    def link(self) -> str:
+        """Return it as a link in Markdown."""
+        return f"[{plain(self.title)}]({self.url})" if self.url else plain(self.title)
 
     def event(self) -> dict[str, Any]:
         """Return it as an event in a stream."""
@@ -48,7 +56,8 @@ class Source:
 class Sources:
     """The sources so far; iterating yields them in order."""
 
-    def __init__(self) -> None:
+    def __init__(self, urls: PassageUrls) -> None:
+        self._urls = urls
         self._numbers: dict[int, int] = {}
         self._sources: list[Source] = []
 
@@ -64,7 +73,8 @@ class Sources:
         for one in citations:
             if one.n not in self._numbers:
                 self._numbers[one.n] = len(self._sources) + 1
-                self._sources.append(Source(self._numbers[one.n], one))
+                url = self._urls.of(one.chunk_id, one.span)
+                self._sources.append(Source(self._numbers[one.n], one, url))
         return self._sources[before:]
 
     def number(self, n: int) -> int:
@@ -90,13 +100,13 @@ class Sources:
             for n in (int(part) for part in match[1].split(",")):
                 if source := by_number.get(n):
                     place = {"start_index": match.start(), "end_index": match.end()}
-                    cited = {**place, "title": source.title, "url": source.id}
+                    cited = {**place, "title": source.title, "url": source.url}
                     found.append({"type": "url_citation", "url_citation": cited})
         return found
 
     def as_list(self) -> str:
         """Return the sources as a list behind the text, in Markdown."""
-        lines = [f"{one.number}. {plain(one.title)}: “{plain(one.citation.quote)}”" for one in self._sources]
+        lines = [f"{one.number}. {one.link()}: “{plain(one.citation.quote)}”" for one in self._sources]
         return "\n\nSources:\n" + "\n".join(lines)
 
 
