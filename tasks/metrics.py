@@ -64,3 +64,8 @@ FEEDBACK = Counter("lockstep_feedback_total", "Verdicts on answers.", ("verdict"
 GENERATION = Gauge(
     "lockstep_generation_info", "1 for the generation that is live.", ("pipeline", "generation"), registry=REGISTRY
 )
+OBJECTS = Gauge("lockstep_objects", "Objects of an index, by state.", ("pipeline", "state"), registry=REGISTRY)
+INDEX_LAG_SECONDS = Gauge(
+    "lockstep_index_lag_seconds", "Age of the bucket's state that the index holds: since the last sync began.",
+    ("pipeline",), registry=REGISTRY,
+)  # fmt: skip

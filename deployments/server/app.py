@@ -18,6 +18,7 @@ from deployments.server import health, index_state, native, passages
 from deployments.server.access import Access
 from deployments.server.errors import envelope, headers_of, told
 from deployments.server.history import History
+from deployments.server.index_metrics import IndexMetrics
 from deployments.server.links import Links
 from deployments.server.middleware import LOOPBACK, Guard, request_id
 from deployments.server.openai import routes as openai
@@ -69,10 +70,11 @@ def create_app(
         app.state.history = History()
         recording = asyncio.create_task(app.state.history.run())
         app.state.draining = draining
-        warming = asyncio.create_task(warm(app.state.pipelines))
+        others = [warm(app.state.pipelines), IndexMetrics(app.state.pipelines).run()]
+        beside = [asyncio.create_task(one) for one in others]
         yield
-        warming.cancel()
-        recording.cancel()
+        for task in (*beside, recording):
+            task.cancel()
         with suppress(asyncio.CancelledError):
             await recording
         app.state.pipelines.close()

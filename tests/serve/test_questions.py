@@ -21,7 +21,7 @@ from tasks.milvus.store import Store
 from tasks.pipelines import load_pipeline
 from tasks.retrieval.batch_search import search_all
 from tasks.retrieval.question import Question
-from tests.serve.conftest import QUESTION, Index, Service
+from tests.serve.conftest import QUESTION, Index, Service, serving
 from tests.support.chat_server import Say, StubChat, claims
 
 GROUNDED = claims(
@@ -143,6 +143,27 @@ def test_a_client_that_goes_away_ends_its_generation(
     finally:
         chat.server.handle_error = handle  # type: ignore[method-assign]
     assert time.monotonic() - began < seconds / 2
+
+
+def test_metrics_say_how_the_index_is(index: Index) -> None:
+    def shown(url: str) -> dict[str, float]:
+        lines = [line for line in httpx.get(f"{url}/metrics").text.splitlines() if f'"{index.name}"' in line]
+        return {name: float(value) for name, value in (line.rsplit(" ", 1) for line in lines)}
+
+    with serving(index.name) as service:
+        assert service.client().post("/search", json={"question": QUESTION}).status_code == 200
+        until = time.monotonic() + 60
+        answering = f'lockstep_objects{{pipeline="{index.name}",state="answering"}}'
+        lag = f'lockstep_index_lag_seconds{{pipeline="{index.name}"}}'
+        while not {answering, lag} <= shown(service.url).keys():
+            assert time.monotonic() < until
+            time.sleep(0.2)
+        found = shown(service.url)
+    assert found[answering] == 2
+    assert found[f'lockstep_objects{{pipeline="{index.name}",state="quarantined"}}'] == 0
+    assert 0 < found[lag] < 3600
+    live = f"{load_pipeline(index.name).alias}_g0001"
+    assert found[f'lockstep_generation_info{{generation="{live}",pipeline="{index.name}"}}'] == 1
 
 
 @pytest.fixture
