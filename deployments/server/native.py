@@ -47,7 +47,20 @@ REFUSALS: dict[int | str, dict[str, Any]] = {
         503: "A part does not answer, or the service is stopping.",
     }.items()
 }
-EVENTS = {"content": {"text/event-stream": {"schema": {"type": "string"}}}}
+EVENTS = {
+    "content": {
+        "text/event-stream": {
+            "schema": {
+                "type": "object",
+                "properties": {
+                    "event": {"enum": ["claim", "citation", "answer", "error"]},
+                    "data": {"type": "string", "contentMediaType": "application/json"},
+                },
+                "required": ["event", "data"],
+            }
+        }
+    }
+}
 
 
 def pipelines_of(request: Request) -> Pipelines:

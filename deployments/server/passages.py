@@ -40,8 +40,15 @@ GONE = "This link has expired, or what it led to is no longer in the index. Ask 
 AWAY = "The index does not answer at the moment. Try again in a minute."
 HTML = {"content": {"text/html": {"schema": {"type": "string"}}}, "description": "The passage, as a page."}
 PNG = {"content": {"image/png": {"schema": {"type": "string", "format": "binary"}}}, "description": "The page."}
-RESPONSES: dict[int | str, dict[str, Any]] = {status: REFUSALS[status] for status in (400, 429, 502, 503)}
-RESPONSES[404] = {**REFUSALS[404], "description": GONE}
+# With `model`, FastAPI would say that errors come as what the route returns: as a page or a picture alone.
+ERROR = {
+    "application/json": {"schema": {"$ref": "#/components/schemas/Refusal"}},
+    "text/html": {"schema": {"type": "string"}},
+}
+RESPONSES: dict[int | str, dict[str, Any]] = {
+    status: {"description": GONE if status == 404 else REFUSALS[status]["description"], "content": ERROR}
+    for status in (400, 404, 429, 502, 503)
+}
 
 
 @dataclass(frozen=True, slots=True)

@@ -74,7 +74,24 @@ async def model(model: str, pipelines: Known, caller: Calling) -> Response:
     return JSONResponse({"id": model, "object": "model", "created": 0, "owned_by": "lockstep"})
 
 
-@router.post("/chat/completions", response_model=schemas.Completion, responses=REFUSALS)
+CHUNKS = {
+    "content": {
+        "text/event-stream": {
+            "schema": {
+                "type": "object",
+                "properties": {"data": {"type": "string", "description": "A chunk as JSON, or [DONE]."}},
+                "required": ["data"],
+            }
+        }
+    }
+}
+
+
+@router.post(
+    "/chat/completions",
+    response_model=schemas.Completion,
+    responses={**REFUSALS, 200: {"description": "The answer; chunks with `stream`.", **CHUNKS}},
+)
 async def chat(body: schemas.ChatRequest, request: Request, pipelines: Known, caller: Calling) -> Response:
     """Answer the last question of a conversation, with checked citations.
 

@@ -1,0 +1,41 @@
+"""The OpenAPI document is true: whatever it lets clients send gets an answer that it describes, and no 5xx."""
+
+from __future__ import annotations
+
+import pytest
+import schemathesis
+from hypothesis import HealthCheck, Phase, given, settings
+from schemathesis import Case
+from schemathesis.checks import not_a_server_error
+from schemathesis.specs.openapi.checks import (
+    content_type_conformance,
+    response_schema_conformance,
+    status_code_conformance,
+)
+
+from tests.serve.conftest import Service
+
+EXAMPLES = 20
+"""Requests that are made for each operation."""
+CHECKS = [not_a_server_error, status_code_conformance, content_type_conformance, response_schema_conformance]
+QUICK = settings(
+    max_examples=EXAMPLES, deadline=None, derandomize=True, database=None, phases=[Phase.explicit, Phase.generate],
+    suppress_health_check=list(HealthCheck),
+)  # fmt: skip
+
+
+def test_every_answer_is_as_the_document_says(service: Service, subtests: pytest.Subtests) -> None:
+    document = schemathesis.openapi.from_url(f"{service.url}/openapi.json")
+    tried = set()
+    for found in document.get_all_operations():
+        operation = found.ok()
+        tried.add(f"{operation.method.upper()} {operation.path}")
+        with subtests.test(operation.label):
+
+            @QUICK
+            @given(case=operation.as_strategy())
+            def answered(case: Case) -> None:
+                case.call_and_validate(checks=CHECKS, timeout=60)
+
+            answered()
+    assert {"POST /ask", "POST /search", "POST /v1/chat/completions", "GET /passages/{chunk_id}", "GET /state"} <= tried
