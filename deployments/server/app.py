@@ -19,6 +19,7 @@ from deployments.server.access import Access
 from deployments.server.errors import envelope, headers_of, told
 from deployments.server.history import History
 from deployments.server.links import Links
+from deployments.server.mcp import endpoint as mcp
 from deployments.server.middleware import LOOPBACK, Guard, request_id
 from deployments.server.openai import routes as openai
 from deployments.server.pipelines import Pipelines
@@ -62,7 +63,8 @@ def create_app(
         recording = asyncio.create_task(app.state.history.run())
         app.state.draining = draining
         warming = asyncio.create_task(warm(app.state.pipelines))
-        yield
+        async with mcp.running(app):
+            yield
         warming.cancel()
         recording.cancel()
         with suppress(asyncio.CancelledError):
@@ -72,6 +74,7 @@ def create_app(
     app = FastAPI(title="Lockstep", description=ABOUT, version="1", lifespan=lifespan, docs_url=None, redoc_url=None)
     for routes in (health, native, openai):
         app.include_router(routes.router)
+    mcp.add_to(app)
     app.add_exception_handler(LockstepError, on_error)
     app.add_exception_handler(RequestValidationError, on_invalid)
     app.add_exception_handler(HTTPException, on_http)

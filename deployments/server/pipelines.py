@@ -31,6 +31,8 @@ SEARCHES, ANSWERS = 16, 32
 """Threads of one pipeline: they wait for its Milvus and its chat model, and for no other's."""
 ASKED_FOR_SECONDS = 5.0
 """How long Prefect is asked: the service has not the minutes of patience that a flow has."""
+RUNS_READ = 100
+"""The last sync of a pipeline is looked for among so many of all pipelines."""
 WAITING = 256
 """Questions of one pipeline that may wait for a thread; more are refused at once."""
 
@@ -230,3 +232,23 @@ async def pipeline_names() -> list[str]:
             slug = Pipeline.get_block_type_slug()
             documents = await client.read_block_documents_by_type(slug, include_secrets=False)
     return [document.name for document in documents if document.name]
+
+
+async def last_sync(pipeline: str) -> str | None:
+    """Return when the last sync of a pipeline was done (ISO 8601); None if none was, or while Prefect is away."""
+    from prefect.client.orchestration import get_client
+    from prefect.client.schemas.filters import FlowFilter, FlowRunFilter
+    from prefect.client.schemas.sorting import FlowRunSort
+
+    flow = FlowFilter.model_validate({"name": {"any_": ["sync"]}})
+    completed = FlowRunFilter.model_validate({"state": {"type": {"any_": ["COMPLETED"]}}})
+    try:
+        with once():
+            async with get_client() as client:
+                runs = await client.read_flow_runs(
+                    flow_filter=flow, flow_run_filter=completed, sort=FlowRunSort.END_TIME_DESC, limit=RUNS_READ
+                )
+    except Exception:  # noqa: BLE001 - Prefect is away: nothing depends on this
+        return None
+    ended = (run.end_time for run in runs if run.parameters.get("pipeline") == pipeline and run.end_time)
+    return next((at.isoformat(timespec="seconds") for at in ended), None)

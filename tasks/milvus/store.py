@@ -306,6 +306,16 @@ class Store:
                 )
         return found
 
+    def chunks(self, collection: str, ids: Sequence[str], where: str = "") -> list[Hit]:
+        """Return the chunks with the given ids, as far as ``where``, a Milvus expression, selects them. Score 0."""
+        self.load(collection)
+        chosen = f"id in {literal(ids)}"
+        with self._call() as options:
+            found = self.client.query(
+                collection, filter=f"({chosen}) and ({where})" if where else chosen, output_fields=OUTPUT, **options
+            )
+        return [as_hit({"id": row["id"], "entity": row, "distance": 0.0}) for row in found]
+
     def neighbours(self, collection: str, hits: Sequence[Hit], reach: int, where: str = "") -> list[Hit]:
         """Return the chunks up to ``reach`` places before and after the hits, of the same version of their objects.
 
