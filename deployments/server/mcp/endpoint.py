@@ -27,10 +27,13 @@ GUARDED = TransportSecuritySettings(enable_dns_rebinding_protection=False)
 
 
 class Endpoint:
-    """Answers at /mcp as an ASGI application: some answers are streams."""
+    """Answers at /mcp as an ASGI application: some answers are streams. ``path`` is what metrics and logs call it."""
+
+    path = PATHS[0]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a message. Raises ``RequestError`` 401 without a key, whatever the method."""
+        scope["route"] = self
         request = Request(scope, receive)
         await caller_of(request)
         if request.method != "POST":

@@ -102,8 +102,8 @@ async def search(call: Call, asked: SearchArguments) -> Results:
 
 async def fetch(call: Call, asked: FetchArguments) -> Document:
     """Read the section around a passage. Another tenant's passage is not found, in the words for one that is not."""
-    named, chunk_id = parts_of(asked.id)
     check_text("the id", asked.id)
+    named, chunk_id = parts_of(asked.id)
     served = await call.caller.pipeline(call.pipelines, named or own_default(call.caller, call.pipelines), "read")
     scope = call.caller.scope("", "")
 
