@@ -6,6 +6,7 @@ Each message finds the service anew: it may have been restarted, on another port
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import anyio
@@ -60,8 +61,14 @@ class Bridge:
             on_list_resource_templates=self.list_templates,
             on_read_resource=self.read_resource,
         )
-        async with stdio_server() as (incoming, outgoing):
+        async with stdio_server() as (incoming, outgoing), anyio.create_task_group() as group:
+            group.start_soon(self._find_early)
             await server.run(incoming, outgoing, server.create_initialization_options())
+
+    async def _find_early(self) -> None:
+        """Find the service before it is needed: one that has to be started loads for some seconds."""
+        with suppress(Exception):  # whoever asks gets the error
+            await anyio.to_thread.run_sync(self._find)
 
     async def forward(self, work: Callable[[Client], Awaitable[T]]) -> T:
         """Return what ``work`` returns, done with the service. Raises ``MCPError`` when the service does not answer."""
