@@ -1,44 +1,30 @@
-"""The Model Context Protocol: both eras of clients list, search, fetch and ask, and see what their key sees."""
+"""The Model Context Protocol: both eras of clients list, search, fetch and ask."""
 
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 import threading
-import uuid
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qsl, unquote, urlsplit
 
 import anyio
 import httpx
 import pytest
-from mcp import Client, StdioServerParameters, stdio_client
+from mcp import Client
 from mcp.shared.exceptions import MCPError
 
-from deployments import state
-from deployments.server.links import Links, Passage
+from deployments.server.links import Passage
 from tasks.ledger.canary import Canary, begin_canary, end_canary
 from tasks.ledger.database import Database, now
-from tasks.ledger.keys import create_key
 from tasks.milvus.store import Store
 from tasks.pipelines import load_pipeline
-from tests.serve.conftest import QUESTION, Index, Service, serving
+from tests.serve.conftest import QUESTION, Index, Service
 from tests.serve.test_history import rows
 from tests.support.chat_server import Say, StubChat, claims
-from tests.support.mcp_clients import ERAS, call, connected, said, talk
-from tests.support.pipelines import pipeline_maker
-from tests.support.servers import ACCESS_KEY, ROOT, SECRET_KEY, Server, new_bucket, sqlite_url
+from tests.support.mcp_clients import ERAS, call, connected, opened, said, talk
 
 GROUNDED = claims(
     ("The filter is replaced every 400 hours.", [(1, "every 400 hours")]), ("It sings.", [(1, "it sings")])
 )
-VAULT = "Which word opens the vault?"
 PING = {"jsonrpc": "2.0", "id": 1, "method": "ping"}
 ACCEPT = {"accept": "application/json, text/event-stream", "content-type": "application/json"}
 
@@ -46,14 +32,6 @@ ACCEPT = {"accept": "application/json, text/event-stream", "content-type": "appl
 @pytest.fixture(params=ERAS)
 def era(request: pytest.FixtureRequest) -> str:
     return str(request.param)
-
-
-def opened(service: Service, url: str) -> Passage | None:
-    """Return what a link leads to, as the service reads it."""
-    links: Links = service.app._app.state.links
-    parts = urlsplit(url)
-    given = dict.fromkeys(("pipeline", "tenant", "at", "until", "sig"), "") | dict(parse_qsl(parts.query))
-    return links.opened(unquote(parts.path.removeprefix("/passages/")), **given)
 
 
 def test_both_eras_see_the_same_tools(service: Service, index: Index, era: str) -> None:
@@ -280,236 +258,3 @@ def test_messages_are_posted_to_either_path(service: Service, path: str) -> None
         assert page.status_code == 403
         assert client.post(path, content=b"x" * (2 << 20), headers=ACCEPT).status_code == 413
         assert client.post(path, content=b"{", headers=ACCEPT).status_code == 400
-
-
-@dataclass(frozen=True)
-class Tenants:
-    """A service over an index of two tenants, and the text of each key."""
-
-    service: Service
-    name: str
-    other: str
-    acme: str
-    globex: str
-    narrow: str
-    searcher: str
-    everyone: str
-
-
-@pytest.fixture(scope="module")
-def tenants(
-    prefect_api: None, s3_server: Server, milvus_lite: Server, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Tenants]:
-    from flows.sync import sync
-
-    bucket = new_bucket(s3_server)
-    url = sqlite_url(tmp_path_factory.mktemp("ledger"))
-    bucket.put("acme/manual.txt", "The filter of the pump of acme must be replaced every 400 hours.")
-    bucket.put("globex/vault.txt", "The vault of globex opens with the word rosebud.")
-    bucket.put("globex/broken.docx", b"this is no document")
-    own = f"m{uuid.uuid4().hex[:8]}"
-    make = pipeline_maker(bucket, s3_server.url, milvus_lite.url, url)
-    name = make(name=own, alias=own, tenants=True, min_score=-1.0, cache_seconds=0.0)
-    sync(name)
-    other = make(name=f"{own}-other", alias=own, tenants=True, min_score=-1.0)
-    with Database(load_pipeline(name).ledger) as ledger:
-        keys = {
-            "acme": create_key(ledger, "acme's assistant", "acme")[1],
-            "globex": create_key(ledger, "globex' assistant", "globex")[1],
-            "narrow": create_key(ledger, "one pipeline", "acme", [other])[1],
-            "searcher": create_key(ledger, "search only", "acme", rights=["search"])[1],
-            "everyone": create_key(ledger, "no tenant")[1],
-        }
-        with serving(name) as service:
-            yield Tenants(service, name, other, **keys)
-
-
-@pytest.mark.parametrize("method", ["GET", "POST", "DELETE"])
-@pytest.mark.parametrize("key", ["", "lsk_00000000_" + "a" * 43, "nonsense"])
-def test_without_a_valid_key_nobody_is_answered(tenants: Tenants, method: str, key: str) -> None:
-    headers = {**ACCEPT, **({"authorization": f"Bearer {key}"} if key else {})}
-    for path in ("/mcp", "/mcp/"):
-        answer = httpx.request(method, f"{tenants.service.url}{path}", content=json.dumps(PING), headers=headers)
-        assert answer.status_code == 401
-        assert answer.headers["www-authenticate"] == 'Bearer realm="lockstep"'
-
-
-def test_a_key_finds_what_is_its_tenants_and_nothing_of_anothers(tenants: Tenants, era: str) -> None:
-    url = tenants.service.url
-    own = call(url, "search", era, tenants.globex, query=VAULT)
-    (result,) = own.structured_content["results"]
-    assert "rosebud" in result["text"]
-    assert opened(tenants.service, result["url"]) == Passage(tenants.name, result["id"].split("/")[1], "globex")
-    assert "rosebud" in said(call(url, "fetch", era, tenants.globex, id=result["id"]))
-    assert "rosebud" in said(call(url, "ask", era, tenants.globex, question=VAULT))
-
-    unknown = call(url, "fetch", era, tenants.acme, id=f"{tenants.name}/{'0' * 32}")
-    for wanted in (result["id"], result["id"].split("/")[1]):
-        foreign = call(url, "fetch", era, tenants.acme, id=wanted)
-        assert foreign.is_error
-        assert said(foreign).replace(wanted, "") == said(unknown).replace(f"{tenants.name}/{'0' * 32}", "")
-    for tool, question in (("search", "query"), ("ask", "question")):
-        for filter_ in ("", "prefix=globex/", 'not key="x"'):
-            text = said(call(url, tool, era, tenants.acme, **{question: VAULT, "filter": filter_}))
-            for word in ("rosebud", "vault.txt", f"{tenants.name}/{result['id'].split('/')[1]}"):
-                assert word not in text
-
-
-def test_a_key_sees_the_state_of_its_tenant_alone(tenants: Tenants) -> None:
-    async def work(client: Client) -> Any:
-        read = [await client.read_resource(f"lockstep://{end}") for end in (f"pipelines/{tenants.name}", "quarantine")]
-        return [json.loads(one.contents[0].text) for one in read]
-
-    state, quarantine = talk(tenants.service.url, work, key=tenants.globex)
-    assert (state["objects"], state["quarantined"]) == (1, 1)
-    (row,) = quarantine["quarantined"]
-    assert row["key"] == "globex/broken.docx"
-    state, quarantine = talk(tenants.service.url, work, key=tenants.acme)
-    assert (state["objects"], state["quarantined"], quarantine["quarantined"]) == (1, 0, [])
-
-
-def test_a_key_without_a_tenant_sees_no_state_of_tenants(tenants: Tenants) -> None:
-    async def work(client: Client) -> None:
-        for end in (f"pipelines/{tenants.name}", "quarantine"):
-            with pytest.raises(MCPError, match="have tenants"):
-                await client.read_resource(f"lockstep://{end}")
-
-    talk(tenants.service.url, work, key=tenants.everyone)
-
-
-def test_rights_and_pipelines_are_those_of_the_key(tenants: Tenants) -> None:
-    async def work(client: Client) -> Any:
-        return await client.list_tools(), await client.list_resources()
-
-    url = tenants.service.url
-    tools, resources = talk(url, work, key=tenants.searcher)
-    assert ([tool.name for tool in tools.tools], resources.resources) == (["search"], [])
-    assert not call(url, "search", key=tenants.searcher, query=VAULT).is_error
-    for tool, arguments in (("ask", {"question": VAULT}), ("fetch", {"id": "x"})):
-        refused = call(url, tool, key=tenants.searcher, **arguments)
-        assert refused.is_error
-        assert "has not the right" in said(refused)
-
-    tools, resources = talk(url, work, key=tenants.narrow)
-    assert {str(one.uri) for one in resources.resources} == {
-        "lockstep://quarantine", f"lockstep://pipelines/{tenants.other}",
-        f"lockstep://pipelines/{tenants.other}/quarantine",
-    }  # fmt: skip
-    described = tools.tools[0].input_schema["properties"]["pipeline"]["description"]
-    assert described == f"One of {tenants.other}. Left out: {tenants.other}."
-    found = call(url, "search", key=tenants.narrow, query=VAULT)
-    assert found.structured_content["pipeline"] == tenants.other
-    refused = call(url, "search", key=tenants.narrow, query=VAULT, pipeline=tenants.name)
-    missing = call(url, "search", key=tenants.narrow, query=VAULT, pipeline="nobody")
-    assert said(refused).replace(tenants.name, "nobody") == said(missing)
-
-
-@pytest.fixture(scope="module")
-def home(prefect_api: None, index: Index, milvus_lite: Server, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with a configuration that names the running parts."""
-    from prefect.settings import PREFECT_API_URL
-
-    folder = tmp_path_factory.mktemp("desktop")
-    block = load_pipeline(index.name)
-    ledger, bucket = block.ledger.url.get_secret_value(), block.source.endpoint_url
-    lines = {
-        "PREFECT_API_URL": PREFECT_API_URL.value(), "AWS_ENDPOINT_URL": bucket, "AWS_ACCESS_KEY_ID": ACCESS_KEY,
-        "AWS_SECRET_ACCESS_KEY": SECRET_KEY, "BUCKET": index.bucket.name, "MILVUS_URI": milvus_lite.url,
-        "LEDGER_URL": ledger,
-    }  # fmt: skip
-    (folder / ".env").write_text("".join(f"{name}={value}\n" for name, value in lines.items()))
-    return folder
-
-
-@asynccontextmanager
-async def desktop(home: Path, name: str, era: str) -> AsyncIterator[Client]:
-    """Start the command as a desktop assistant does, which passes few variables on."""
-    kept = {name: value for name, value in os.environ.items() if name in ("PATH", "HOME", "PREFECT_API_SSL_CERT_FILE")}
-    command = StdioServerParameters(
-        command=sys.executable, args=["-m", "deployments.cli.main", "mcp", "--pipeline", name], cwd=home,
-        env={**kept, "PYTHONPATH": str(ROOT), "HF_HUB_OFFLINE": "1", "LOCKSTEP_HOME": str(home / "lockstep")},
-    )  # fmt: skip
-    with open(home / "stderr", "w") as log:
-        async with Client(stdio_client(command, errlog=log), mode=era) as client:
-            yield client
-
-
-def test_the_command_serves_a_desktop_assistant_by_itself(home: Path, index: Index) -> None:
-    async def work() -> Any:
-        async with desktop(home, index.name, "legacy") as client:
-            listed = await client.list_tools()
-            found = await client.call_tool("search", {"query": QUESTION, "top_k": 1})
-            first = found.structured_content["results"][0]
-            fetched = await client.call_tool("fetch", {"id": first["id"]})
-            wrong = await client.call_tool("search", {"question": QUESTION})
-            state = await client.read_resource(f"lockstep://pipelines/{index.name}")
-            with pytest.raises(MCPError, match="there is no resource"):
-                await client.read_resource("lockstep://nothing")
-            return client.protocol_version, listed, first, fetched, wrong, state
-
-    version, listed, first, fetched, wrong, state = anyio.run(work)
-    assert version == ERAS["legacy"]
-    assert [tool.name for tool in listed.tools] == ["search", "fetch", "ask"]
-    assert first["key"] == "manuals/pump.md"
-    assert first["url"].startswith("http://127.0.0.1:")
-    assert "every 400 hours" in fetched.structured_content["text"]
-    assert wrong.is_error
-    assert json.loads(state.contents[0].text)["objects"] == 2
-    assert "Traceback" not in (home / "stderr").read_text()
-
-
-def test_the_command_bridges_to_the_service_wherever_it_runs_now(
-    home: Path, index: Index, with_chat: str, chat: StubChat
-) -> None:
-    """The service is restarted on another port, and then away, while the assistant stays open."""
-    import psutil
-    from prefect.settings import PREFECT_API_URL
-
-    (home / "lockstep").mkdir(exist_ok=True)
-    chat.replies = [(200, Say(GROUNDED))]
-    own = psutil.Process()
-
-    def record(url: str, key: str) -> None:
-        service = state.Record(
-            name="service", url=url, pid=own.pid, create_time=own.create_time(), prefect=str(PREFECT_API_URL.value())
-        )
-        state.save(home / "lockstep", state.State(service_key=key).keeping(service))
-
-    told: list[str] = []
-
-    async def tell(_progress: float, _total: float | None, message: str | None) -> None:
-        told.append(message or "")
-
-    async def work() -> Any:
-        with serving(index.name, own_key="the first key", local=False) as first:
-            record(first.url, "the first key")
-            async with desktop(home, with_chat, "auto") as client:
-                answer = await client.call_tool("ask", {"question": QUESTION}, progress_callback=tell)
-                with serving(index.name, own_key="the second key", local=False) as second:
-                    record(second.url, "the second key")
-                    found = await client.call_tool("search", {"query": QUESTION})
-                    urls = first.url, second.url
-                away = await client.call_tool("search", {"query": QUESTION})
-                return client.protocol_version, answer, found, away, urls
-
-    try:
-        version, answer, found, away, (first, second) = anyio.run(work)
-    finally:
-        (home / "lockstep" / "state.json").unlink(missing_ok=True)
-    assert version == ERAS["auto"]
-    assert answer.structured_content["mode"] == "generated"
-    assert " ".join(told) == answer.structured_content["answer"]
-    assert answer.structured_content["citations"][0]["url"].startswith(f"{first}/passages/")
-    assert found.structured_content["results"][0]["url"].startswith(f"{second}/passages/")
-    assert away.is_error
-    assert said(away) == f"Service: {second} does not answer. See `lockstep status` and its log."
-
-
-def test_the_command_says_what_is_missing_and_leaves_stdout_alone(tmp_path: Path) -> None:
-    kept = {name: value for name, value in os.environ.items() if name in ("PATH", "HOME")}
-    done = subprocess.run(
-        [sys.executable, "-m", "deployments.cli.main", "mcp"], cwd=tmp_path, capture_output=True, text=True,
-        env={**kept, "PYTHONPATH": str(ROOT)}, stdin=subprocess.DEVNULL, check=False, timeout=60,
-    )  # fmt: skip
-    assert (done.returncode, done.stdout) == (2, "")
-    assert "Run `lockstep up` first" in done.stderr

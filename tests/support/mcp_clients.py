@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any, TypeVar
+from urllib.parse import parse_qsl, unquote, urlsplit
 
 import anyio
 import httpx2
 from mcp import Client
 from mcp.client.streamable_http import streamable_http_client
+
+from deployments.server.links import Links, Passage
 
 ERAS = {"auto": "2026-07-28", "legacy": "2025-11-25"}
 """The modes of a client, and the version of the protocol that each comes to."""
@@ -46,3 +49,11 @@ def said(result: Any) -> str:
     """Return the text of a result."""
     (item,) = result.content
     return str(item.text)
+
+
+def opened(service: Any, url: str) -> Passage | None:
+    """Return what a link leads to, as the service reads it."""
+    links: Links = service.app._app.state.links
+    parts = urlsplit(url)
+    given = dict.fromkeys(("pipeline", "tenant", "at", "until", "sig"), "") | dict(parse_qsl(parts.query))
+    return links.opened(unquote(parts.path.removeprefix("/passages/")), **given)
