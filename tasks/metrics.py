@@ -44,6 +44,10 @@ CLAIMS = Counter(
 CITATIONS = Counter(
     "lockstep_citations_total", "Citations, by whether the quote stands there.", ("verified",), registry=REGISTRY
 )
+MCP_TOOL_SECONDS = Histogram(
+    "lockstep_mcp_tool_seconds", "Time of a call of an MCP tool, by tool and outcome: ok, refused or failed.",
+    ("tool", "outcome"), buckets=SLOW, registry=REGISTRY,
+)  # fmt: skip
 IN_FLIGHT = Gauge("lockstep_in_flight", "Requests that are being answered.", ("kind",), registry=REGISTRY)
 REJECTED = Counter("lockstep_rejected_total", "Requests that were refused, by why.", ("reason",), registry=REGISTRY)
 UNCOUNTED = Counter(

@@ -5,6 +5,7 @@
     lockstep sync                     bring the index in step with the bucket
     lockstep search Q | ask Q         find chunks | get a cited answer
     lockstep serve                    answer questions over HTTP (`up` starts it in the background)
+    lockstep mcp                      the same for desktop assistants, over stdin and stdout
     lockstep keys create | list | revoke   who may ask the service
     lockstep questions                what the service was asked, and how it was answered
     lockstep audit [--repair]         check that the index equals the bucket
@@ -33,6 +34,7 @@ from deployments.cli.ask import ask
 from deployments.cli.evaluate import evaluate
 from deployments.cli.generations import collect_garbage, generations, promote, rebuild, rollback
 from deployments.cli.keys import keys
+from deployments.cli.mcp import mcp
 from deployments.cli.options import (
     AcceptSource,
     AllowDeletions,
@@ -313,7 +315,7 @@ def quarantine_retry(
 
 
 app.add_typer(keys, name="keys")
-for command in (ask, serve, questions, rebuild, promote, rollback, generations, collect_garbage, evaluate):
+for command in (ask, serve, mcp, questions, rebuild, promote, rollback, generations, collect_garbage, evaluate):
     app.command(command.__name__.replace("_", "-"))(command)
 
 

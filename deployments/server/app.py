@@ -20,6 +20,7 @@ from deployments.server.errors import envelope, headers_of, told
 from deployments.server.history import History
 from deployments.server.index_metrics import IndexMetrics
 from deployments.server.links import Links
+from deployments.server.mcp import endpoint as mcp
 from deployments.server.middleware import LOOPBACK, Guard, request_id
 from deployments.server.openai import routes as openai
 from deployments.server.page import routes as pages
@@ -72,7 +73,8 @@ def create_app(
         app.state.draining = draining
         others = [warm(app.state.pipelines), IndexMetrics(app.state.pipelines).run()]
         beside = [asyncio.create_task(one) for one in others]
-        yield
+        async with mcp.running(app):
+            yield
         for task in (*beside, recording):
             task.cancel()
         with suppress(asyncio.CancelledError):
@@ -82,6 +84,7 @@ def create_app(
     app = FastAPI(title="Lockstep", description=ABOUT, version="1", lifespan=lifespan, docs_url=None, redoc_url=None)
     for routes in (health, index_state, native, openai, passages, pages):
         app.include_router(routes.router)
+    mcp.add_to(app)
     app.add_exception_handler(LockstepError, on_error)
     app.add_exception_handler(RequestValidationError, on_invalid)
     app.add_exception_handler(HTTPException, on_http)

@@ -75,6 +75,15 @@ Known = Annotated[Pipelines, Depends(pipelines_of)]
 @router.post("/search", response_model=schemas.SearchAnswer, responses=REFUSALS)
 async def search(body: schemas.SearchRequest, request: Request, pipelines: Known, caller: Calling) -> Response:
     """Find the chunks nearest to a question."""
+    found = await find(body, pipelines, caller)
+    tenant = caller.scope(body.filter, body.tenant).tenant
+    urls = passage_urls(request, body.pipeline or pipelines.default, tenant)
+    shown = hits_json(found.collection, found.hits, found.seconds, urls.of)
+    return JSONResponse({**shown, "notes": list(found.notes)})
+
+
+async def find(body: schemas.SearchRequest, pipelines: Pipelines, caller: Caller) -> Found:
+    """Return what a question finds that the caller may see, and count it."""
     question = checked(body.question)
     check_text("the session", body.session)
     served, scope = await caller.pipeline(pipelines, body.pipeline, "search"), caller.scope(body.filter, body.tenant)
@@ -87,9 +96,7 @@ async def search(body: schemas.SearchRequest, request: Request, pipelines: Known
         found = await served.run(work, served.searches)
     for stage, seconds in found.seconds.items():
         metrics.STAGE_SECONDS.labels(stage).observe(seconds)
-    urls = passage_urls(request, served.name, scope.tenant)
-    shown = hits_json(found.collection, found.hits, found.seconds, urls.of)
-    return JSONResponse({**shown, "notes": list(found.notes)})
+    return found
 
 
 @router.post(

@@ -146,7 +146,7 @@ def context_of(block: Pipeline, connections: Connections, link: Passage) -> Cont
         for collection in (live, canary.collection) if canary and canary.live == live else (live,):
             built = Attempt(index, collection, None).pipeline(block.settings)
             where = Scope(tenant=link.tenant).condition(built.settings.tenants)
-            if chunk := index.store.chunk(collection, link.chunk_id, where):
+            for chunk in index.store.chunks(collection, [link.chunk_id], where):
                 near = index.store.neighbours(collection, [chunk], REACH, where)
                 near.sort(key=lambda hit: hit.chunk_index)
                 before = tuple(hit for hit in near if hit.chunk_index < chunk.chunk_index)

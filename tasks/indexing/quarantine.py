@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any
@@ -26,17 +26,18 @@ def _opened(pipeline: str) -> Iterator[tuple[Database, str]]:
 def contents(pipeline: str) -> list[dict[str, Any]]:
     """Return the quarantine, newest first: key, reason, attempts, since (ISO 8601), older_version_answers."""
     with _opened(pipeline) as (ledger, collection):
-        rows = quarantined(ledger, collection)
-    return [
-        {
-            "key": row["key"],
-            "reason": row["reason"],
-            "attempts": row["attempts"],
-            "since": datetime.fromtimestamp(row["since"] / 1000, UTC).isoformat(timespec="seconds"),
-            "older_version_answers": row["indexed_etag"] is not None,
-        }
-        for row in rows
-    ]
+        return [as_json(row) for row in quarantined(ledger, collection)]
+
+
+def as_json(row: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a row of the quarantine as :func:`contents` lists it."""
+    return {
+        "key": row["key"],
+        "reason": row["reason"],
+        "attempts": row["attempts"],
+        "since": datetime.fromtimestamp(row["since"] / 1000, UTC).isoformat(timespec="seconds"),
+        "older_version_answers": row["indexed_etag"] is not None,
+    }
 
 
 def release(pipeline: str, keys: Sequence[str] | None = None) -> list[str]:

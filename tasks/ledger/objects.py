@@ -24,7 +24,7 @@ import pandas as pd
 import sqlalchemy as sa
 
 from tasks.ledger.database import Database, digest, now
-from tasks.ledger.tables import OBJECTS
+from tasks.ledger.tables import OBJECTS, starts_with
 from tasks.models import Failure, ObjectRef
 
 REF = ["key", "etag", "size", "last_modified"]
@@ -132,22 +132,29 @@ def forget_objects(ledger: Database, collection: str, keys: Sequence[str]) -> No
         connection.execute(sa.update(OBJECTS).where(*of_these, OBJECTS.c.state == "returned").values(as_new))
 
 
-def count_objects(ledger: Database, collection: str, folder: str = "") -> dict[str, int]:
+def count_objects(ledger: Database, collection: str, start: str = "") -> dict[str, int]:
     """Return the number of objects in each state, and under ``chunks`` the number of confirmed chunks.
 
-    Only keys that begin with ``folder`` count; it is empty or ends with a slash.
+    ``start`` limits the count to the keys that start with it.
     """
-    chosen = [OBJECTS.c.collection == collection]
-    if folder:  # a range: LIKE takes upper and lower case for the same on SQLite
-        chosen += [OBJECTS.c.key >= folder, OBJECTS.c.key < folder[:-1] + chr(ord("/") + 1)]
     query = (
         sa.select(OBJECTS.c.state, sa.func.count(), sa.func.sum(OBJECTS.c.chunks))
-        .where(*chosen)
+        .where(OBJECTS.c.collection == collection, starts_with(start))
         .group_by(OBJECTS.c.state)
     )
     with ledger.transaction() as connection:
         rows = connection.execute(query).all()
     return {"chunks": sum(int(row[2] or 0) for row in rows), **{row[0]: int(row[1]) for row in rows}}
+
+
+def last_change(ledger: Database, collection: str, start: str = "") -> int | None:
+    """Return when an object was last indexed, failed or began to be deleted, in ms since 1970; None without objects.
+
+    ``start`` limits this to the keys that start with it.
+    """
+    query = sa.select(sa.func.max(OBJECTS.c.updated_at)).where(OBJECTS.c.collection == collection, starts_with(start))
+    with ledger.transaction() as connection:
+        return connection.execute(query).scalar_one_or_none()
 
 
 def count_answering(ledger: Database, collection: str) -> int:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import sqlalchemy as sa
 
 from tasks.ledger.database import now
-from tasks.ledger.tables import OBJECTS
+from tasks.ledger.tables import OBJECTS, starts_with
 
 if TYPE_CHECKING:
     from tasks.ledger.database import Database
@@ -60,9 +60,13 @@ def send_to_quarantine(ledger: Database, collection: str, flow_run_id: str) -> i
         return int(done.rowcount)
 
 
-def quarantined(ledger: Database, collection: str, limit: int | None = None) -> list[dict[str, Any]]:
-    """Return the objects in quarantine, newest first: key, reason, attempts, since, indexed_etag."""
-    return _with_reason(ledger, limit, OBJECTS.c.collection == collection, OBJECTS.c.state == "quarantined")
+def quarantined(ledger: Database, collection: str, limit: int | None = None, start: str = "") -> list[dict[str, Any]]:
+    """Return the objects in quarantine, newest first: key, reason, attempts, since, indexed_etag.
+
+    ``start`` limits them to the keys that start with it.
+    """
+    chosen = (OBJECTS.c.collection == collection, OBJECTS.c.state == "quarantined", starts_with(start))
+    return _with_reason(ledger, limit, *chosen)
 
 
 def retry(ledger: Database, collection: str, keys: Sequence[str] | None = None) -> list[str]:

@@ -146,3 +146,8 @@ ANSWERS = sa.Table(
     sa.Column("cited", sa.JSON),
     sa.Index("ix_lockstep_answers", "pipeline", "at"),
 )
+
+
+def starts_with(start: str) -> sa.ColumnElement[bool]:
+    """Return the condition that an object's key starts with a text. LIKE ignores case on SQLite, this does not."""
+    return sa.func.substr(OBJECTS.c.key, 1, len(start)) == start if start else sa.true()

@@ -306,20 +306,19 @@ class Store:
                 )
         return found
 
-    def chunk(self, collection: str, chunk_id: str, where: str = "") -> Hit | None:
-        """Return the chunk with an id, or None if the collection has none that meets ``where``. Its score is 0."""
+    def chunks(self, collection: str, ids: Sequence[str], where: str = "") -> list[Hit]:
+        """Return the chunks with the given ids, as far as ``where``, a Milvus expression, selects them. Score 0."""
         self.load(collection)
-        condition = f"id == {literal(chunk_id)}"
+        chosen = f"id in {literal(ids)}"
         with self._call() as options:
             found = self.client.query(
                 collection,
-                filter=f"{condition} and ({where})" if where else condition,
+                filter=f"({chosen}) and ({where})" if where else chosen,
                 output_fields=OUTPUT,
-                limit=1,
                 consistency_level="Strong",
                 **options,
             )
-        return next((as_hit({"id": row["id"], "entity": row, "distance": 0.0}) for row in found), None)
+        return [as_hit({"id": row["id"], "entity": row, "distance": 0.0}) for row in found]
 
     def neighbours(self, collection: str, hits: Sequence[Hit], reach: int, where: str = "") -> list[Hit]:
         """Return the chunks up to ``reach`` places before and after the hits, of the same version of their objects.

@@ -26,6 +26,7 @@ from tasks.ledger.objects import (
     confirmed_versions,
     count_objects,
     forget_objects,
+    last_change,
     not_arrived,
     record_deletions,
     record_wanted,
@@ -231,6 +232,21 @@ def test_quarantine_keeps_reason_attempts_and_since_when(ledger: Database) -> No
     confirm_indexed(ledger, ON, {ref("bad", "e3"): ["i1", "i2", "i3", "i4"]}, [], "run")
     assert quarantine.quarantined(ledger, ON) == []
     assert count_objects(ledger, ON) == {"chunks": 4, "indexed": 1}
+
+
+def test_what_is_asked_of_some_keys_is_told_of_no_others(ledger: Database) -> None:
+    """The keys of a tenant begin alike; others differ by case alone, or by what LIKE takes for any character."""
+    own, others = ["a_é%/good", "a_é%/bad"], ["A_é%/x", "aXé%/x", "a_é%x", "b/x"]
+    make_plan([[ref(key) for key in (*own, *others)]], ledger, ON, "run")
+    good = {ref(key): ["i1", "i2"] for key in (own[0], others[0])}
+    confirm_indexed(ledger, ON, good, [Failure(ref(key), "damaged") for key in (own[1], *others[1:])], "run")
+    quarantine.send_to_quarantine(ledger, ON, "run")
+    assert [row["key"] for row in quarantine.quarantined(ledger, ON, start="a_é%/")] == [own[1]]
+    assert len(quarantine.quarantined(ledger, ON)) == 4
+    assert count_objects(ledger, ON, "a_é%/") == {"chunks": 2, "indexed": 1, "quarantined": 1}
+    assert count_objects(ledger, ON) == {"chunks": 4, "indexed": 2, "quarantined": 4}
+    assert last_change(ledger, ON, "nobody/") is None
+    assert 0 < (last_change(ledger, ON, "a_é%/") or 0) <= (last_change(ledger, ON) or 0)
 
 
 def test_what_a_run_left_unjudged_is_tried_again(ledger: Database) -> None:

@@ -14,6 +14,7 @@ from blocks.milvus_store import MilvusStore
 from blocks.settings import SearchMode, Settings
 from tasks.errors import ContentError, GoneError, LockstepError, MisuseError, PartError, TransientError
 from tasks.generations.fingerprint import built_with, fingerprint, fingerprint_of, properties_of
+from tasks.milvus.expressions import literal
 from tasks.milvus.index_types import INDEXES, build_params, check_index, those_of
 from tasks.milvus.rows import Columns, to_rows
 from tasks.milvus.schema import fields
@@ -112,6 +113,16 @@ def test_neighbours_are_of_the_same_version_of_the_object(store: Store, collecti
     assert sorted(hit.text for hit in found) == sorted(f"text {n}" for n in (2, 3, 4, 6, 7, 8, 9))
     assert {hit.chunk_id for hit in found if hit.key == "a.md"} == {chunk_id("a.md", n) for n in (2, 3, 4)}
     assert [hit.text for hit in store.neighbours(collection, [third], 2, "page <= 2")] == ["text 1", "text 2"]
+
+
+def test_chunks_are_found_by_id_within_a_scope(store: Store, collection: str) -> None:
+    write(store, collection, batch("a.md", [1, 2]), batch(KEYS[2], [3]))
+    assert store.count(collection) == 3  # a strong read: from now on, all reads see the rows
+    wanted = [chunk_id("a.md", 1), chunk_id(KEYS[2], 3), 'x" or id != "']
+    assert {hit.key for hit in store.chunks(collection, wanted)} == {"a.md", KEYS[2]}
+    (hit,) = store.chunks(collection, wanted, 'key == "a.md"')
+    assert (hit.chunk_id, hit.text, hit.chunk_index, hit.page) == (wanted[0], "text 1", 0, 1)
+    assert store.chunks(collection, wanted[:1], f"key == {literal(KEYS[2])}") == []
 
 
 def test_a_collection_with_the_alias_name_is_refused(store: Store) -> None:

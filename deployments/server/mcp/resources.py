@@ -1,0 +1,118 @@
+"""The resources: the state of each pipeline, and what is in its quarantine.
+
+A key with a tenant sees the numbers and keys of its tenant alone.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, Literal
+
+from deployments.server.errors import RequestError
+from deployments.server.index_state import last_sync
+from deployments.server.mcp.tools import own_default
+from tasks.errors import LockstepError
+from tasks.generations.fingerprint import built_in, with_settings_of
+from tasks.indexing.quarantine import as_json
+from tasks.ledger.objects import count_objects, last_change
+from tasks.ledger.quarantine import quarantined
+
+if TYPE_CHECKING:
+    from blocks.pipeline import Pipeline
+    from deployments.server.access import Caller
+    from deployments.server.pipelines import Pipelines, Served
+    from tasks.retrieval.routing import Connections
+
+QUARANTINE = "lockstep://quarantine"
+STATE_OF, QUARANTINE_OF = "lockstep://pipelines/{name}", "lockstep://pipelines/{name}/quarantine"
+NAMED = re.compile(r"lockstep://pipelines/(?P<name>[^/]+)(?P<quarantine>/quarantine)?")
+MOST_LISTED = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What an address names: the state of a pipeline, or its quarantine. No name means the caller's default."""
+
+    what: Literal["state", "quarantine"]
+    pipeline: str | None = None
+
+
+def wanted(uri: str) -> Wanted | None:
+    """Return what an address names; None if it is no address of ours."""
+    if uri == QUARANTINE:
+        return Wanted("quarantine")
+    match = NAMED.fullmatch(uri)
+    return Wanted("quarantine" if match["quarantine"] else "state", match["name"]) if match else None
+
+
+async def read(uri: str, caller: Caller, pipelines: Pipelines) -> dict[str, Any]:
+    """Return a resource. Raises ``RequestError`` 404 for an address that names none."""
+    resource = wanted(uri)
+    if resource is None:
+        raise RequestError(
+            f"there is no resource '{uri}'. There are {STATE_OF}, {QUARANTINE_OF} and {QUARANTINE}.",
+            404,
+            "resource_not_found",
+            "uri",
+        )
+    served = await caller.pipeline(pipelines, resource.pipeline or own_default(caller, pipelines), "read")
+    if resource.what == "quarantine":
+        return await quarantine_of(served, caller)
+    state, began = await asyncio.gather(state_of(served, caller), last_sync(served.name))
+    known = began if isinstance(began, datetime) else None
+    return {**state, "last_sync": known and known.isoformat(timespec="seconds")}
+
+
+async def state_of(served: Served, caller: Caller) -> dict[str, Any]:
+    """Return which generation of a pipeline is live, what it holds, and when it last changed."""
+
+    def work(pipeline: Pipeline, connections: Connections) -> dict[str, Any]:
+        collection, start = held(pipeline, connections, caller)
+        if isinstance(connections.ledger, LockstepError):
+            raise connections.ledger
+        states = count_objects(connections.ledger, collection, start)
+        chunks, in_quarantine = states.pop("chunks"), states.get("quarantined", 0)
+        changed = last_change(connections.ledger, collection, start)
+        return {
+            "pipeline": served.name,
+            "generation": collection,
+            "objects": sum(states.values()) - in_quarantine,
+            "waiting": sum(states.get(state, 0) for state in ("pending", "deleting", "returned")),
+            "quarantined": in_quarantine,
+            "chunks": chunks,
+            "last_change": datetime.fromtimestamp(changed / 1000, UTC).isoformat(timespec="seconds")
+            if changed
+            else None,
+        }
+
+    return await served.run(work, served.searches)
+
+
+async def quarantine_of(served: Served, caller: Caller) -> dict[str, Any]:
+    """Return the objects of a pipeline that cannot be indexed, newest first, and why."""
+
+    def work(pipeline: Pipeline, connections: Connections) -> dict[str, Any]:
+        collection, start = held(pipeline, connections, caller)
+        if isinstance(connections.ledger, LockstepError):
+            raise connections.ledger
+        rows = quarantined(connections.ledger, collection, MOST_LISTED, start)
+        return {"pipeline": served.name, "generation": collection, "quarantined": [as_json(row) for row in rows]}
+
+    return await served.run(work, served.searches)
+
+
+def held(pipeline: Pipeline, connections: Connections, caller: Caller) -> tuple[str, str]:
+    """Return the live generation, and how the keys begin that the caller may see in it.
+
+    Raises ``MisuseError`` for a key whose tenant does not fit the generation, as a search does.
+    """
+    collection = connections.store.resolve()
+    if caller.key is None:
+        return collection, ""
+    tenants = with_settings_of(pipeline, built_in(connections.properties(collection))).settings.tenants
+    scope = caller.scope("", "")
+    scope.condition(tenants)
+    return collection, f"{pipeline.source.prefix}{scope.tenant}/" if tenants else ""
