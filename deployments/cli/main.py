@@ -203,7 +203,7 @@ def search(  # noqa: PLR0917 - its options
         named = pipeline or block_name(env.collection_name)
         for asked in questions:
             body = {"question": asked.question, "pipeline": named, "top_k": top_k, "mode": mode}
-            told = service.call("/search", {**body, "filter": only, "tenant": tenant})
+            told = without_links(service.call("/search", {**body, "filter": only, "tenant": tenant}))
             _show_found(asked.id, told, Scope(only, tenant), as_json, bool(queries_file))
         return
     from deployments.cli.session import open_session
@@ -218,6 +218,12 @@ def search(  # noqa: PLR0917 - its options
         told = {**hits_json(found.collection, found.hits, found.seconds), "notes": list(found.notes)}
         _show_found(found.id, told, scope, as_json, bool(queries_file))
     output.say(SLOW)
+
+
+def without_links(told: dict[str, Any]) -> dict[str, Any]:
+    """Return what the service found as the command prints it: links to passages are for browsers."""
+    hits = [hit_of(hit) for hit in told["hits"]]
+    return {**hits_json(told["collection"], hits, told["seconds"]), "notes": told["notes"]}
 
 
 def _show_found(named: str, told: dict[str, Any], scope: Scope, as_json: bool, many: bool) -> None:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, Response
+from fastapi.telemetry import TelemetryConfig
 from starlette.exceptions import HTTPException
 
 from deployments.server import health, index_state, native, passages
@@ -39,6 +40,8 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 WARMING = "What is this about?"
 WARM_AGAIN_SECONDS, WARM_SELDOM_SECONDS = 1.0, 30.0
+NO_TELEMETRY: TelemetryConfig = {"auto_configure": False, "tracing": False, "metrics": False, "logs": False}
+"""FastAPI's own spans would hold the query of an address: a question, or the signature of a link."""
 ABOUT = "Questions answered from a Milvus index that is kept in step with a bucket, with citations that are checked."
 
 
@@ -81,7 +84,15 @@ def create_app(
             await recording
         app.state.pipelines.close()
 
-    app = FastAPI(title="Lockstep", description=ABOUT, version="1", lifespan=lifespan, docs_url=None, redoc_url=None)
+    app = FastAPI(
+        title="Lockstep",
+        description=ABOUT,
+        version="1",
+        lifespan=lifespan,
+        docs_url=None,
+        redoc_url=None,
+        telemetry=NO_TELEMETRY,
+    )
     for routes in (health, index_state, native, openai, passages, pages):
         app.include_router(routes.router)
     mcp.add_to(app)
