@@ -1,4 +1,4 @@
-"""Let the running service answer. It takes milliseconds, since this process loads no model and opens no connection."""
+"""Let the running service answer. Then this process loads no model and opens no connection to Milvus."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 PATIENCE_SECONDS = 600.0
 """No answer takes longer. The service has the limits."""
-SLOW = "answered without the service: `lockstep up` starts it, and questions then take milliseconds"
+SLOW = "answered without the service: `lockstep up` starts it, and questions then wait for nothing to load"
 
 
 @dataclass(frozen=True)
