@@ -26,9 +26,9 @@ from tasks.errors import MisuseError
 
 OVERRIDE = "LOCKSTEP_"
 
-# Names that are nearly ours are typing mistakes. AWS_* and PREFECT_* are exempt, since AWS and Prefect have names
+# Names that are nearly ours are typing mistakes. AWS_*, OTEL_* and PREFECT_* are exempt, since others have names
 # close to ours (AWS_ENDPOINT_URL_S3). vLLM's names (VLLM_CPU_KVCACHE_SPACE, …) are not close enough to matter.
-OF_OTHERS = ("AWS_", "PREFECT_")
+OF_OTHERS = ("AWS_", "OTEL_", "PREFECT_")
 NEARLY = 0.85
 
 
@@ -90,6 +90,12 @@ class Environment(BaseModel):
         default=None,
         validation_alias="LOCKSTEP_REDIS_URL",
         description="a Redis address, such as redis://user:password@host:6379/0",
+    )
+
+    otel_endpoint: HttpUrl | None = Field(
+        default=None,
+        validation_alias="OTEL_EXPORTER_OTLP_ENDPOINT",
+        description="the http:// or https:// address of an OpenTelemetry collector",
     )
 
     aws_endpoint_url: HttpUrl | None = Field(
@@ -246,6 +252,7 @@ def service_environment(env: Environment) -> dict[str, str]:
         "LOCKSTEP_PUBLIC_URL": env.public_url,
         "LOCKSTEP_RATE_LIMIT": env.rate_limit,
         "LOCKSTEP_REDIS_URL": plain(env.redis_url),
+        "OTEL_EXPORTER_OTLP_ENDPOINT": env.otel_endpoint,
     }
     return {name: value for name, value in given.items() if value}
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlsplit
 
 from deployments.server.errors import RequestError, envelope, headers_of
-from tasks import metrics
+from tasks import metrics, traces
 from tasks.errors import StoppedError
 
 if TYPE_CHECKING:
@@ -90,6 +90,17 @@ class Guard:
         about = given if ID.fullmatch(given) else uuid.uuid4().hex
         scope.setdefault("state", {})["request_id"] = about
         told = Told(scope, send, about)
+        if scope["path"] in SILENT:
+            await self._answer(scope, receive, headers, told)
+            return
+        named = {name.decode("latin-1"): value for name, value in headers.items()}
+        with traces.request(scope["method"], named) as span:
+            try:
+                await self._answer(scope, receive, headers, told)
+            finally:
+                traces.responded(span, scope["method"], told.route, told.status)
+
+    async def _answer(self, scope: Scope, receive: Receive, headers: dict[bytes, str], told: Told) -> None:
         try:
             if refused := self._refused(headers, scope["path"]):
                 await told.refuse(*refused)
@@ -158,17 +169,24 @@ class Told:
 
     def __init__(self, scope: Scope, send: Send, about: str) -> None:
         self._scope, self._send, self._about = scope, send, about
-        self._since, self._status = time.monotonic(), 0
+        self._since, self.status = time.monotonic(), 0
+        """The status of the answer, 0 until it is begun."""
 
     @property
     def begun(self) -> bool:
         """Whether the answer was begun."""
-        return self._status > 0
+        return self.status > 0
+
+    @property
+    def route(self) -> str:
+        """The route that the request took, with the names of its parameters; `none` without one."""
+        found: str = getattr(self._scope.get("route"), "path", "none")
+        return found
 
     async def send(self, message: Message) -> None:
         """Send a message, with the headers that all answers have."""
         if message["type"] == "http.response.start":
-            self._status = message["status"]
+            self.status = message["status"]
             own = {b"x-request-id": self._about.encode(), **SAFE}
             state = self._scope.get("state", {})
             own |= {name.encode(): value.encode() for name, value in state.get("headers", {}).items()}
@@ -193,8 +211,8 @@ class Told:
     def note(self) -> None:
         """Count the answer, and write a line of it into the log: never what was asked."""
         seconds = time.monotonic() - self._since
-        route = getattr(self._scope.get("route"), "path", "none")
-        metrics.HTTP_SECONDS.labels(route, str(self._status)).observe(seconds)
+        route = self.route
+        metrics.HTTP_SECONDS.labels(route, str(self.status)).observe(seconds)
         if route not in SILENT:
-            method, status = self._scope["method"], self._status or 499
+            method, status = self._scope["method"], self.status or 499
             logger.info("%s %s %s %.1f ms %s", method, route, status, 1000 * seconds, self._about)

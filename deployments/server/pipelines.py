@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -93,7 +94,9 @@ class Served:
             raise OverloadedError(f"too many questions to '{self.name}' wait for an answer")
         self.waiting[threads] += 1
         try:
-            return await asyncio.get_running_loop().run_in_executor(threads, self._with_connections, work)
+            within = contextvars.copy_context()  # the request's trace goes along
+            loop = asyncio.get_running_loop()
+            return await loop.run_in_executor(threads, within.run, self._with_connections, work)
         finally:
             self.waiting[threads] -= 1
 

@@ -5,8 +5,11 @@ python -m deployments.server.run PORT PIPELINE      on 127.0.0.1, as `lockstep u
 
 from __future__ import annotations
 
+import asyncio
 import logging
+import socket
 import sys
+from collections.abc import Callable
 from types import FrameType
 from urllib.parse import urlsplit
 
@@ -14,6 +17,7 @@ import uvicorn
 
 from deployments import state
 from deployments.environment import Environment, load, plain
+from deployments.server import tracing
 from deployments.server.app import create_app
 from deployments.server.middleware import LOOPBACK
 from deployments.server.rates import Rates
@@ -24,14 +28,20 @@ DRAIN_SECONDS = 30
 
 
 class Draining(uvicorn.Server):
-    """A server that says of itself that it is stopping."""
+    """A server that says of itself that it is stopping, and calls ``at_end`` once the last answer is out."""
 
     draining = False
+    at_end: Callable[[], None] = staticmethod(lambda: None)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """Stop: the first signal waits for the answers under way, the second does not."""
         self.draining = True
         super().handle_exit(sig, frame)
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """End, before uvicorn gives the signal to the process a second time."""
+        await super().shutdown(sockets)
+        await asyncio.to_thread(self.at_end)
 
 
 def serve(env: Environment, default: str, host: str, port: int, names: frozenset[str] = frozenset()) -> None:
@@ -73,6 +83,7 @@ def serve(env: Environment, default: str, host: str, port: int, names: frozenset
             h11_max_incomplete_event_size=64 << 10,
         )
     )
+    server.at_end = tracing.begin(env.otel_endpoint or "")
     server.run()
 
 

@@ -7,6 +7,7 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, ParamSpec, Protocol, TypeVar, cast
 
+from tasks import traces
 from tasks.answers.cache import CachedAnswer, kept
 from tasks.answers.extractive import extract_answer
 from tasks.answers.generate import cite, generate
@@ -139,13 +140,13 @@ def answer(
         index = Index(pipeline, connections)
     with index:
         for attempt in index.attempts(session or question):
-            with attempt:
+            with traces.retrieval(pipeline.alias, settings.top_k), attempt:
                 built = attempt.pipeline(settings)
                 with watch.stage("load"):
                     model = load_model(built.embedder)
                     if settings.rerank_model:
                         load_reranker(settings.rerank_model)
-                with watch.stage("embed"):
+                with watch.stage("embed"), traces.embeddings(built.embedder.model_name):
                     vector = early.vector(model) if early else run(embed_question)(model, question)
                 with watch.stage("search"):
                     where = scope.condition(built.settings.tenants)
@@ -226,8 +227,9 @@ def generated(asked: Asked, chat: ChatModel) -> CachedAnswer:
         reply = run(generate)(chat, asked.question, asked.found.hits, asked.settings, telling(asked.settings))
     if not reply.drafts:
         return CachedAnswer(ABSTAIN, "abstained", tokens=reply.tokens, notes=reply.notes, whole=reply.whole)
-    with asked.watch.stage("check"):
+    with asked.watch.stage("check"), traces.check() as span:
         checked = run(cite)(reply, strict)
+        traces.checked(span, len(checked.claims), sum(claim.verified for claim in checked.claims))
     if not checked.text:
         return CachedAnswer(
             ABSTAIN, "abstained", tokens=reply.tokens, notes=(REMOVED_NOTE, *reply.notes), whole=reply.whole

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import re
 import socket
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from itertools import islice
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from tenacity import RetryCallState, Retrying, retry_if_exception, stop_after_attempt
 
+from tasks import traces
 from tasks.addresses import check_address
 from tasks.chat.errors import BrokenOffError, SlowError, _slow, chat_errors, connect_seconds
 from tasks.chat.response import ChatResponse, choice_of, content_of, first_model, said_aloud, short, tokens_of, whole
@@ -128,9 +130,12 @@ class Chat:
         with chat_errors(self.block, self.settings.max_answer_tokens, schema is not None):
             self.model = self.model or first_model(self.client.models.list())
             options = self._options(messages, schema)
-            if heard:
-                return self._stream(options, heard)
-            return whole(self.client.chat.completions.create(**options))
+            with traces.chat(self.model, self.block.base_url, self.settings.max_answer_tokens):
+                options["extra_headers"] = traces.outgoing()
+                create = self.client.chat.completions.create
+                said = self._stream(options, heard) if heard else whole(create(**options))
+                traces.used(said.tokens)
+            return said
 
     def _options(self, messages: Messages, schema: dict[str, Any] | None) -> dict[str, Any]:
         settings = self.settings
@@ -152,12 +157,15 @@ class Chat:
         text, finish, tokens, told = "", None, dict[str, int](), 0
         longest = LONGEST_TOKEN * self.settings.max_answer_tokens
         options = {**options, "stream": True, "stream_options": {"include_usage": True}}
+        began = time.monotonic()
         with self.client.chat.completions.create(**options) as stream, _ended_by_stop(stream):
             for event in islice(self._whole(stream), longest):
                 tokens = tokens_of(event) or tokens
                 choice = choice_of(event)
                 finish = getattr(choice, "finish_reason", None) or finish
                 if piece := content_of(getattr(choice, "delta", None)):
+                    if not text:
+                        traces.first_chunk(time.monotonic() - began)
                     text += piece
                 if len(text) - told > len(text) // HEARD_OF:
                     told = len(text)

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any
 
+from tasks import traces
 from tasks.addresses import check_address
 from tasks.crash_points import crash_point
 from tasks.errors import PartError, TransientError
@@ -412,7 +413,7 @@ class Store:
         ``where`` is a Milvus expression that selects the chunks to search. In mode hybrid Milvus fuses by ranks.
         """
         self.load(collection)
-        with self._call() as options:
+        with traces.search(collection, self.block.uri, settings.mode), self._call() as options:
             query = Query(question, vector, settings, where)
             found = SEARCHES[settings.mode](self.client, collection, query, options)
         return [as_hit(row) for row in found]

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from tasks import traces
 from tasks.embedding.model import load_model
 from tasks.guards.questions import without_personal_data
 from tasks.models import Hit
@@ -78,10 +79,11 @@ def search_one(
     early = connections.begin(question)
     with Index(pipeline, connections) as index:
         for attempt in index.attempts(session or question):
-            with attempt:
+            with traces.retrieval(pipeline.alias, settings.top_k), attempt:
                 built, where = _as_built(attempt, settings, scope)
                 began = time.monotonic()
-                vector = early.vector(load_model(built.embedder))
+                with traces.embeddings(built.embedder.model_name):
+                    vector = early.vector(load_model(built.embedder))
                 found = _search(index, attempt, Question("", question), vector, built, where, time.monotonic() - began)
     return replace(found, notes=(*notes, *found.notes))
 

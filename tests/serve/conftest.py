@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -30,6 +34,7 @@ To start the pump, open the inlet valve and press the green button for three sec
 The filter of the pump must be replaced every 400 hours of operation. Use filter type K7 only.
 """
 CAKE = "Mix flour, sugar and eggs, and bake the cake for forty minutes at 180 degrees."
+LONGEST_SECONDS = 60.0
 QUESTION = "How often must the pump's filter be replaced?"
 
 
@@ -85,6 +90,34 @@ def serving(default: str, **options: Any) -> Iterator[Service]:
     server.should_exit = True
     thread.join(20)
     assert not thread.is_alive(), "the service did not end"
+
+
+@contextmanager
+def process(default: str, home: Path, **variables: str) -> Iterator[tuple[subprocess.Popen[bytes], str]]:
+    """Run the service as `lockstep up` does: as a process of its own."""
+    from prefect.settings import PREFECT_API_URL
+
+    port = free_port()
+    own = {"LOCKSTEP_HOME": str(home), "PREFECT_API_URL": str(PREFECT_API_URL.value())}
+    argv = [sys.executable, "-m", "deployments.server.run", str(port), default]
+    with (home / "log").open("wb") as log:
+        running = subprocess.Popen(argv, env={**os.environ, **own, **variables}, stdout=log, stderr=log)
+        try:
+            yield running, f"http://127.0.0.1:{port}"
+        finally:
+            running.kill()
+            running.wait()
+
+
+def eventually(answers: Callable[[], Any]) -> None:
+    until = time.monotonic() + LONGEST_SECONDS
+    while True:
+        try:
+            answers()
+            return
+        except httpx.HTTPError:
+            assert time.monotonic() < until
+            time.sleep(0.1)
 
 
 @pytest.fixture(scope="session")

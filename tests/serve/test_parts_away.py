@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
-import subprocess
-import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -25,14 +21,13 @@ from flows.sync import sync
 from tasks.ledger.database import Database
 from tasks.ledger.tables import ANSWERS
 from tasks.pipelines import load_pipeline
-from tests.serve.conftest import PUMP, QUESTION, Index, Service, serving
+from tests.serve.conftest import LONGEST_SECONDS, PUMP, QUESTION, Index, Service, eventually, process, serving
 from tests.support.chat_server import Say, StubChat, claims
 from tests.support.pipelines import pipeline_maker
 from tests.support.proxy import Proxy
-from tests.support.servers import Server, free_port, milvus_lite_server, new_bucket, sqlite_url
+from tests.support.servers import Server, milvus_lite_server, new_bucket, sqlite_url
 
 CLIENTS = 20
-LONGEST_SECONDS = 60.0
 GROUNDED = claims(("The filter is replaced every 400 hours.", [(1, "every 400 hours")]))
 
 
@@ -162,34 +157,6 @@ def modes(service: Service, wanted: str) -> bool:
         if httpx.post(f"{service.url}/ask", json={"question": QUESTION}, timeout=60).json().get("mode") == wanted:
             return True
     return False
-
-
-@contextmanager
-def process(default: str, home: Path) -> Iterator[tuple[subprocess.Popen[bytes], str]]:
-    """Run the service as `lockstep up` does: as a process of its own."""
-    from prefect.settings import PREFECT_API_URL
-
-    port = free_port()
-    variables = {**os.environ, "LOCKSTEP_HOME": str(home), "PREFECT_API_URL": str(PREFECT_API_URL.value())}
-    argv = [sys.executable, "-m", "deployments.server.run", str(port), default]
-    with (home / "log").open("wb") as log:
-        running = subprocess.Popen(argv, env=variables, stdout=log, stderr=log)
-        try:
-            yield running, f"http://127.0.0.1:{port}"
-        finally:
-            running.kill()
-            running.wait()
-
-
-def eventually(answers: Callable[[], Any]) -> None:
-    until = time.monotonic() + LONGEST_SECONDS
-    while True:
-        try:
-            answers()
-            return
-        except httpx.HTTPError:
-            assert time.monotonic() < until
-            time.sleep(0.1)
 
 
 def test_sigterm_in_mid_stream_ends_the_answer_first(with_chat: str, chat: StubChat, tmp_path: Path) -> None:

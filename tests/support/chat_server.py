@@ -38,14 +38,15 @@ def claims(*made: tuple[str, list[tuple[int, str]]], answerable: bool = True) ->
 class StubChat:
     """A chat server. ``replies`` holds the status and answer of each request in turn; the last one repeats.
 
-    A str is an answer, a dict JSON, bytes HTML. ``requests`` holds the requests, with the Authorization header. With
-    ``tokenizes`` the server counts words as tokens, like vLLM's /tokenize, and reports its ``window``. ``counted``
-    holds the counted texts.
+    A str is an answer, a dict JSON, bytes HTML. ``requests`` holds the requests, with the Authorization header, and
+    ``headers`` all of their headers. With ``tokenizes`` the server counts words as tokens, like vLLM's /tokenize, and
+    reports its ``window``. ``counted`` holds the counted texts.
     """
 
     def __init__(self) -> None:
         self.replies: list[tuple[int, Any]] = []
         self.requests: list[dict[str, Any]] = []
+        self.headers: list[dict[str, str]] = []
         self.tokenizes: Any = False
         self.window = 100_000
         self.counted: list[str] = []
@@ -60,6 +61,7 @@ class StubChat:
                 if self.path == "/tokenize":
                     self.tokenize(body["prompt"])
                     return
+                chat.headers.append({name.lower(): value for name, value in self.headers.items()})
                 chat.requests.append({**body, "authorization": self.headers.get("Authorization")})
                 status, reply = chat.replies.pop(0) if len(chat.replies) > 1 else chat.replies[0]
                 reply = Say(reply) if isinstance(reply, str) else reply

@@ -1,0 +1,146 @@
+"""The spans that Lockstep makes, by name: this is the only place that knows the names.
+
+A request to the service is a SERVER span. Inside it, what a question goes through:
+
+    retrieval docs             gen_ai.operation.name, gen_ai.data_source.id, gen_ai.retrieval.top_k
+      embeddings MODEL         the time that the question waits for its vector
+      search docs_g0003        CLIENT, one for each call of Milvus: db.system.name, db.collection.name, …
+    chat MODEL                 CLIENT, one for each attempt: gen_ai.usage.*, gen_ai.response.time_to_first_chunk
+    check citations            lockstep.claims, lockstep.claims.verified
+
+Names follow OpenTelemetry's conventions: HTTP's and databases' are stable, those of generative AI are not yet. No
+span holds a question, an answer, a passage, or an error's message, which may quote them. Without an SDK
+(:mod:`deployments.server.tracing`) a span costs microseconds and goes nowhere.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+from urllib.parse import urlsplit
+
+from opentelemetry import propagate, trace
+from opentelemetry.trace import Span, SpanKind, Status, StatusCode
+
+TRACER = trace.get_tracer("lockstep")
+
+
+@contextmanager
+def request(method: str, headers: Mapping[str, str]) -> Iterator[Span]:
+    """Span a request to the service, as a part of the caller's trace if it sends a ``traceparent``."""
+    about = {"http.request.method": method}
+    with _span(method, SpanKind.SERVER, about, propagate.extract(headers)) as span:
+        yield span
+
+
+def responded(span: Span, method: str, route: str, status: int) -> None:
+    """Note how a request ended; ``status`` is 0 when the client had gone before."""
+    span.update_name(f"{method} {route}")
+    span.set_attribute("http.route", route)
+    if status:
+        span.set_attribute("http.response.status_code", status)
+    if status >= 500:
+        span.set_attribute("error.type", str(status))
+        span.set_status(Status(StatusCode.ERROR))
+
+
+@contextmanager
+def retrieval(pipeline: str, top_k: int) -> Iterator[Span]:
+    """Span what finds the passages of a question: the alias, the embedding and the searches."""
+    about = {
+        "gen_ai.operation.name": "retrieval",
+        "gen_ai.data_source.id": pipeline,
+        "gen_ai.retrieval.top_k": top_k,
+    }
+    with _span(f"retrieval {pipeline}", SpanKind.INTERNAL, about) as span:
+        yield span
+
+
+@contextmanager
+def embeddings(model: str) -> Iterator[Span]:
+    """Span the time that a question waits for its vector. Other questions may be embedded in the same pass."""
+    about = {"gen_ai.operation.name": "embeddings", "gen_ai.request.model": model}
+    with _span(f"embeddings {model}", SpanKind.INTERNAL, about) as span:
+        yield span
+
+
+@contextmanager
+def search(collection: str, uri: str, mode: str) -> Iterator[Span]:
+    """Span one search of a collection of the Milvus at ``uri``."""
+    about = {
+        "db.system.name": "milvus",
+        "db.operation.name": "search",
+        "db.collection.name": collection,
+        "lockstep.search.mode": mode,
+        **_server(uri),
+    }
+    with _span(f"search {collection}", SpanKind.CLIENT, about) as span:
+        yield span
+
+
+@contextmanager
+def chat(model: str, base_url: str, max_tokens: int) -> Iterator[Span]:
+    """Span one request to a chat model."""
+    about = {
+        "gen_ai.operation.name": "chat",
+        "gen_ai.request.model": model,
+        "gen_ai.request.max_tokens": max_tokens,
+        **_server(base_url),
+    }
+    with _span(f"chat {model}", SpanKind.CLIENT, about) as span:
+        yield span
+
+
+def first_chunk(seconds: float) -> None:
+    """Note on the span of a chat how long its first piece took."""
+    trace.get_current_span().set_attribute("gen_ai.response.time_to_first_chunk", round(seconds, 4))
+
+
+def used(tokens: Mapping[str, int]) -> None:
+    """Note on the span of a chat the tokens that it took: ``prompt`` and ``completion``."""
+    names = {"prompt": "gen_ai.usage.input_tokens", "completion": "gen_ai.usage.output_tokens"}
+    trace.get_current_span().set_attributes({names[kind]: count for kind, count in tokens.items() if kind in names})
+
+
+@contextmanager
+def check() -> Iterator[Span]:
+    """Span the check of an answer's citations."""
+    with _span("check citations", SpanKind.INTERNAL, {}) as span:
+        yield span
+
+
+def checked(span: Span, claims: int, verified: int) -> None:
+    """Note how many claims were checked, and how many a quote supports."""
+    span.set_attributes({"lockstep.claims": claims, "lockstep.claims.verified": verified})
+
+
+def outgoing() -> dict[str, str]:
+    """Return the headers that make a request to another server a part of this trace; none without a trace."""
+    headers: dict[str, str] = {}
+    propagate.inject(headers)
+    headers.pop("baggage", None)  # a caller's baggage is not ours to pass on
+    return headers
+
+
+def _server(url: str) -> dict[str, Any]:
+    """Return the host and port of an address, never a password in it."""
+    place = urlsplit(url)
+    if not place.hostname:  # a file of Milvus Lite
+        return {}
+    return {"server.address": place.hostname, **({"server.port": place.port} if place.port else {})}
+
+
+@contextmanager
+def _span(name: str, kind: SpanKind, about: Mapping[str, Any], context: Any = None) -> Iterator[Span]:
+    """Make a span the current one. An error is noted by its type alone."""
+    with TRACER.start_as_current_span(
+        name, context, kind=kind, attributes=dict(about), record_exception=False, set_status_on_exception=False
+    ) as span:
+        try:
+            yield span
+        except BaseException as error:
+            span.set_attribute("error.type", type(error).__name__)
+            if isinstance(error, Exception):
+                span.set_status(Status(StatusCode.ERROR))
+            raise
