@@ -25,6 +25,8 @@ from tasks.generations.claims import check_source
 from tasks.generations.deletion_limit import unasked
 from tasks.indexing.audit import Findings, look, record_findings
 from tasks.indexing.report import audit_markdown, findings
+from tasks.ledger.database import now
+from tasks.ledger.generations import record_clean_audit
 from tasks.pipelines import load_pipeline
 from tasks.resources import Consent, connect
 
@@ -93,11 +95,14 @@ def examine(block: Pipeline, repair: bool, consent: Consent) -> tuple[Findings, 
     with connect(block, flow_run.id or "", consent) as resources:
         collection = resources.store.resolve()
         check_source(resources, collection)
-        found = look(resources, collection)
+        began, found = now(), look(resources, collection)
         if found.consistent:
+            record_clean_audit(resources.ledger, collection, began)
             return found, 0
         logger.info("%s: %s; auditing again while nobody writes", collection, findings(found))
         wait = block.settings.wait_for_writer_seconds
         with resources.writing(collection, f"an audit ({flow_run.name})", wait):
-            found = look(resources, collection)
+            began, found = now(), look(resources, collection)
+            if found.consistent:
+                record_clean_audit(resources.ledger, collection, began)
             return found, record_findings(resources, collection, found) if repair and not found.consistent else 0

@@ -35,7 +35,8 @@ from tasks.indexing.outcome import Tally
 from tasks.indexing.plan import Plan, check_moved, plan
 from tasks.indexing.report import deletions_markdown, failures_markdown, sync_markdown
 from tasks.ledger.canary import canary_of
-from tasks.ledger.generations import add_cost
+from tasks.ledger.database import now
+from tasks.ledger.generations import add_cost, record_sync
 from tasks.ledger.quarantine import failed
 from tasks.listeners import Silent
 from tasks.models import SyncReport
@@ -85,6 +86,7 @@ def sync(
                 raise
             line.close()
             first = into is None and nothing_answers(resources)
+            listed_at = now()
             todo = planned(pipeline, resources, collection)
             rename_run(f"sync {collection}: {todo}")
             if todo.left_out:
@@ -101,6 +103,7 @@ def sync(
             quarantine_failures(resources, collection)
             if done.chunks_embedded + done.chunks_reused >= MANY:
                 flush(resources, collection)
+        record_sync(resources.ledger, collection, listed_at)
         if first:
             publish(resources, collection)
         held = totals(resources, collection)

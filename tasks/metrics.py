@@ -69,6 +69,10 @@ GENERATION = Gauge(
     "lockstep_generation_info", "1 for the generation that is live.", ("pipeline", "generation"), registry=REGISTRY
 )
 OBJECTS = Gauge("lockstep_objects", "Objects of an index, by state.", ("pipeline", "state"), registry=REGISTRY)
+CLEAN_AUDIT = Gauge(
+    "lockstep_last_clean_audit_timestamp_seconds", "When an audit last found no difference, in seconds since 1970.",
+    ("pipeline",), registry=REGISTRY,
+)  # fmt: skip
 INDEX_LAG_SECONDS = Gauge(
     "lockstep_index_lag_seconds", "Age of the bucket's state that the index holds: since the last sync began.",
     ("pipeline",), registry=REGISTRY,

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
 from datetime import datetime
 from typing import TYPE_CHECKING
 
 from deployments.server.access import LOCAL
-from deployments.server.index_state import last_sync, look
+from deployments.server.index_state import look
 from tasks import metrics
 from tasks.errors import LockstepError
 
@@ -44,7 +43,7 @@ class IndexMetrics:
             return look(served.name, block, connections, LOCAL)
 
         try:
-            found, began = await asyncio.gather(served.run(work, served.searches), last_sync(served.name))
+            found = await served.run(work, served.searches)
         except Exception as error:  # noqa: BLE001 - whatever it is, the next look may be better
             told = error if isinstance(error, LockstepError) else type(error).__name__
             logger.warning("the metrics of '%s' are as they were: %s", served.name, told)
@@ -54,8 +53,11 @@ class IndexMetrics:
         for state, count in counts.items():
             if count is not None:
                 metrics.OBJECTS.labels(served.name, state).set(count)
-        if isinstance(began, datetime):
-            metrics.INDEX_LAG_SECONDS.labels(served.name).set(max(time.time() - began.timestamp(), 0.0))
+        if found.age_seconds is not None:
+            metrics.INDEX_LAG_SECONDS.labels(served.name).set(found.age_seconds)
+        if found.audited_at:
+            audited = datetime.fromisoformat(found.audited_at).timestamp()
+            metrics.CLEAN_AUDIT.labels(served.name).set(audited)
 
     def _show_generation(self, pipeline: str, generation: str) -> None:
         before = self._generations.get(pipeline)

@@ -178,6 +178,7 @@ class IndexState(BaseModel):
     chunks: int | None = None
     synced_at: str | None = Field(default=None, description="When the last completed sync began (ISO 8601).")
     age_seconds: float | None = Field(default=None, description="How long ago that was.")
+    audited_at: str | None = Field(default=None, description="When an audit last found no difference (ISO 8601).")
     notes: list[str] = []
 
 

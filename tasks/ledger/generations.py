@@ -94,6 +94,34 @@ def mark_ready(ledger: Database, collection: str) -> None:
     crash_point("marked ready")
 
 
+@dataclass(frozen=True, slots=True)
+class InStep:
+    """When a generation was in step with its bucket, in ms since 1970; None where it is not known."""
+
+    synced_at: int | None = None
+    """When the last sync that ended well began to list the bucket. The index holds the bucket as it was then."""
+    audited_at: int | None = None
+    """When the last audit that found no difference began."""
+
+
+def record_sync(ledger: Database, collection: str, began: int) -> None:
+    """Record that a sync ended well, which began to list the bucket at that time (ms since 1970)."""
+    _update(ledger, GENERATIONS.c.collection == collection, synced_at=began)
+
+
+def record_clean_audit(ledger: Database, collection: str, began: int) -> None:
+    """Record that an audit found no difference, which began at that time (ms since 1970)."""
+    _update(ledger, GENERATIONS.c.collection == collection, audited_at=began)
+
+
+def in_step(ledger: Database, collection: str) -> InStep:
+    """Return when a generation was last synced and audited."""
+    query = sa.select(GENERATIONS.c.synced_at, GENERATIONS.c.audited_at).where(GENERATIONS.c.collection == collection)
+    with ledger.transaction() as connection:
+        row = connection.execute(query).one_or_none()
+    return InStep(*row) if row else InStep()
+
+
 def record_gates(ledger: Database, collection: str, gates: list[dict[str, Any]], quality: dict[str, float]) -> None:
     """Record a generation's gates, and its metrics on the golden questions if there are any."""
     _update(ledger, GENERATIONS.c.collection == collection, gates=gates, **({"quality": quality} if quality else {}))

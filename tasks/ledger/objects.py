@@ -147,16 +147,6 @@ def count_objects(ledger: Database, collection: str, start: str = "") -> dict[st
     return {"chunks": sum(int(row[2] or 0) for row in rows), **{row[0]: int(row[1]) for row in rows}}
 
 
-def last_change(ledger: Database, collection: str, start: str = "") -> int | None:
-    """Return when an object was last indexed, failed or began to be deleted, in ms since 1970; None without objects.
-
-    ``start`` limits this to the keys that start with it.
-    """
-    query = sa.select(sa.func.max(OBJECTS.c.updated_at)).where(OBJECTS.c.collection == collection, starts_with(start))
-    with ledger.transaction() as connection:
-        return connection.execute(query).scalar_one_or_none()
-
-
 def count_answering(ledger: Database, collection: str) -> int:
     """Return how many objects have a version that Milvus confirmed and that is not to be deleted."""
     query = sa.select(sa.func.count()).where(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlalchemy as sa
 
 TABLES = sa.MetaData()
-NEWEST = "0007"
+NEWEST = "0008"
 """The migration that leads to these tables."""
 
 BYTEWISE = sa.String(1024).with_variant(sa.String(1024, "C"), "postgresql")
@@ -34,6 +34,10 @@ GENERATIONS = sa.Table(
     sa.Column("forced", sa.JSON),
     # The bucket that it holds, as `tasks/generations/claims.py` writes it.
     sa.Column("source", sa.JSON),
+    # When the last sync that ended well began to list the bucket, and when the last audit that found no difference
+    # began. None for what was recorded by earlier versions.
+    sa.Column("synced_at", sa.BigInteger),
+    sa.Column("audited_at", sa.BigInteger),
 )
 
 OBJECTS = sa.Table(

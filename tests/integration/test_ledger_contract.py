@@ -26,7 +26,6 @@ from tasks.ledger.objects import (
     confirmed_versions,
     count_objects,
     forget_objects,
-    last_change,
     not_arrived,
     record_deletions,
     record_wanted,
@@ -245,8 +244,6 @@ def test_what_is_asked_of_some_keys_is_told_of_no_others(ledger: Database) -> No
     assert len(quarantine.quarantined(ledger, ON)) == 4
     assert count_objects(ledger, ON, "a_é%/") == {"chunks": 2, "indexed": 1, "quarantined": 1}
     assert count_objects(ledger, ON) == {"chunks": 4, "indexed": 2, "quarantined": 4}
-    assert last_change(ledger, ON, "nobody/") is None
-    assert 0 < (last_change(ledger, ON, "a_é%/") or 0) <= (last_change(ledger, ON) or 0)
 
 
 def test_what_a_run_left_unjudged_is_tried_again(ledger: Database) -> None:

@@ -13,6 +13,7 @@ import pytest
 
 from blocks.settings import Settings
 from deployments.server.shapes import hits_json
+from flows.audit import audit
 from flows.rebuild import rebuild
 from flows.rollback import rollback
 from tasks.evaluation import warmup
@@ -150,6 +151,8 @@ def test_metrics_say_how_the_index_is(index: Index) -> None:
         lines = [line for line in httpx.get(f"{url}/metrics").text.splitlines() if f'"{index.name}"' in line]
         return {name: float(value) for name, value in (line.rsplit(" ", 1) for line in lines)}
 
+    began = time.time()
+    audit(index.name)
     with serving(index.name) as service:
         assert service.client().post("/search", json={"question": QUESTION}).status_code == 200
         until = time.monotonic() + 60
@@ -162,6 +165,8 @@ def test_metrics_say_how_the_index_is(index: Index) -> None:
     assert found[answering] == 2
     assert found[f'lockstep_objects{{pipeline="{index.name}",state="quarantined"}}'] == 0
     assert 0 < found[lag] < 3600
+    audited = found[f'lockstep_last_clean_audit_timestamp_seconds{{pipeline="{index.name}"}}']
+    assert int(began) <= audited <= time.time()
     live = f"{load_pipeline(index.name).alias}_g0001"
     assert found[f'lockstep_generation_info{{generation="{live}",pipeline="{index.name}"}}'] == 1
 

@@ -5,19 +5,16 @@ A key with a tenant sees the numbers and keys of its tenant alone.
 
 from __future__ import annotations
 
-import asyncio
 import re
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Literal
 
 from deployments.server.errors import RequestError
-from deployments.server.index_state import last_sync
+from deployments.server.index_state import look
 from deployments.server.mcp.tools import own_default
 from tasks.errors import LockstepError
 from tasks.generations.fingerprint import built_in, with_settings_of
 from tasks.indexing.quarantine import as_json
-from tasks.ledger.objects import count_objects, last_change
 from tasks.ledger.quarantine import quarantined
 
 if TYPE_CHECKING:
@@ -61,32 +58,14 @@ async def read(uri: str, caller: Caller, pipelines: Pipelines) -> dict[str, Any]
     served = await caller.pipeline(pipelines, resource.pipeline or own_default(caller, pipelines), "read")
     if resource.what == "quarantine":
         return await quarantine_of(served, caller)
-    state, began = await asyncio.gather(state_of(served, caller), last_sync(served.name))
-    known = began if isinstance(began, datetime) else None
-    return {**state, "last_sync": known and known.isoformat(timespec="seconds")}
+    return await state_of(served, caller)
 
 
 async def state_of(served: Served, caller: Caller) -> dict[str, Any]:
-    """Return which generation of a pipeline is live, what it holds, and when it last changed."""
+    """Return what `GET /state` returns: which generation answers, what it holds, and when it was last in step."""
 
     def work(pipeline: Pipeline, connections: Connections) -> dict[str, Any]:
-        collection, start = held(pipeline, connections, caller)
-        if isinstance(connections.ledger, LockstepError):
-            raise connections.ledger
-        states = count_objects(connections.ledger, collection, start)
-        chunks, in_quarantine = states.pop("chunks"), states.get("quarantined", 0)
-        changed = last_change(connections.ledger, collection, start)
-        return {
-            "pipeline": served.name,
-            "generation": collection,
-            "objects": sum(states.values()) - in_quarantine,
-            "waiting": sum(states.get(state, 0) for state in ("pending", "deleting", "returned")),
-            "quarantined": in_quarantine,
-            "chunks": chunks,
-            "last_change": datetime.fromtimestamp(changed / 1000, UTC).isoformat(timespec="seconds")
-            if changed
-            else None,
-        }
+        return look(served.name, pipeline, connections, caller).model_dump()
 
     return await served.run(work, served.searches)
 
