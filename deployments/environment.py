@@ -15,7 +15,7 @@ import os
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from dotenv import dotenv_values
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, StringConstraints, ValidationError
@@ -56,6 +56,7 @@ def _redis_url(secret: SecretStr) -> SecretStr:
     return secret
 
 
+ORIGIN = r"https?://[A-Za-z0-9.*-]+(:[0-9]{1,5})?"
 HttpUrl = Annotated[str, StringConstraints(pattern=r"^https?://[^\s/]+"), AfterValidator(lambda url: url.rstrip("/"))]
 DatabaseUrl = Annotated[SecretStr, AfterValidator(_database_url)]
 
@@ -79,6 +80,12 @@ class Environment(BaseModel):
         default=None,
         validation_alias="LOCKSTEP_PUBLIC_URL",
         description="the http:// or https:// address under which people reach the service",
+    )
+
+    frame_origins: Annotated[str, StringConstraints(pattern=rf"^{ORIGIN}( +{ORIGIN})*$")] | Literal[""] = Field(
+        default="",
+        validation_alias="LOCKSTEP_FRAME_ORIGINS",
+        description="the origins of chat pages, such as https://chat.example.org, separated by spaces",
     )
 
     rate_limit: Annotated[str, StringConstraints(pattern=r"^[1-9]\d{0,8}/(second|minute|hour|day)$")] | None = Field(
@@ -249,6 +256,7 @@ def prefect_environment(env: Environment, state: State) -> dict[str, str]:
 def service_environment(env: Environment) -> dict[str, str]:
     """Return the variables of the service that are set, here or in ``.env``, which its process does not read."""
     given = {
+        "LOCKSTEP_FRAME_ORIGINS": env.frame_origins,
         "LOCKSTEP_PUBLIC_URL": env.public_url,
         "LOCKSTEP_RATE_LIMIT": env.rate_limit,
         "LOCKSTEP_REDIS_URL": plain(env.redis_url),

@@ -53,14 +53,15 @@ def create_app(
     local: bool = True,
     own_key: str = "",
     public_url: str = "",
+    frame_origins: tuple[str, ...] = (),
     rates: Rates | None = None,
 ) -> Guard:
     """Return the service over the saved pipelines; ``default`` answers requests that name none.
 
     ``hosts`` are the names under which it may be called; ``draining`` says whether it is stopping. With ``local``,
     which is for a loopback address alone, nobody needs a key until there is one. Who sends ``own_key`` may do
-    everything. Links in answers begin with ``public_url``, or with the request's own address. ``rates`` limits the
-    requests of each caller.
+    everything. Links in answers begin with ``public_url``, or with the request's own address. Pages of the
+    ``frame_origins`` may show passages in a frame. ``rates`` limits the requests of each caller.
     """
 
     @asynccontextmanager
@@ -69,6 +70,7 @@ def create_app(
         app.state.rates = rates or Rates()
         app.state.links = Links(own_key or secrets.token_hex())
         app.state.public_url = public_url
+        app.state.frame_origins = frame_origins
         app.state.pictures = Pictures()
         app.state.access = Access(app.state.pipelines, local, own_key)
         app.state.history = History()

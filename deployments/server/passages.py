@@ -18,7 +18,7 @@ from fastapi.responses import HTMLResponse, Response
 from deployments.server.errors import RequestError, headers_of, told
 from deployments.server.links import Links, Passage
 from deployments.server.native import REFUSALS, Known
-from deployments.server.page.templates import page
+from deployments.server.page.templates import TEXT, page
 from tasks.bucket.fetch import fetch, head
 from tasks.documents.page_image import draw
 from tasks.errors import LockstepError, MisuseError, PermanentError
@@ -97,7 +97,8 @@ async def passage(request: Request, pipelines: Known, link: Link) -> Response:
         _, context, span = await found(pipelines, link)
     except LockstepError as error:
         return refused(request, error)
-    return page("passage.html", **shown(context, span), query=request.url.query)
+    policy = " ".join((TEXT, *request.app.state.frame_origins))
+    return page("passage.html", policy, **shown(context, span), query=request.url.query)
 
 
 @router.get("/{chunk_id}/page.png", response_class=Response, responses={200: PNG, **RESPONSES})

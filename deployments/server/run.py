@@ -66,6 +66,7 @@ def serve(env: Environment, default: str, host: str, port: int, names: frozenset
         local=host in LOOPBACK,
         own_key=state.load(env.home).service_key,
         public_url=public_url,
+        frame_origins=tuple(env.frame_origins.split()),
         rates=Rates(env.rate_limit or "", plain(env.redis_url) or ""),
     )
     logging.getLogger("deployments.server").setLevel(logging.INFO)

@@ -76,7 +76,7 @@ class Pages:
     """The pages of one test, in which no page may complain or ask another host. Call it to open an address."""
 
     def __init__(self, chromium: Chromium, url: str) -> None:
-        self.chromium, self._url = chromium, url
+        self.chromium, self.url = chromium, url
         self._contexts: list[Any] = []
         self.complaints: list[str] = []
 
@@ -88,7 +88,7 @@ class Pages:
         page.on("console", lambda message: self.complaints.append(message.text) if message.type == "error" else None)
         page.on("pageerror", lambda error: self.complaints.append(str(error)))
         page.on("request", self._note)
-        page.goto((url or self._url) + path)
+        page.goto((url or self.url) + path)
         return page
 
     def forgive(self, status: int) -> None:
@@ -207,6 +207,26 @@ def test_everybody_can_use_it(open_page: Pages, with_chat: str, chat: StubChat, 
     check()
     inside = frame.locator("html").evaluate("page => page.scrollWidth - page.clientWidth")
     assert inside == 0
+
+
+@in_browser
+def test_a_link_of_another_site_waits_for_a_person(open_page: Pages, with_chat: str, chat: StubChat) -> None:
+    chat.replies = [(200, Say(GROUNDED))]
+    page = open_page("/")
+    address = open_page.url + at(with_chat)
+    page.goto("about:blank")
+    page.set_content(f'<a href="{address.replace("&", "&amp;")}">ask</a>')
+    page.locator("a").click()
+    page.wait_for_selector("#led:not([hidden])")
+    page.wait_for_selector("#state .generation")
+    assert page.locator("#q").input_value() == QUESTION
+    assert not chat.requests
+    page.keyboard.press("Enter")
+    done(page)
+    assert not page.locator("#led").is_visible()
+    assert page.locator("#text .claim").count() == 3
+    page.reload()  # the browser does so in its own name
+    done(page)
 
 
 @in_browser

@@ -313,3 +313,12 @@ def test_the_commands_json_has_no_links(service: Service) -> None:
     assert told["citations"][0]["url"]
     for shown, one in zip(printed["citations"], told["citations"], strict=True):
         assert shown == {key: value for key, value in one.items() if key != "url"} | {"span": tuple(one["span"])}
+
+
+def test_pages_of_named_origins_may_show_a_passage_in_a_frame(index: Index) -> None:
+    chats = ("https://chat.example", "http://127.0.0.1:3000")
+    with serving(index.name, frame_origins=chats) as service, service.client() as client:
+        url = client.post("/search", json={"question": QUESTION}).json()["hits"][0]["url"]
+        policies = [client.get(path).headers["content-security-policy"] for path in (url, "/")]
+    assert policies[0].endswith("frame-ancestors 'self' https://chat.example http://127.0.0.1:3000")
+    assert policies[1].endswith("frame-ancestors 'none'")  # passages alone: the page can be clicked

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Request
 from fastapi.responses import FileResponse, Response
 
 from deployments.server.errors import RequestError
@@ -14,9 +14,14 @@ FILES = {path.name: path for path in sorted((HERE / "static").iterdir()) if path
 
 
 @router.get("/")
-async def index() -> Response:
-    """Return the page. It asks for a key itself where one is needed."""
-    return page("page.html", APP)
+async def index(request: Request) -> Response:
+    """Return the page. It asks for a key itself where one is needed.
+
+    A page of another site may lead here with a question of its own, which would cost an answer: so a person asks it.
+    Browsers say where a visitor comes from.
+    """
+    own = request.headers.get("sec-fetch-site", "none") in ("none", "same-origin")
+    return page("page.html", APP, asks=own)
 
 
 @router.get("/static/{name}")

@@ -17,7 +17,7 @@ APP = "default-src 'self'; base-uri 'none'; form-action 'none'; object-src 'none
 TEXT = (
     "default-src 'none'; style-src 'self'; img-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'self'"
 )
-"""The policy of a page that shows a document: no script at all."""
+"""The policy of a page that shows a document: no script at all. Origins of chat pages may follow at its end."""
 
 
 @cache

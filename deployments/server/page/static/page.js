@@ -77,7 +77,7 @@ function begin(question, pipeline) {
   shown = { question, pipeline, id: "", text: "", citations: [], numbers: new Map() };
   closePane(false);
   for (const id of ["text", "notes", "sources", "done"]) $(id).replaceChildren();
-  for (const id of ["empty", "error", "key", "notes", "cited", "after", "why"]) $(id).hidden = true;
+  for (const id of ["empty", "led", "error", "key", "notes", "cited", "after", "why"]) $(id).hidden = true;
   for (const id of ["up", "down"]) $(id).ariaPressed = "false";
   $("question").textContent = question;
   nameQuestion();
@@ -382,7 +382,11 @@ function fromAddress() {
   const question = new URLSearchParams(location.search).get("q")?.trim();
   if (!question) return;
   $("q").value = question;
-  ask(question, false);
+  const led = "ledHere" in document.body.dataset;
+  delete document.body.dataset.ledHere;
+  if (!led) return ask(question, false);
+  $("led").hidden = false;
+  $("q").focus();
 }
 
 async function start() {
