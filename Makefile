@@ -1,7 +1,7 @@
 # make demo      bucket → index → two answered questions, everything recorded in the Prefect UI
 # make test      the quick tests; further parts of CI: test-flows (whole runs), test-serve (the service),
 #                test-acceptance (the whole from outside), test-faults (crashes and worse), test-vllm (the real vLLM);
-#                test-all: everything, for hours
+#                test-open-webui (the real Open WebUI; not in CI), test-all: everything, for hours
 # make lint      ruff, mypy --strict, import-linter
 # make bench     cold sync against its limits (BENCH_FOLDER=… for your own files)
 # make up | down the local stack           make clean     remove the environment and all local data
@@ -11,7 +11,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 BENCH_FOLDER ?= docs
 
-.PHONY: demo test test-all test-flows test-serve test-acceptance test-faults test-vllm lint format bench up down clean \
+.PHONY: demo test test-all test-flows test-serve test-acceptance test-faults test-vllm test-open-webui open-webui lint format bench up down clean \
   install milvus-server \
   vllm-server constraints
 
@@ -44,10 +44,15 @@ test-faults: install
 test-vllm: install vllm-server
 	$(PYTEST) -m "not long" tests/vllm
 
+# The real Open WebUI over the service, in Chromium (an environment of its own of 3 GB; Python 3.11 or 3.12).
+test-open-webui: install open-webui
+	$(PYTEST) tests/open_webui
+
 # Everything, and many times as many random histories, damaged files, kills and answers as CI tries (hours).
-test-all: install milvus-server vllm-server
+test-all: install milvus-server vllm-server open-webui
 	$(PYTEST) -n 2 --dist loadfile tests/unit tests/integration tests/flows tests/serve tests/acceptance
 	LOCKSTEP_VLLM_ANSWERS=500 $(PYTEST) tests/vllm
+	$(PYTEST) tests/open_webui
 	LOCKSTEP_HISTORIES=600 LOCKSTEP_RANDOM_FILES=500 LOCKSTEP_KILLS=20 $(PYTEST) -n 3 --dist loadgroup tests/faults
 
 lint: install
@@ -94,6 +99,14 @@ vllm-server: .venv-vllm/.installed
 	@.venv-vllm/bin/python -m pip uninstall --quiet --disable-pip-version-check --yes torchvision torchaudio torchcodec
 	@touch $@
 
+open-webui: .venv-open-webui/.installed
+
+.venv-open-webui/.installed:
+	@echo "installing Open WebUI into .venv-open-webui (some minutes, 3 GB)"
+	@$(PYTHON) -m venv .venv-open-webui
+	@.venv-open-webui/bin/python -m pip install --quiet --disable-pip-version-check torch==2.13.0 open-webui==0.12.4
+	@touch $@
+
 # Resolve everything anew and pin it. Look at the diff: no torchvision, FastAPI below 0.151, SQLAlchemy below 2.1.
 constraints:
 	$(PYTHON) -m venv .venv-resolve
@@ -105,4 +118,4 @@ constraints:
 
 clean:
 	-@[ -x $(BIN)/lockstep ] && $(BIN)/lockstep down
-	rm -rf $(VENV) .venv-milvus .venv-vllm .lockstep
+	rm -rf $(VENV) .venv-milvus .venv-vllm .venv-open-webui .lockstep

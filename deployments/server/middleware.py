@@ -40,6 +40,9 @@ SAFE = {
     b"content-security-policy": b"default-src 'none'; frame-ancestors 'none'",
     b"cache-control": b"no-store",
 }
+FRAMED = ("/passages/", "/static/")
+"""What a passage is made of. In a chat page's sandboxed frame, a browser asks for its styles and its picture under the
+origin `null`. The files are no secret, and the picture has a signed link."""
 SILENT = {"/health", "/livez", "/readyz", "/ready", "/metrics"}
 """Routes that probes ask all the time: they stand in no log."""
 
@@ -102,7 +105,7 @@ class Guard:
 
     async def _answer(self, scope: Scope, receive: Receive, headers: dict[bytes, str], told: Told) -> None:
         try:
-            if refused := self._refused(headers, scope["path"]):
+            if refused := self._refused(headers, scope["method"], scope["path"]):
                 await told.refuse(*refused)
             else:
                 await self._app(scope, await read(receive, headers), told.send)
@@ -113,7 +116,7 @@ class Guard:
         finally:
             told.note()
 
-    def _refused(self, headers: dict[bytes, str], path: str) -> tuple[int, str, str] | None:
+    def _refused(self, headers: dict[bytes, str], method: str, path: str) -> tuple[int, str, str] | None:
         if len(headers) > MOST_HEADERS:
             return 431, "too_many_headers", f"the request has more than {MOST_HEADERS} headers"
         host = urlsplit(f"//{headers.get(b'host', '')}")
@@ -124,7 +127,8 @@ class Guard:
         if name not in self._hosts:
             return 421, "wrong_host", f"this service does not answer as '{name[:100]}'"
         origin = headers.get(b"origin")
-        if origin is not None and urlsplit(origin).netloc.lower() != headers.get(b"host", "").lower():
+        framed = origin == "null" and method in ("GET", "HEAD") and path.startswith(FRAMED)
+        if origin is not None and not framed and urlsplit(origin).netloc.lower() != headers.get(b"host", "").lower():
             return 403, "foreign_origin", "a page of another origin may not call this service"
         if self._draining() and path not in SILENT:
             return 503, "draining", "the service is stopping; ask another one, or again in a moment"

@@ -42,7 +42,7 @@ from tests.support.plain_sync import engineless, patient_sync, plain_sync
 from tests.support.servers import ACCESS_KEY, SECRET_KEY, Bucket, Server, new_bucket, s3_client, sqlite_url
 
 HISTORIES = int(os.environ.get("LOCKSTEP_HISTORIES", "0"))
-SECONDS = 60.0
+SECONDS = 30.0
 """For how long histories are tried when their number is not given."""
 ROUND = 5
 """Histories between two looks at the clock."""

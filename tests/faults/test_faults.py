@@ -114,7 +114,7 @@ def test_a_bucket_that_stays_away_fails_the_run_and_deletes_nothing(
 def test_a_milvus_that_stumbles_is_asked_again(
     pipeline: Callable[..., str], milvus_proxy: Proxy, trouble: Trouble
 ) -> None:
-    name = pipeline(batch_objects=4)
+    name = pipeline(batch_objects=4, milvus_seconds=5.0)  # a call that gets no answer waits that long
     left = [3]
 
     def stumble(place: str) -> None:

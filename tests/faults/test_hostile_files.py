@@ -31,7 +31,7 @@ from tests.support.servers import ROOT, Bucket
 LIMIT = r"more memory than the limit of 300 MiB|took more than 45 s"
 """Which limit a bomb comes to first depends on the machine."""
 RANDOM_FILES = int(os.environ.get("LOCKSTEP_RANDOM_FILES", "0"))
-SECONDS = 60.0
+SECONDS = 30.0
 """For how long damaged files are tried when their number is not given."""
 AT_ONCE = 20
 """Damaged files of one sync."""

@@ -31,6 +31,25 @@ def test_a_page_of_another_origin_gets_nothing(client: httpx.Client, origin: str
     assert "access-control-allow-origin" not in answer.headers
 
 
+def test_a_frame_of_a_chat_page_gets_what_a_passage_is_made_of_and_nothing_else(client: httpx.Client) -> None:
+    """A browser gives the origin of a sandboxed frame as `null`."""
+    framed = {"origin": "null"}
+    assert client.get("/static/passage.css", headers=framed).status_code == 200
+    url = client.post("/search", json={"question": QUESTION}).json()["hits"][0]["url"]
+    assert client.get(url, headers=framed).status_code == 200
+    assert client.get(url.replace("sig=", "sig=0"), headers=framed).status_code == 404
+    for method, path in (
+        ("GET", "/state"),
+        ("GET", "/"),
+        ("POST", "/static/passage.css"),
+        ("POST", url),
+        ("GET", "/x"),
+    ):
+        assert client.request(method, path, headers=framed).status_code == 403, (method, path)
+    for path in ("/static/passage.css", url):
+        assert client.get(path, headers={"origin": "http://evil.example"}).status_code == 403
+
+
 def test_a_page_of_its_own_is_let_through(client: httpx.Client, service: Service) -> None:
     assert client.get("/health", headers={"origin": service.url}).status_code == 200
 

@@ -198,9 +198,13 @@ def test_errors_are_those_that_the_client_knows(
         ai.responses.create(model=index.name, input="hello")
     assert "/v1/chat/completions" in error_of(route)["message"]
     tools: Any = [{"type": "function", "function": {"name": "f"}}]
-    with pytest.raises(openai.BadRequestError) as with_tools:
-        ai.chat.completions.create(model=index.name, messages=asked(), tools=tools)
-    assert error_of(with_tools)["param"] == "tools"
+    for demanded in ("required", {"type": "function", "function": {"name": "f"}}):
+        with pytest.raises(openai.BadRequestError) as with_tools:
+            ai.chat.completions.create(model=index.name, messages=asked(), tools=tools, tool_choice=demanded)  # type: ignore[call-overload]
+        assert error_of(with_tools)["param"] == "tool_choice"
+    with pytest.raises(openai.BadRequestError) as aloud:
+        ai.chat.completions.create(model=index.name, messages=asked(), modalities=["text", "audio"])
+    assert error_of(aloud)["param"] == "modalities"
     with pytest.raises(openai.BadRequestError):
         ai.chat.completions.create(model=index.name, messages=asked(), n=2)
     with pytest.raises(openai.BadRequestError) as nothing:

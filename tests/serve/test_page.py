@@ -24,43 +24,19 @@ from tasks.ledger.tables import ANSWERS
 from tasks.pipelines import load_pipeline
 from tests.serve.conftest import QUESTION, Index, Service, serving
 from tests.support.chat_server import Say, StubChat, claims
+from tests.support.chromium import CHROMIUM, Chromium
 from tests.support.servers import missing, sqlite_url
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Browser, Page
+    from playwright.sync_api import Page
 
 T = TypeVar("T")
-CHROMIUM = Path("/usr/bin/chromium")
 LONG = "A" * 120
 GROUNDED = claims(
     ("The filter is replaced every 400 hours.", [(1, "every 400 hours")]),
     ("Only K7 fits.", [(1, "Use filter type K7 only")]),
     (f"It <b>sings</b> <img src=x onerror=alert(1)> {LONG}.", [(1, "it sings")]),
 )
-
-
-class Chromium:
-    """A browser, and the thread that drives it.
-
-    Playwright's event loop runs in its thread for as long as the browser is open. Prefect's client would take it for
-    its own: so nothing else is done there (see :func:`elsewhere`).
-    """
-
-    def __init__(self) -> None:
-        from playwright.sync_api import sync_playwright
-
-        self._thread = ThreadPoolExecutor(1, "chromium")
-        self._playwright = self.do(lambda: sync_playwright().start())
-        launch = self._playwright.chromium.launch
-        self.browser: Browser = self.do(lambda: launch(executable_path=str(CHROMIUM), args=["--no-sandbox"]))
-
-    def do(self, work: Callable[[], T]) -> T:
-        return self._thread.submit(work).result()
-
-    def close(self) -> None:
-        self.do(self.browser.close)
-        self.do(self._playwright.stop)
-        self._thread.shutdown()
 
 
 @pytest.fixture(scope="module")

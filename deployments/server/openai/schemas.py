@@ -11,8 +11,18 @@ from deployments.server.errors import RequestError
 MOST_MESSAGES = 200
 MOST_CHARACTERS = 100_000
 """Of the last turn: a chat page's own task holds the conversation. A question to the documents may have fewer."""
-REFUSED = ("tools", "tool_choice", "functions", "function_call", "logprobs", "top_logprobs", "audio", "modalities")
-"""What would change the answer, and cannot be done."""
+REFUSED = {
+    "tool_choice": ("none", "auto"),
+    "function_call": ("none", "auto"),
+    "logprobs": (False,),
+    "top_logprobs": (0,),
+    "audio": (),
+    "modalities": (["text"],),
+}
+"""Fields that would change the answer, which cannot be done, with the values that ask for nothing.
+
+Tools may be offered: Open WebUI always offers its own. A model may leave them, and this one does.
+"""
 
 
 class Loose(BaseModel):
@@ -68,8 +78,8 @@ class ChatRequest(Loose):
 
     def check(self) -> None:
         """Raise ``RequestError`` naming a field that asks for what cannot be done."""
-        for name in REFUSED:
-            if (self.model_extra or {}).get(name) not in (None, [], {}, "none", False):
+        for name, harmless in REFUSED.items():
+            if (self.model_extra or {}).get(name) not in (None, [], {}, *harmless):
                 raise RequestError(f"{name} cannot be honoured here: leave it out", 400, "unsupported_field", name)
         if self.n not in (None, 1):
             raise RequestError("n: one answer is given to a question", 400, "unsupported_field", "n")
