@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections import Counter
 from collections.abc import Sequence
 from contextlib import suppress
@@ -16,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from deployments.server.pipelines import once
+from deployments.server.turns import in_turns
 from tasks.errors import LockstepError
 from tasks.ledger.answers import day_of_answers
 from tasks.text.markdown import inline, table
@@ -40,6 +42,7 @@ class DayReports:
         self._changed: set[tuple[Served, str]] = set()
         self._wake = asyncio.Event()
         self._written: dict[tuple[Served, str], UUID] = {}
+        self._next = float("-inf")
 
     def note(self, served: Served, at: int) -> None:
         """Note that the answers of a day changed; ``at`` is a time of that day, in ms since 1970."""
@@ -48,14 +51,14 @@ class DayReports:
 
     async def run(self) -> None:
         """Write what changed, at intervals, until cancelled; then once more."""
-        try:
-            while True:
-                await self._wake.wait()
-                self._wake.clear()
-                await self.write()
-                await asyncio.sleep(EVERY_SECONDS)
-        finally:
-            await self.write()
+        await in_turns(self._due, self.write)
+
+    async def _due(self) -> None:
+        """Wait until something has changed, and the last reports are not too young."""
+        await self._wake.wait()
+        await asyncio.sleep(max(self._next - time.monotonic(), 0.0))
+        self._wake.clear()
+        self._next = time.monotonic() + EVERY_SECONDS
 
     async def write(self) -> None:
         """Write the reports of what changed. What cannot be written now is tried again at the next interval."""

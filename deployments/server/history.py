@@ -15,6 +15,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from deployments.server.day_report import DayReports
+from deployments.server.turns import in_turns
 from tasks import metrics
 from tasks.errors import LockstepError
 from tasks.ledger.answers import Record, hash_of, prune_answers, record_answers
@@ -80,11 +81,8 @@ class History:
         """Write what waits, every second, until cancelled; then once more, and the reports of the day after it."""
         reporting = asyncio.create_task(self._reports.run())
         try:
-            while True:
-                await asyncio.sleep(EVERY_SECONDS)
-                await self.write()
+            await in_turns(lambda: asyncio.sleep(EVERY_SECONDS), self.write)
         finally:
-            await self.write()
             reporting.cancel()
             with suppress(asyncio.CancelledError):
                 await reporting
