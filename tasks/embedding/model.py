@@ -26,6 +26,10 @@ if TYPE_CHECKING:
     Write = Callable[[Piece], Mapping[str, str]]
 
 
+SMALLEST = 1e-12
+"""The least length that a vector is divided by. A model may return a zero vector."""
+
+
 class EmbeddingModel:
     """A loaded model that counts tokens and encodes texts. Thread-safe.
 
@@ -54,15 +58,18 @@ class EmbeddingModel:
         return self.begin_question(question, self.embedder.query_prompt).result()
 
     def _encode(self, texts: Sequence[str], prompt: str) -> Vectors:
-        vectors: Vectors = self._model.encode(
+        import numpy as np
+
+        found = self._model.encode(
             list(texts),
             prompt=prompt or None,
             batch_size=self.embedder.batch_size,
-            normalize_embeddings=True,
             convert_to_numpy=True,
             show_progress_bar=False,
         )
-        return vectors
+        # The library would divide by the length in the model's own dtype: in bfloat16 that is off by 0.3%.
+        vectors: Vectors = found.astype(np.float32)
+        return vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), SMALLEST)
 
 
 _loaded: dict[str, EmbeddingModel] = {}
