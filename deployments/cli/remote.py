@@ -58,11 +58,11 @@ class Service:
 
 def running_service(env: Environment) -> Service | None:
     """Return this home's service if it runs and knows the pipelines of the environment's Prefect server."""
-    from deployments.local.processes import running
+    from deployments.local.processes import serving
 
     here = state.load(env.home)
     record = here.records.get("service")
-    if record is None or record.prefect != (env.prefect_api_url or here.url("prefect")) or not running(record):
+    if record is None or record.prefect != (env.prefect_api_url or here.url("prefect")) or not serving(record):
         return None
     return Service(record.url, here.service_key)
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse, Response
+from fastapi.responses import Response
 from fastapi.telemetry import TelemetryConfig
 from starlette.exceptions import HTTPException
 
@@ -28,6 +28,7 @@ from deployments.server.page import routes as pages
 from deployments.server.passages import Pictures
 from deployments.server.pipelines import Pipelines
 from deployments.server.rates import Rates
+from deployments.server.replies import Reply
 from tasks.errors import LockstepError
 from tasks.evaluation.warmup import warmth
 from tasks.retrieval.batch_search import search_one
@@ -156,4 +157,4 @@ def refusal(
 ) -> Response:
     """Return an error in the one envelope of all errors."""
     body = envelope(status, code, message, request_id(request), param)
-    return JSONResponse(body, status_code=status, headers={**headers_of(status), **(headers or {})})
+    return Reply(body, status_code=status, headers={**headers_of(status), **(headers or {})})

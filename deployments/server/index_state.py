@@ -6,11 +6,12 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated
 
 from fastapi import APIRouter, Query
-from fastapi.responses import JSONResponse, Response
+from fastapi.responses import Response
 
 from deployments.server import schemas
 from deployments.server.access import Calling
 from deployments.server.native import REFUSALS, Known
+from deployments.server.replies import Reply
 from tasks.errors import LockstepError
 from tasks.ledger.canary import canary_of
 from tasks.ledger.database import now
@@ -39,7 +40,7 @@ async def state(
         return look(served.name, block, connections, caller)
 
     found = await served.run(work, served.searches)
-    return JSONResponse(found.model_dump())
+    return Reply(found.model_dump())
 
 
 def look(name: str, block: Pipeline, connections: Connections, caller: Caller) -> schemas.IndexState:

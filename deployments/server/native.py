@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import uuid
 from collections.abc import AsyncIterator, Callable
 from dataclasses import asdict
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Request
-from fastapi.responses import JSONResponse, Response, StreamingResponse
+from fastapi.responses import Response, StreamingResponse
 
 from blocks.pipeline import Pipeline
 from deployments.server import schemas
@@ -21,6 +20,7 @@ from deployments.server.history import History
 from deployments.server.links import PassageUrls, passage_urls
 from deployments.server.middleware import request_id, until_gone
 from deployments.server.pipelines import Pipelines, Served
+from deployments.server.replies import Reply, dumped
 from deployments.server.shapes import answer_json, citation_json, hits_json
 from tasks import metrics
 from tasks.answers.answer import answer
@@ -79,7 +79,7 @@ async def search(body: schemas.SearchRequest, request: Request, pipelines: Known
     tenant = caller.scope(body.filter, body.tenant).tenant
     urls = passage_urls(request, body.pipeline or pipelines.default, tenant)
     shown = hits_json(found.collection, found.hits, found.seconds, urls.of)
-    return JSONResponse({**shown, "notes": list(found.notes)})
+    return Reply({**shown, "notes": list(found.notes)})
 
 
 async def find(body: schemas.SearchRequest, pipelines: Pipelines, caller: Caller) -> Found:
@@ -119,7 +119,7 @@ async def ask(body: schemas.AskRequest, request: Request, pipelines: Known, call
         return StreamingResponse(events(answering, keep, urls, request_id(request)), media_type="text/event-stream")
     with metrics.IN_FLIGHT.labels("ask").track_inprogress(), answering:
         made = await until_gone(request, answering.answer())
-    return JSONResponse({"id": keep(made), **answer_json(made, urls.of)})
+    return Reply({"id": keep(made), **answer_json(made, urls.of)})
 
 
 @router.post("/feedback", response_model=schemas.Thanks, responses=REFUSALS)
@@ -138,7 +138,7 @@ async def feedback(body: schemas.Feedback, request: Request, pipelines: Known, c
         if await served.run(work, served.searches):
             metrics.FEEDBACK.labels(body.verdict).inc()
             request.app.state.history.judged(served)
-            return JSONResponse({"recorded": True})
+            return Reply({"recorded": True})
         await asyncio.sleep(0.5)
     raise RequestError("there is no answer of that id that you were given", 404, "answer_not_found", "id")
 
@@ -202,4 +202,4 @@ def piece_events(piece: Checked, told_of: dict[Citation, int], urls: PassageUrls
 
 def sse(name: str, data: object) -> bytes:
     """Return one server-sent event."""
-    return f"event: {name}\ndata: {json.dumps(data, ensure_ascii=False)}\n\n".encode()
+    return f"event: {name}\ndata: {dumped(data)}\n\n".encode()

@@ -47,10 +47,12 @@ class Draining(uvicorn.Server):
 def serve(env: Environment, default: str, host: str, port: int, names: frozenset[str] = frozenset()) -> None:
     """Serve until SIGTERM or SIGINT. ``names`` are the host names under which others call the service.
 
-    ``env`` adds the name in its public address. On a loopback address nobody needs a key until there is one. The
-    home's own commands have a key of their own. Raises ``MisuseError`` if others can reach ``host`` but there is no
-    name.
+    ``env`` adds the name in its public address. On a loopback address without such a name nobody needs a key until
+    there is one. The home's own commands have a key of their own. Raises ``MisuseError`` if others can reach ``host``
+    but there is no name.
     """
+    # pandas, which pymilvus loads, would load it: 30 MB for tables that the service has none of.
+    sys.modules.setdefault("pyarrow", None)  # type: ignore[arg-type]
     public_url = env.public_url or ""
     called = {name.lower() for name in (*names, urlsplit(public_url).hostname or "") if name}
     if host not in LOOPBACK and not called:
@@ -63,7 +65,7 @@ def serve(env: Environment, default: str, host: str, port: int, names: frozenset
         default,
         hosts,
         lambda: bool(server and server.draining),
-        local=host in LOOPBACK,
+        local=host in LOOPBACK and not called,  # others reach it under a name, by way of a proxy
         own_key=state.load(env.home).service_key,
         public_url=public_url,
         frame_origins=tuple(env.frame_origins.split()),

@@ -69,7 +69,8 @@ class EmbeddingModel:
         )
         # The library would divide by the length in the model's own dtype: in bfloat16 that is off by 0.3%.
         vectors: Vectors = found.astype(np.float32)
-        return vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), SMALLEST)
+        vectors /= np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), SMALLEST)
+        return vectors
 
 
 _loaded: dict[str, EmbeddingModel] = {}

@@ -10,6 +10,11 @@ from tasks.sanitize import one_line, unlinked, visible
 _SPEAKS = re.compile(r"[\\`*{}\[\]!|~$^#]|(?<![^\W_])_|_(?![^\W_])")
 _BEGINS = re.compile(r"[-+=:](?=[-+=:\s]|\Z)|\d{1,9}(?=[.)](?:\s|\Z))")
 
+_HIDES = re.compile(r"(?:(?<=\])|\A)[(:]")
+"""What makes a link or a picture of brackets: an address behind them, here or, for `[1]:`, elsewhere in the text."""
+_OPENS = re.compile(r"(\\*+)(<(?=[A-Za-z/!?]|\Z)|\Z)")
+"""The start of a tag, or the end, with the backslashes before it. An odd number of them escapes the tag already."""
+
 
 class Markdown(str):
     """Markdown that we wrote ourselves, so that it is not escaped."""
@@ -34,6 +39,22 @@ def _plain(line: str) -> str:
     elif begins:
         escaped = f"\\{escaped}"
     return unlinked(escaped)
+
+
+def harmless(text: str) -> str:
+    """Return a model's Markdown without what a chat page would fetch by itself, or hide behind other words.
+
+    Pictures, links with words of their own, and tags show as they are written. Formatting, marks like [1] and plain
+    addresses stay: a person sees where these lead. A text that is sent in pieces is as harmless as each of them.
+    """
+    found = _HIDES.sub(r"\\\g<0>", visible(text))
+    return _OPENS.sub(_escaped, found)
+
+
+def _escaped(found: re.Match[str]) -> str:
+    slashes, tag = found[1], found[2]
+    alone = len(slashes) % 2 == 0
+    return f"{slashes}\\{tag}" if alone == bool(tag) else found[0]
 
 
 def inline(text: str) -> str:

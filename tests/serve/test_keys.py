@@ -16,7 +16,7 @@ from deployments.server.rates import Rates
 from tasks.ledger.database import Database, now
 from tasks.ledger.keys import create_key, revoke_key
 from tasks.pipelines import load_pipeline
-from tests.serve.conftest import QUESTION, Service, serving
+from tests.serve.conftest import QUESTION, Index, Service, eventually, process, serving
 from tests.support.pipelines import pipeline_maker
 from tests.support.servers import Server, free_port, new_bucket, sqlite_url
 
@@ -176,8 +176,38 @@ def test_a_revoked_key_is_refused_within_seconds(keyed: Keyed, monkeypatch: pyte
 
 
 def test_probes_need_no_key(keyed: Keyed) -> None:
-    for path in ("/health", "/livez"):
+    for path in ("/health", "/livez", "/ready", "/readyz"):
         assert httpx.get(f"{keyed.service.url}{path}").status_code == 200
+
+
+def test_a_key_learns_the_names_that_it_covers_and_nobody_else_learns_any(keyed: Keyed) -> None:
+    for name in (keyed.name, keyed.other):
+        with keyed.client(keyed.acme) as client:
+            assert client.post("/search", json={"question": QUESTION, "pipeline": name}).status_code == 200
+    assert httpx.get(f"{keyed.service.url}/ready").json() == {"ready": True, "parts": []}
+    with keyed.client(keyed.narrow) as client:
+        assert [part["name"] for part in client.get("/ready").json()["parts"]] == [f"{keyed.other}: index"]
+    assert httpx.get(f"{keyed.service.url}/metrics").status_code == 401
+    for key in (keyed.narrow, keyed.acme):
+        with keyed.client(key) as client:
+            refused = client.get("/metrics")
+            assert (refused.status_code, refused.json()["error"]["code"]) == (403, "missing_right")
+    with serving(keyed.name, own_key="of the home") as service:
+        monitor = create_key(keyed.ledger, "prometheus", rights=["read"])[1]
+        for key in ("of the home", monitor):
+            shown = httpx.get(f"{service.url}/metrics", headers={"authorization": f"Bearer {key}"})
+            assert "lockstep_http_request_seconds" in shown.text
+
+
+def test_a_name_for_others_takes_a_key_also_on_loopback(index: Index, tmp_path: Path) -> None:
+    """A proxy in front of it brings everybody: no key has been made yet, and nobody is let in."""
+    body, called = {"question": QUESTION}, {"host": "ask.example"}
+    with process(index.name, tmp_path, LOCKSTEP_PUBLIC_URL="https://ask.example") as (_, url):
+        eventually(lambda: httpx.get(f"{url}/health").raise_for_status())
+        for headers in (called, {}):
+            refused = httpx.post(f"{url}/search", json=body, headers=headers, timeout=60)
+            assert (refused.status_code, refused.json()["error"]["code"]) == (401, "no_key")
+        assert httpx.get(f"{url}/v1/models", headers=called).status_code == 401
 
 
 def test_keys_stand_in_no_log(keyed: Keyed, caplog: pytest.LogCaptureFixture, tmp_path: Path) -> None:
@@ -221,4 +251,6 @@ def test_services_share_a_rate_in_redis_and_none_stops_when_redis_is_away(keyed:
         assert codes == [200, 200, 200, 429]
     with serving(keyed.name, rates=Rates("1/hour", f"redis://127.0.0.1:{free_port()}/0")) as alone:
         assert [asked(alone, keyed.acme).status_code for _ in range(3)] == [200, 200, 200]
-        assert "lockstep_uncounted_requests_total 3.0" in httpx.get(f"{alone.url}/metrics").text
+        monitor = create_key(keyed.ledger, "prometheus", rights=["read"])[1]
+        shown = httpx.get(f"{alone.url}/metrics", headers={"authorization": f"Bearer {monitor}"})
+        assert "lockstep_uncounted_requests_total 4.0" in shown.text  # this one too

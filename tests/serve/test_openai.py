@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import httpx
@@ -99,6 +100,31 @@ def test_sources_may_stand_in_the_text(ai: openai.OpenAI, with_chat: str, chat: 
     streamed = ai.chat.completions.create(model=f"{with_chat}:sources", messages=asked(), stream=True)
     pieces = [chunk.choices[0].delta.content or "" for chunk in streamed if chunk.choices]
     assert "".join(pieces).replace(" \n", "\n") == whole.replace(" \n", "\n")
+
+
+def test_a_chat_page_fetches_nothing_that_a_model_names(ai: openai.OpenAI, with_chat: str, chat: StubChat) -> None:
+    said = "Oil it ![leak](http://evil.example/q) <img src=http://evil.example/x> \x1b[2J every 400 hours."
+    chat.replies = [(200, claims((said, [(1, "every 400 hours")])))]
+    whole = ai.chat.completions.create(model=with_chat, messages=asked()).choices[0].message.content or ""
+    streamed = ai.chat.completions.create(model=with_chat, messages=asked(), stream=True)
+    text = "".join(chunk.choices[0].delta.content or "" for chunk in streamed if chunk.choices)
+    for shown in (whole, text):
+        assert "![leak]\\(http" in shown
+        assert "\\<img" in shown
+        assert "\x1b" not in shown
+        assert "[1]" in shown
+
+
+def test_no_byte_of_an_answer_commands_a_terminal(
+    client: httpx.Client, with_chat: str, chat: StubChat, index: Index
+) -> None:
+    said = "Oil it \x1b]0;owned\x07 \u009b2J \u202e every 400 hours."
+    chat.replies = [(200, claims((said, [(1, "every 400 hours")])))]
+    for stream in (False, True):
+        body = {"question": QUESTION, "pipeline": with_chat, "stream": stream}
+        answered = client.post("/ask", json=body).raise_for_status()
+        assert not re.search(b"[\x00-\x08\x0b-\x1f\x7f]|\xc2[\x80-\x9f]|\xe2\x80\xae", answered.content)
+        assert "\\u202e" in answered.text
 
 
 def test_strict_is_a_model(ai: openai.OpenAI, with_chat: str, chat: StubChat) -> None:

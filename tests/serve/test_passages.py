@@ -38,7 +38,10 @@ The boiler is lit with the blue lever and a match.
 
 At the end, open the drain of the boiler again.
 """
-EVIL = """The hostile note </p><script>alert("text")</script><img src=x onerror=alert(1)> has a <mark>quote</mark>."""
+EVIL = (
+    """The hostile note </p><script>alert("text")</script><img src=x onerror=alert(1)> has a <mark>quote</mark>, """
+    "\x1b[2J \u009b2J \u202e."
+)
 FIRST, SECOND = "In dusty places the filter of the pump has to be", "replaced after 250 hours of operation already."
 BULLETIN = f"{FIRST} {SECOND}"
 LEFT = 30.0
@@ -119,7 +122,7 @@ def test_what_a_document_says_is_text_and_nothing_else(library: Library) -> None
     quote = '<script>alert("text")</script>'
     shown = library.get(library.link(hit, quote))
     assert html.unescape(shown.text.partition('<mark id="quote">')[2].partition("</mark>")[0]) == quote
-    for tag in ("<script", "<img", "<mark>"):
+    for tag in ("<script", "<img", "<mark>", "\x1b", "\u009b", "\u202e"):
         assert tag not in shown.text, tag
     (hit,) = library.search("How is the boiler lit?", "acme")
     named = library.get(library.link(hit)).text

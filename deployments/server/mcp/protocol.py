@@ -6,7 +6,6 @@ words, and sets up logging for the whole process.
 
 from __future__ import annotations
 
-import json
 import logging
 import time
 from typing import Any
@@ -40,6 +39,7 @@ from deployments.server.mcp import resources
 from deployments.server.mcp.about import about
 from deployments.server.mcp.tools import TOOLS, Call, Tool, own_default
 from deployments.server.middleware import request_id
+from deployments.server.replies import dumped
 from tasks import metrics
 from tasks.errors import LockstepError
 from tasks.sanitize import hidden, visible
@@ -108,7 +108,7 @@ async def call_tool(context: Context, params: CallToolRequestParams) -> CallTool
         call = call_of(context)
         result = (await tool.work(call, tool.takes.model_validate(params.arguments or {}))).model_dump(mode="json")
         outcome = "ok"
-        text = json.dumps(result, ensure_ascii=False)
+        text = dumped(result)
         return CallToolResult(content=[TextContent(type="text", text=text)], structured_content=result)
     except ValidationError as error:
         outcome = "refused"
@@ -187,5 +187,5 @@ async def read_resource(context: Context, params: ReadResourceRequestParams) -> 
         raise MCPError(code=code, message=visible(hidden(str(error))), data={"uri": uri}) from error
     except Exception as error:
         raise MCPError(code=INTERNAL_ERROR, message=unexpected(context, error), data={"uri": uri}) from error
-    text = json.dumps(found, ensure_ascii=False)
+    text = dumped(found)
     return ReadResourceResult(contents=[TextResourceContents(uri=params.uri, text=text, mime_type=JSON)])

@@ -9,7 +9,6 @@ The sources are numbered by their first citation, and each is told before the cl
 
 from __future__ import annotations
 
-import json
 import time
 import uuid
 from collections.abc import AsyncIterator, Callable
@@ -17,7 +16,7 @@ from dataclasses import asdict
 from typing import Any
 
 from fastapi import APIRouter, Request
-from fastapi.responses import JSONResponse, Response, StreamingResponse
+from fastapi.responses import Response, StreamingResponse
 
 from blocks.pipeline import Pipeline
 from deployments.server.access import Calling
@@ -31,6 +30,7 @@ from deployments.server.openai.conversation import Conversation, conversation
 from deployments.server.openai.sources import Sources
 from deployments.server.openai.store_filters import as_filter
 from deployments.server.pipelines import Pipelines, Served
+from deployments.server.replies import Reply, dumped
 from deployments.server.shapes import citation_json
 from tasks import metrics
 from tasks.answers.answer import answer
@@ -40,7 +40,8 @@ from tasks.retrieval.batch_search import Found, search_one
 from tasks.retrieval.question import checked
 from tasks.retrieval.routing import Connections
 from tasks.retrieval.scope import Scope
-from tasks.sanitize import hidden
+from tasks.sanitize import hidden, visible
+from tasks.text.markdown import harmless
 
 router = APIRouter(prefix="/v1", tags=["openai"])
 VARIANTS = ("sources", "strict")
@@ -63,7 +64,7 @@ async def models(pipelines: Known, caller: Calling) -> Response:
     names = filter(caller.sees, await pipelines.names())
     ids = [f"{name}{end}" for name in names for end in ("", *(f":{one}" for one in VARIANTS))]
     data = [{"id": one, "object": "model", "created": 0, "owned_by": "lockstep"} for one in ids]
-    return JSONResponse({"object": "list", "data": data})
+    return Reply({"object": "list", "data": data})
 
 
 @router.get("/models/{model}", response_model=schemas.Model, responses=REFUSALS)
@@ -71,7 +72,7 @@ async def model(model: str, pipelines: Known, caller: Calling) -> Response:
     """Return one model."""
     name, _ = model_named(model)
     await caller.pipeline(pipelines, name, "ask")
-    return JSONResponse({"id": model, "object": "model", "created": 0, "owned_by": "lockstep"})
+    return Reply({"id": model, "object": "model", "created": 0, "owned_by": "lockstep"})
 
 
 CHUNKS = {
@@ -111,7 +112,7 @@ async def chat(body: schemas.ChatRequest, request: Request, pipelines: Known, ca
         return StreamingResponse(stream(answering, writer, request_id(request), usage), media_type="text/event-stream")
     with metrics.IN_FLIGHT.labels("ask").track_inprogress(), answering:
         made = await until_gone(request, answering.answer())
-    return JSONResponse(writer.whole(made))
+    return Reply(writer.whole(made))
 
 
 def making(asked: Conversation, body: schemas.ChatRequest, strict: bool, scope: Scope) -> Any:
@@ -141,18 +142,20 @@ class Writer:
         self._id = uuid.uuid4().hex
         self._about = {"id": f"chatcmpl-{self._id}", "created": int(time.time()), "model": model}
         self._sources = Sources(urls)
+        # A task of the chat page is answered in JSON, which a program reads and no page shows.
+        self._shown = harmless if keep else visible
 
     def chunk(self, delta: dict[str, Any], finish: str | None = None, **more: Any) -> bytes:
         """Return a chunk of a stream."""
         choice = {"index": 0, "delta": delta, "finish_reason": finish}
         body = {**self._about, "object": "chat.completion.chunk", "choices": [choice], **more}
-        return f"data: {json.dumps(body, ensure_ascii=False)}\n\n".encode()
+        return f"data: {dumped(body)}\n\n".encode()
 
     def piece(self, piece: Checked) -> list[bytes]:
         """Return the chunks of a piece: a source each for what it cites first, then its text."""
         new = self._sources.cited(piece.citations)
         chunks = [] if self._listed else [self.chunk({}, event=source.event()) for source in new]
-        text = self._sources.renumbered(piece.text)
+        text = self._shown(self._sources.renumbered(piece.text))
         return [*chunks, self.chunk({"content": text})] if text else chunks
 
     def end(self, made: Answer, with_usage: bool) -> list[bytes]:
@@ -161,13 +164,13 @@ class Writer:
         chunks.append(self.chunk({}, "stop", **self._facts(made)))
         if with_usage:
             body = {**self._about, "object": "chat.completion.chunk", "choices": [], "usage": usage_of(made)}
-            chunks.append(f"data: {json.dumps(body)}\n\n".encode())
+            chunks.append(f"data: {dumped(body)}\n\n".encode())
         return [*chunks, DONE]
 
     def whole(self, made: Answer) -> dict[str, Any]:
         """Return an answer that is not streamed."""
         self._sources.cited(made.citations)
-        text = self._sources.renumbered(made.answer)
+        text = self._shown(self._sources.renumbered(made.answer))
         annotations = self._sources.annotations(text)
         if self._listed and self._sources:
             text += self._sources.as_list()
@@ -215,7 +218,7 @@ async def stream(answering: Answering, writer: Writer, about: str, usage: bool) 
         except LockstepError as error:
             status, code, param = told(error)
             body = envelope(status, code, hidden(str(error)), about, param)
-            yield f"data: {json.dumps(body, ensure_ascii=False)}\n\n".encode()
+            yield f"data: {dumped(body)}\n\n".encode()
             yield DONE
 
 
@@ -224,13 +227,13 @@ async def vector_stores(pipelines: Known, caller: Calling) -> Response:
     """List the pipelines as vector stores."""
     data = [store_json(name) for name in filter(caller.sees, await pipelines.names())]
     ends = {"first_id": data[0]["id"], "last_id": data[-1]["id"]} if data else {"first_id": None, "last_id": None}
-    return JSONResponse({"object": "list", "data": data, "has_more": False, **ends})
+    return Reply({"object": "list", "data": data, "has_more": False, **ends})
 
 
 @router.get("/vector_stores/{pipeline}", response_model=schemas.VectorStore, responses=REFUSALS)
 async def vector_store(pipeline: str, pipelines: Known, caller: Calling) -> Response:
     """Return one vector store."""
-    return JSONResponse(store_json((await caller.pipeline(pipelines, pipeline, "search")).name))
+    return Reply(store_json((await caller.pipeline(pipelines, pipeline, "search")).name))
 
 
 def store_json(name: str) -> dict[str, Any]:
@@ -255,7 +258,7 @@ async def search_store(
     data = [file_json(hit, urls) for hit in found.hits if hit.score >= least or least == 0.0]
     query = [body.query] if isinstance(body.query, str) else body.query
     page = {"object": "vector_store.search_results.page", "search_query": query, "data": data}
-    return JSONResponse({**page, "has_more": False, "next_page": None})
+    return Reply({**page, "has_more": False, "next_page": None})
 
 
 async def found_in(served: Served, body: schemas.StoreSearch, scope: Scope) -> Found:

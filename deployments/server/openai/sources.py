@@ -9,6 +9,7 @@ from typing import Any
 
 from deployments.server.links import PassageUrls
 from tasks.models import Citation
+from tasks.text.markdown import harmless
 
 MARK = re.compile(r"\[(\d{1,3}(?:\s*,\s*\d{1,3})*)\]")
 
@@ -42,7 +43,7 @@ class Source:
             metadata["page"] = one.page - 1  # counted from 0 there
         # It opens `embed_url` in a pane beside the chat. The name stays: `external` keeps the URL from replacing it.
         source = {"id": self.id, "name": self.title, "url": self.url, "embed_url": self.url}
-        return {"source": source, "document": [one.quote], "metadata": [metadata]}
+        return {"source": source, "document": [harmless(one.quote)], "metadata": [metadata]}
 
     def link(self) -> str:
         """Return it as a link in Markdown."""

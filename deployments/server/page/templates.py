@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from fastapi.responses import HTMLResponse
 
+from tasks.sanitize import visible
+
 if TYPE_CHECKING:
     from jinja2 import Environment
 
@@ -25,7 +27,14 @@ def _templates() -> Environment:
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
     loader = FileSystemLoader(HERE / "templates")
-    return Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    return Environment(
+        loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, finalize=shown
+    )
+
+
+def shown(value: Any) -> Any:
+    """Return a value for a page: texts without what commands a terminal, since people open links with `curl` too."""
+    return visible(value) if type(value) is str else value
 
 
 def page(template: str, policy: str = TEXT, status: int = 200, **values: Any) -> HTMLResponse:

@@ -19,6 +19,7 @@ from deployments import environment, state
 from deployments.cli.remote import running_service
 from deployments.state import Record, State
 from tasks.errors import MisuseError, PartError
+from tests.support.servers import free_port
 
 HIT = {"key": "pump.md", "chunk_id": "c1", "score": 0.5, "text": "A pump.", "heading": "Pumps", "page": None}
 FOUND: dict[str, Any] = {
@@ -146,7 +147,7 @@ def test_an_answer_that_breaks_off_or_is_none_is_said_so(home: Path, server: Spo
         list(service.events("/ask", {}))
 
 
-@pytest.mark.parametrize("why", ["another Prefect", "ended", "never started"])
+@pytest.mark.parametrize("why", ["another Prefect", "ended", "never started", "does not listen"])
 def test_only_the_homes_own_service_over_the_same_prefect_is_asked(
     home: Path, why: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -155,7 +156,10 @@ def test_only_the_homes_own_service_over_the_same_prefect_is_asked(
         monkeypatch.setenv("PREFECT_API_URL", "http://127.0.0.1:9/api")
     else:
         before = state.load(home)
-        record = before.records["service"].model_copy(update={"create_time": 1.0})
+        record = before.records["service"].model_copy(
+            # While it starts or drains, somebody else may have its port.
+            update={"port": free_port()} if why == "does not listen" else {"create_time": 1.0}
+        )
         kept = {} if why == "never started" else {"service": record}
         state.save(home, before.model_copy(update={"records": {"prefect": before.records["prefect"], **kept}}))
     assert running_service(environment.load()) is None
