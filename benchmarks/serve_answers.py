@@ -5,7 +5,7 @@
 Starts a stack of its own in a temporary home and indexes FOLDER (default: the project's own docs). It asks each
 question once by the service's own code, to learn the prompt. Then the same prompts go to vLLM by the openai client, and
 the questions to `/ask` and `/v1/chat/completions`, all streamed, in turn and twice; the better turn counts. A claim is
-told when it is whole and checked, so it is compared with the moment at which vLLM has written it. Answers are not cached.
+told when it is whole and checked, so it is compared with the moment at which vLLM has written it. Nothing is cached.
 """
 
 from __future__ import annotations

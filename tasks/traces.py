@@ -10,7 +10,7 @@ A request to the service is a SERVER span. Inside it, what a question goes throu
 
 Names follow OpenTelemetry's conventions: HTTP's and databases' are stable, those of generative AI are not yet. No
 span holds a question, an answer, a passage, or an error's message, which may quote them. Without an SDK
-(:mod:`deployments.server.tracing`) a span costs microseconds and goes nowhere.
+(:mod:`deployments.server.observability.tracing`) a span costs microseconds and goes nowhere.
 """
 
 from __future__ import annotations

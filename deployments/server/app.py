@@ -15,19 +15,21 @@ from fastapi.responses import Response
 from fastapi.telemetry import TelemetryConfig
 from starlette.exceptions import HTTPException
 
-from deployments.server import health, index_state, native, passages
-from deployments.server.access import Access
+from deployments.server import native
+from deployments.server.access.caller import Access
+from deployments.server.access.links import Links
+from deployments.server.access.rates import Rates
 from deployments.server.errors import envelope, headers_of, told
-from deployments.server.history import History
-from deployments.server.index_metrics import IndexMetrics
-from deployments.server.links import Links
 from deployments.server.mcp import endpoint as mcp
 from deployments.server.middleware import LOOPBACK, Guard, request_id
+from deployments.server.observability import health, index_state
+from deployments.server.observability.index_metrics import IndexMetrics
 from deployments.server.openai import routes as openai
+from deployments.server.page import passages
 from deployments.server.page import routes as pages
-from deployments.server.passages import Pictures
+from deployments.server.page.passages import Pictures
 from deployments.server.pipelines import Pipelines
-from deployments.server.rates import Rates
+from deployments.server.records.history import History
 from deployments.server.replies import Reply
 from tasks.errors import LockstepError
 from tasks.evaluation.warmup import warmth

@@ -13,13 +13,13 @@ from fastapi.responses import Response, StreamingResponse
 
 from blocks.pipeline import Pipeline
 from deployments.server import schemas
-from deployments.server.access import Caller, Calling
+from deployments.server.access.caller import Caller, Calling
+from deployments.server.access.links import PassageUrls, passage_urls
 from deployments.server.answering import Answering
 from deployments.server.errors import RequestError, envelope, told
-from deployments.server.history import History
-from deployments.server.links import PassageUrls, passage_urls
 from deployments.server.middleware import request_id, until_gone
 from deployments.server.pipelines import Pipelines, Served
+from deployments.server.records.history import History
 from deployments.server.replies import Reply, dumped
 from deployments.server.shapes import answer_json, citation_json, hits_json
 from tasks import metrics

@@ -17,10 +17,10 @@ import uvicorn
 
 from deployments import state
 from deployments.environment import Environment, load, plain
-from deployments.server import tracing
+from deployments.server.access.rates import Rates
 from deployments.server.app import create_app
 from deployments.server.middleware import LOOPBACK
-from deployments.server.rates import Rates
+from deployments.server.observability import tracing
 from tasks.errors import MisuseError
 
 DRAIN_SECONDS = 30

@@ -11,8 +11,8 @@ from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterKey
 from prefect.settings import PREFECT_API_URL, temporary_settings
 
-from deployments.server import day_report
-from deployments.server.day_report import day_of
+from deployments.server.records import day_report
+from deployments.server.records.day_report import day_of
 from tasks.ledger.database import now
 from tests.serve.conftest import QUESTION, Index, serving
 from tests.support.servers import free_port

@@ -12,7 +12,7 @@ import httpx
 import openai
 import pytest
 
-from deployments.server.rates import Rates
+from deployments.server.access.rates import Rates
 from tasks.ledger.database import Database, now
 from tasks.ledger.keys import create_key, revoke_key
 from tasks.pipelines import load_pipeline
@@ -164,7 +164,7 @@ def test_the_openai_client_knows_what_is_wrong(keyed: Keyed) -> None:
 
 
 def test_a_revoked_key_is_refused_within_seconds(keyed: Keyed, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("deployments.server.access.VALID_SECONDS", 0.2)
+    monkeypatch.setattr("deployments.server.access.caller.VALID_SECONDS", 0.2)
     key, text = create_key(keyed.ledger, "a visitor", "acme", expires_at=now() + 3_600_000)
     with keyed.client(text) as client:
         assert client.post("/search", json={"question": QUESTION}).status_code == 200

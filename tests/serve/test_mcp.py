@@ -13,7 +13,7 @@ import pytest
 from mcp import Client
 from mcp.shared.exceptions import MCPError
 
-from deployments.server.links import Passage
+from deployments.server.access.links import Passage
 from tasks.ledger.canary import Canary, begin_canary, end_canary
 from tasks.ledger.database import Database, now
 from tasks.milvus.store import Store

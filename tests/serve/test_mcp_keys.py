@@ -13,7 +13,7 @@ import pytest
 from mcp import Client
 from mcp.shared.exceptions import MCPError
 
-from deployments.server.links import Passage
+from deployments.server.access.links import Passage
 from tasks.ledger.database import Database
 from tasks.ledger.keys import create_key
 from tasks.pipelines import load_pipeline

@@ -16,7 +16,7 @@ import pytest
 from fpdf import FPDF
 from PIL import Image, ImageChops
 
-from deployments.server.links import Links, Passage
+from deployments.server.access.links import Links, Passage
 from deployments.server.shapes import answer_json, answer_of
 from tests.serve.conftest import QUESTION, Index, Service, serving
 from tests.support.chat_server import Say, StubChat, claims

@@ -12,7 +12,7 @@ import httpx2
 from mcp import Client
 from mcp.client.streamable_http import streamable_http_client
 
-from deployments.server.links import Links, Passage
+from deployments.server.access.links import Links, Passage
 
 ERAS = {"auto": "2026-07-28", "legacy": "2025-11-25"}
 """The modes of a client, and the version of the protocol that each comes to."""

@@ -15,7 +15,7 @@ from mcp.server.transport_security import TransportSecuritySettings
 from starlette.exceptions import HTTPException
 from starlette.routing import Route
 
-from deployments.server.access import caller_of
+from deployments.server.access.caller import caller_of
 from deployments.server.mcp.protocol import protocol_server
 from deployments.server.middleware import LARGEST_BODY
 

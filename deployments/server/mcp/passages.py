@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from deployments.server.links import Links, Passage
+from deployments.server.access.links import Links, Passage
 from tasks.sanitize import one_line
 
 if TYPE_CHECKING:

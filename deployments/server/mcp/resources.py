@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from deployments.server.errors import RequestError
-from deployments.server.index_state import look
 from deployments.server.mcp.tools import own_default
+from deployments.server.observability.index_state import look
 from tasks.errors import LockstepError
 from tasks.generations.fingerprint import built_in, with_settings_of
 from tasks.indexing.quarantine import as_json
@@ -19,7 +19,7 @@ from tasks.ledger.quarantine import quarantined
 
 if TYPE_CHECKING:
     from blocks.pipeline import Pipeline
-    from deployments.server.access import Caller
+    from deployments.server.access.caller import Caller
     from deployments.server.pipelines import Pipelines, Served
     from tasks.retrieval.routing import Connections
 

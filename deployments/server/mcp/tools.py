@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from deployments.server import schemas
+from deployments.server.access.links import Passage
 from deployments.server.answering import Answering
 from deployments.server.errors import RequestError
-from deployments.server.links import Passage
 from deployments.server.mcp.passages import parts_of, passage_id, title_of, url_of
 from deployments.server.mcp.schemas import (
     AskArguments,
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from starlette.requests import Request
 
     from blocks.pipeline import Pipeline
-    from deployments.server.access import Caller
+    from deployments.server.access.caller import Caller
     from deployments.server.pipelines import Pipelines
     from tasks.ledger.keys import Right
     from tasks.retrieval.routing import Connections

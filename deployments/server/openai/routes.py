@@ -19,10 +19,10 @@ from fastapi import APIRouter, Request
 from fastapi.responses import Response, StreamingResponse
 
 from blocks.pipeline import Pipeline
-from deployments.server.access import Calling
+from deployments.server.access.caller import Calling
+from deployments.server.access.links import PassageUrls, passage_urls
 from deployments.server.answering import Answering
 from deployments.server.errors import NoPipelineError, RequestError, envelope, told
-from deployments.server.links import PassageUrls, passage_urls
 from deployments.server.middleware import request_id, until_gone
 from deployments.server.native import REFUSALS, Known, recording
 from deployments.server.openai import schemas

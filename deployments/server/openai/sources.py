@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from deployments.server.links import PassageUrls
+from deployments.server.access.links import PassageUrls
 from tasks.models import Citation
 from tasks.text.markdown import harmless
 

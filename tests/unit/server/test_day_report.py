@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from deployments.server.day_report import begin_of, day_markdown, day_of
+from deployments.server.records.day_report import begin_of, day_markdown, day_of
 
 NOON = begin_of("2026-01-31") + 43_200_000
 

@@ -6,7 +6,7 @@ from urllib.parse import parse_qs, unquote, urlsplit
 
 import pytest
 
-from deployments.server.links import LIFETIME_SECONDS, Links, Passage
+from deployments.server.access.links import LIFETIME_SECONDS, Links, Passage
 
 PASSAGE = Passage("docs", "a/b é", "acme", (44, 59))
 

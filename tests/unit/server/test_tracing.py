@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from deployments.server import tracing
+from deployments.server.observability import tracing
 from tasks.errors import MisuseError
 
 

@@ -7,7 +7,7 @@ from contextlib import suppress
 
 import pytest
 
-from deployments.server.turns import in_turns
+from deployments.server.records.turns import in_turns
 
 
 def test_a_turn_under_way_is_finished_and_one_more_follows() -> None:

@@ -18,8 +18,8 @@ from tasks.retrieval.scope import Scope
 
 if TYPE_CHECKING:
     from blocks.pipeline import Pipeline
+    from deployments.server.access.rates import Rates
     from deployments.server.pipelines import Pipelines, Served
-    from deployments.server.rates import Rates
     from tasks.ledger.database import Database
     from tasks.ledger.keys import Right
     from tasks.retrieval.routing import Connections

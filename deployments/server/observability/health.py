@@ -9,7 +9,7 @@ from fastapi import APIRouter, Depends, Request
 from fastapi.responses import Response
 
 from deployments.server import schemas
-from deployments.server.access import Access, Caller, Calling
+from deployments.server.access.caller import Access, Caller, Calling
 from deployments.server.errors import RequestError
 from deployments.server.native import REFUSALS, Known
 from deployments.server.pipelines import Served

@@ -7,8 +7,8 @@ import logging
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-from deployments.server.access import LOCAL
-from deployments.server.index_state import look
+from deployments.server.access.caller import LOCAL
+from deployments.server.observability.index_state import look
 from tasks import metrics
 from tasks.errors import LockstepError
 

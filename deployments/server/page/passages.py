@@ -15,8 +15,8 @@ from urllib.parse import quote
 from fastapi import APIRouter, Depends, Request
 from fastapi.responses import HTMLResponse, Response
 
+from deployments.server.access.links import Links, Passage
 from deployments.server.errors import RequestError, headers_of, told
-from deployments.server.links import Links, Passage
 from deployments.server.native import REFUSALS, Known
 from deployments.server.page.templates import TEXT, page
 from tasks.bucket.fetch import fetch, head

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from deployments.server.pipelines import once
-from deployments.server.turns import in_turns
+from deployments.server.records.turns import in_turns
 from tasks.errors import LockstepError
 from tasks.ledger.answers import day_of_answers
 from tasks.text.markdown import inline, table

@@ -14,8 +14,8 @@ from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from deployments.server.day_report import DayReports
-from deployments.server.turns import in_turns
+from deployments.server.records.day_report import DayReports
+from deployments.server.records.turns import in_turns
 from tasks import metrics
 from tasks.errors import LockstepError
 from tasks.ledger.answers import Record, hash_of, prune_answers, record_answers
@@ -23,7 +23,7 @@ from tasks.ledger.database import now
 
 if TYPE_CHECKING:
     from blocks.pipeline import Pipeline
-    from deployments.server.access import Caller
+    from deployments.server.access.caller import Caller
     from deployments.server.pipelines import Served
     from tasks.models import Answer
     from tasks.retrieval.routing import Connections

@@ -9,7 +9,7 @@ from fastapi import APIRouter, Query
 from fastapi.responses import Response
 
 from deployments.server import schemas
-from deployments.server.access import Calling
+from deployments.server.access.caller import Calling
 from deployments.server.native import REFUSALS, Known
 from deployments.server.replies import Reply
 from tasks.errors import LockstepError
@@ -23,7 +23,7 @@ from tasks.sanitize import hidden
 
 if TYPE_CHECKING:
     from blocks.pipeline import Pipeline
-    from deployments.server.access import Caller
+    from deployments.server.access.caller import Caller
     from tasks.retrieval.routing import Connections
 
 router = APIRouter(tags=["health"])

@@ -1,0 +1,1 @@
+"""Is it alive, is it ready, how is the index, and where do traces go?"""
