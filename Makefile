@@ -50,7 +50,8 @@ test-open-webui: install open-webui
 
 # Everything, and many times as many random histories, damaged files, kills and answers as CI tries (hours).
 test-all: install milvus-server vllm-server open-webui
-	$(PYTEST) -n 2 --dist loadfile tests/unit tests/integration tests/flows tests/serve tests/acceptance
+	LOCKSTEP_API_EXAMPLES=1200 $(PYTEST) -n 2 --dist loadfile tests/unit tests/integration tests/flows tests/serve \
+	  tests/acceptance
 	LOCKSTEP_VLLM_ANSWERS=500 $(PYTEST) tests/vllm
 	$(PYTEST) tests/open_webui
 	LOCKSTEP_HISTORIES=600 LOCKSTEP_RANDOM_FILES=500 LOCKSTEP_KILLS=20 $(PYTEST) -n 3 --dist loadgroup tests/faults
