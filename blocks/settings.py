@@ -14,6 +14,7 @@ Fallback = Literal["none", "extractive"]
 Order = Literal["best_first", "best_last"]
 PersonalData = Literal["allow", "mask", "refuse"]
 Failure = Literal["open", "closed"]
+ModerationApi = Literal["moderations", "chat"]
 
 
 def _from_json(value: Any) -> Any:
@@ -221,7 +222,11 @@ class Settings(BaseModel):
     moderation_url: str = Field(
         default="",
         pattern=r"^(https?://\S+)?$",
-        description="Address with /v1/moderations of OpenAI's form, up to /v1; it checks questions and answers.",
+        description="Address of a moderation or a guard model, up to /v1; it checks questions and answers.",
+    )
+    moderation_api: ModerationApi = Field(
+        default="moderations",
+        description="moderations (OpenAI's /moderations) or chat (a guard model of vLLM's that says safe or unsafe).",
     )
     moderation_model: str = Field(default="", description="Model of the moderation; empty leaves it to the server.")
     moderation_failure: Failure = Field(

@@ -1,8 +1,10 @@
-"""Ask a moderation endpoint of OpenAI's form whether a text may pass."""
+"""Ask whether a text may pass: a moderation endpoint of OpenAI's form, or a guard model that a chat server runs."""
 
 from __future__ import annotations
 
 import logging
+import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Any
@@ -23,6 +25,8 @@ SECONDS, CONNECT_SECONDS = 10.0, 3.0
 UNNAMED = "no category named"
 UNCHECKED_NOTE = "the moderation did not answer: this was not checked"
 LONGEST_NAME = 60
+GUARD_TOKENS = 64
+VERDICT = re.compile(r"(?i)\b(safe|unsafe|controversial)\b")
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,11 +67,12 @@ def flagged(text: str, settings: Settings, chat: ChatModel | None) -> tuple[str,
     import httpx
 
     where = f"Moderation: {settings.moderation_url}"
-    body = {"input": text} | ({"model": settings.moderation_model} if settings.moderation_model else {})
+    api = API[settings.moderation_api]
+    asked = api.body(text) | ({"model": settings.moderation_model} if settings.moderation_model else {})
     key = key_for(settings.moderation_url, chat)
     headers = {"authorization": f"Bearer {key}"} if key else {}
     try:
-        answer = _client().post(f"{settings.moderation_url.rstrip('/')}/moderations", json=body, headers=headers)
+        answer = _client().post(f"{settings.moderation_url.rstrip('/')}/{api.path}", json=asked, headers=headers)
     except httpx.HTTPError as error:
         raise TransientError(
             f"{where} does not answer ({type(error).__name__}). Check LOCKSTEP_MODERATION_URL, or whether it is up."
@@ -80,10 +85,10 @@ def flagged(text: str, settings: Settings, chat: ChatModel | None) -> tuple[str,
             "and LOCKSTEP_MODERATION_MODEL."
         )
     try:
-        return categories(answer.json())
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        return api.read(answer.json())
+    except (ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
         raise PartError(
-            f"{where} did not answer as OpenAI's /v1/moderations does. Check LOCKSTEP_MODERATION_URL."
+            f"{where} did not answer as {api.form}. Check LOCKSTEP_MODERATION_URL and LOCKSTEP_MODERATION_API."
         ) from error
 
 
@@ -100,6 +105,44 @@ def categories(told: Any) -> tuple[str, ...]:
             of_result = sorted(name for name, is_so in (result.get("categories") or {}).items() if is_so)
             named |= dict.fromkeys(one_line(name)[:LONGEST_NAME] for name in of_result or [UNNAMED])
     return tuple(named)
+
+
+def guard_verdict(told: Any) -> tuple[str, ...]:
+    """Return the categories that a guard model names in a chat completion; none if it says that the text is safe.
+
+    Reads the forms of Llama Guard ("unsafe", and "S1,S10" on the next line) and of Qwen3Guard ("Safety: Unsafe" and
+    "Categories: Violent"). What Qwen3Guard calls controversial is flagged. Raises ``ValueError`` for another form.
+    """
+    text = told["choices"][0]["message"]["content"]
+    verdict = VERDICT.search(text)
+    if verdict is None:
+        raise ValueError("neither safe nor unsafe")
+    if verdict[1].lower() == "safe":
+        return ()
+    line = next((line for line in text[verdict.end() :].splitlines() if line.strip()), "")
+    names = (one_line(name).strip()[:LONGEST_NAME] for name in line.rpartition(":")[2].split(","))
+    return tuple(dict.fromkeys(name for name in names if name and name.lower() != "none")) or (UNNAMED,)
+
+
+@dataclass(frozen=True, slots=True)
+class Api:
+    """A way to ask for a verdict: the path below the address, the body, what reads the answer, and its name."""
+
+    path: str
+    body: Callable[[str], dict[str, Any]]
+    read: Callable[[Any], tuple[str, ...]]
+    form: str
+
+
+API = {
+    "moderations": Api("moderations", lambda text: {"input": text}, categories, "OpenAI's /v1/moderations does"),
+    "chat": Api(
+        "chat/completions",
+        lambda text: {"messages": [{"role": "user", "content": text}], "temperature": 0, "max_tokens": GUARD_TOKENS},
+        guard_verdict,
+        "a guard model does, with safe or unsafe",
+    ),
+}
 
 
 def key_for(url: str, chat: ChatModel | None) -> str:

@@ -11,8 +11,9 @@ from pydantic import SecretStr
 from blocks.chat_model import ChatModel
 from blocks.settings import Settings
 from tasks.errors import LockstepError, MisuseError, PartError, TransientError
-from tasks.guards.moderation import UNCHECKED_NOTE, Verdict, moderated
+from tasks.guards.moderation import UNCHECKED_NOTE, UNNAMED, Verdict, moderated
 from tasks.guards.questions import admit
+from tests.support.chat_server import Say, StubChat
 from tests.support.moderation_server import StubModeration
 from tests.support.servers import free_port
 
@@ -22,6 +23,13 @@ def endpoint() -> Iterator[StubModeration]:
     endpoint = StubModeration()
     yield endpoint
     endpoint.close()
+
+
+@pytest.fixture
+def chat() -> Iterator[StubChat]:
+    chat = StubChat()
+    yield chat
+    chat.close()
 
 
 def test_without_an_endpoint_everything_passes() -> None:
@@ -77,3 +85,32 @@ def test_what_is_flagged_is_refused_by_its_category_and_judged_without_personal_
     with pytest.raises(MisuseError, match=r"refused the question: violence\."):
         admit("Send a bomb to eve@example.org", settings, None)
     assert endpoint.texts == ["Send a bomb to <EMAIL_ADDRESS>"]
+
+
+@pytest.mark.parametrize(
+    ("said", "categories"),
+    [
+        ("safe", ()), ("\n\nunsafe\nS9,S10", ("S9", "S10")), ("unsafe", (UNNAMED,)),
+        ("Safety: Safe\nCategories: None", ()), ("Safety: Unsafe\nCategories: Violent, PII", ("Violent", "PII")),
+        ("Safety: Controversial\nCategories: Political", ("Political",)),
+    ],
+)  # fmt: skip
+def test_a_guard_model_of_a_chat_server_is_asked_as_any_other(
+    chat: StubChat, said: str, categories: tuple[str, ...]
+) -> None:
+    chat.replies = [(200, Say(said))]
+    settings = Settings(moderation_url=chat.url, moderation_api="chat", moderation_model="guard-1")
+    assert moderated("a pump", settings, None) == Verdict(categories)
+    (request,) = chat.requests
+    assert request["messages"] == [{"role": "user", "content": "a pump"}]
+    assert (request["model"], request["temperature"]) == ("guard-1", 0)
+
+
+@pytest.mark.parametrize("reply", [(200, Say("I would rather not say.")), (200, {"choices": []}), (500, {})])
+def test_a_guard_model_that_says_neither_fails_as_any_other(chat: StubChat, reply: tuple[int, Any]) -> None:
+    chat.replies = [reply]
+    settings = Settings(moderation_url=chat.url, moderation_api="chat", moderation_model="guard-1")
+    with pytest.raises(PartError if reply[0] == 200 else TransientError, match="Moderation: http"):
+        moderated("a secret pump", settings, None)
+    open_ = settings.model_copy(update={"moderation_failure": "open"})
+    assert moderated("a secret pump", open_, None) == Verdict(checked=False)

@@ -25,7 +25,8 @@ CHECKS = [not_a_server_error, status_code_conformance, content_type_conformance,
 SAYS_503 = {"/ready", "/readyz"}
 """A 503 is what they are for: another test may have left a pipeline whose Milvus is gone."""
 QUICK = settings(
-    max_examples=EXAMPLES, deadline=None, derandomize=EXAMPLES < FEW, database=None, phases=[Phase.explicit, Phase.generate],
+    max_examples=EXAMPLES, deadline=None, derandomize=EXAMPLES < FEW, database=None,
+    phases=[Phase.explicit, Phase.generate],
     suppress_health_check=list(HealthCheck),
 )  # fmt: skip
 
