@@ -8,11 +8,12 @@ lightest real client, so that `lockstep up` is instant when all parts are up.
 from __future__ import annotations
 
 import base64
+import json
 import time
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing
 from datetime import datetime
 from email.utils import parsedate_to_datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
@@ -26,7 +27,6 @@ from tasks.sanitize import hidden
 
 if TYPE_CHECKING:
     import httpx
-    from sqlalchemy import Connection
 
     from deployments.endpoints import Endpoints
 
@@ -40,7 +40,7 @@ PLANNING_SECONDS = 15.0
 
 def check_s3(endpoints: Endpoints, _state: State) -> str:
     """Request the bucket with the keys in use."""
-    import boto3
+    import botocore.session
     from botocore.config import Config
     from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError
 
@@ -53,12 +53,15 @@ def check_s3(endpoints: Endpoints, _state: State) -> str:
         proxies={} if _is_local(endpoints.s3_endpoint) else None,
     )
     try:
-        client = boto3.session.Session(
+        client: Any = botocore.session.get_session().create_client(
+            "s3",
+            region_name=endpoints.s3_region,
+            endpoint_url=endpoints.s3_endpoint,
             aws_access_key_id=endpoints.s3_access_key,
             aws_secret_access_key=plain(endpoints.s3_secret_key),
             aws_session_token=plain(endpoints.s3_session_token),
-            region_name=endpoints.s3_region,
-        ).client("s3", endpoint_url=endpoints.s3_endpoint, config=config)
+            config=config,
+        )
         client.head_bucket(Bucket=endpoints.bucket)
     except ClientError as error:
         status = error.response["ResponseMetadata"]["HTTPStatusCode"]
@@ -209,59 +212,69 @@ def check_vllm(endpoints: Endpoints, _state: State) -> str:
 
 def check_ledger(endpoints: Endpoints, _state: State) -> str:
     """Open the database and query one row. A SQLite file that does not exist yet counts as healthy."""
-    from sqlalchemy import text
+    return "created on first use" if _ask_ledger(endpoints, "select 1") is None else ""
 
-    with _ledger(endpoints) as connection:
-        if connection is None:
-            return "created on first use"
-        connection.execute(text("select 1"))
-    return ""
+
+CANARY = "select collection, live, steps, step, hold_seconds, since from lockstep_canaries where alias = :alias"
 
 
 def canary(endpoints: Endpoints, alias: str) -> dict[str, Any] | None:
     """Return the canary of an alias: collection, live, share, step, steps, since, until (in ms).
 
-    None without a canary, or if the ledger does not answer.
+    None without a canary, or if the ledger does not answer or has no tables yet.
     """
-    import sqlalchemy as sa
-
-    from tasks.ledger.tables import CANARIES
-
     try:
-        with _ledger(endpoints) as connection:
-            if connection is None or not sa.inspect(connection).has_table(CANARIES.name):
-                return None
-            row = connection.execute(sa.select(CANARIES).where(CANARIES.c.alias == alias)).mappings().one_or_none()
+        rows = _ask_ledger(endpoints, CANARY, alias=alias)
     except PartError:
         return None
-    if row is None:
+    if not rows:
         return None
-    chosen = {name: row[name] for name in ("collection", "live", "steps", "since")}
-    until = row["since"] + int(1000 * row["hold_seconds"])
-    return {**chosen, "share": row["steps"][row["step"]], "step": row["step"] + 1, "until": until}
+    collection, live, steps, step, hold_seconds, since = rows[0]
+    steps = json.loads(steps) if isinstance(steps, str) else steps
+    until = since + int(1000 * hold_seconds)
+    return {
+        "collection": collection, "live": live, "steps": steps, "since": since,
+        "share": steps[step], "step": step + 1, "until": until,
+    }  # fmt: skip
 
 
-@contextmanager
-def _ledger(endpoints: Endpoints) -> Iterator[Connection | None]:
-    """Connect to the ledger's database. Yield None for a missing SQLite file, so that a check does not create it."""
-    from pathlib import Path
+def _ask_ledger(endpoints: Endpoints, query: str, **values: str) -> list[Any] | None:
+    """Return the rows of a query to the ledger. None for a missing SQLite file, which is not created.
 
-    from sqlalchemy import create_engine, event, make_url
+    A file of SQLite is read by Python's own module: importing SQLAlchemy takes longer than all the checks.
+    """
+    url = endpoints.ledger_url.get_secret_value()
+    scheme, _, path = url.partition(":///")
+    if scheme.startswith("sqlite") and "?" not in path and not path.startswith("file:"):
+        return _ask_file(Path(path), query, values)
+    from sqlalchemy import create_engine, event, make_url, text
     from sqlalchemy.exc import SQLAlchemyError
 
     try:
-        url = make_url(endpoints.ledger_url.get_secret_value())
-        if url.get_backend_name() == "sqlite" and not Path(url.database or "").exists():
-            yield None
-            return
-        engine = create_engine(url)
-        if url.get_backend_name() == "postgresql":
+        parsed = make_url(url)
+        if parsed.get_backend_name() == "sqlite" and not Path(parsed.database or "").exists():
+            return None
+        engine = create_engine(parsed)
+        if parsed.get_backend_name() == "postgresql":
             from blocks.postgres import connect_in_time
 
             event.listen(engine, "do_connect", connect_in_time(SECONDS))
         with engine.connect() as connection:
-            yield connection
+            return list(connection.execute(text(query), values))
     except (SQLAlchemyError, ImportError) as error:
+        raise PartError(_short(error)) from error
+
+
+def _ask_file(path: Path, query: str, values: dict[str, str]) -> list[Any] | None:
+    import sqlite3
+
+    if not path.exists():
+        return None
+    try:
+        with closing(sqlite3.connect(path, timeout=SECONDS)) as connection:
+            connection.execute("pragma schema_version")  # "select 1" would not read the file
+            return connection.execute(query, values).fetchall()
+    except sqlite3.Error as error:
         raise PartError(_short(error)) from error
 
 
