@@ -90,7 +90,7 @@ STARTS = (
 OF_PATTERNS, OF_FUNCTIONS = (320, 1_000, 3_000, 8_000, 16_000), (400, 3_200)
 EVERYTHING = (320, 3_000)
 """Lengths of the texts: the short ones find at once what would take minutes for the long ones."""
-TOO_SLOW, TOO_STEEP = 0.1, 30
+TOO_SLOW, TOO_STEEP = 0.2, 30
 """Seconds of the CPU, and how many times as long eight times the text may take: in proportion it is 8, squared 64."""
 
 

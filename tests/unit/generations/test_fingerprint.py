@@ -38,7 +38,7 @@ SETTINGS_OUT = {
     "rerank_model": "a/model", "rerank_depth": 7, "near_copies": 0.7, "neighbours": 7, "passage_order": "best_last",
     "extract_sentences": 7, "temperature": 0.7, "max_answer_tokens": 77, "context_tokens": 777,
     "record_questions": True, "record_days": 7.0, "personal_data": "mask", "moderation_url": "http://moderation/v1",
-    "moderation_model": "a/model", "moderation_failure": "open",
+    "moderation_model": "a/model", "moderation_failure": "open", "moderation_api": "chat",
 }  # fmt: skip
 EMBEDDER_IN = {
     "model_name": "intfloat/e5-small", "revision": "v2", "dtype": "bfloat16", "query_prompt": "query: ",
