@@ -35,6 +35,12 @@ def claims(*made: tuple[str, list[tuple[int, str]]], answerable: bool = True) ->
     return json.dumps({"answerable": answerable, "claims": listed})
 
 
+class Crowded(ThreadingHTTPServer):
+    """A server to which many connect at once."""
+
+    request_queue_size = 128
+
+
 class StubChat:
     """A chat server. ``replies`` holds the status and answer of each request in turn; the last one repeats.
 
@@ -120,7 +126,7 @@ class StubChat:
             def log_message(self, *_: Any) -> None:
                 pass
 
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.server = Crowded(("127.0.0.1", 0), Handler)
         self.url = f"http://127.0.0.1:{self.server.server_port}/v1"
         threading.Thread(target=self.server.serve_forever, daemon=True).start()
 

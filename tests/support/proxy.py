@@ -76,12 +76,15 @@ class Proxy:
                 while client.recv(65536):
                     pass
             return
-        with suppress(OSError):
+        try:
             server = socket.create_connection(self.target, 5)
-            server.settimeout(None)  # the timeout is only for connecting: a server may be quiet for longer than 5 s
-            self._open |= {client, server}
-            threading.Thread(target=self._pass_on, args=[client, server, "none"], daemon=True).start()
-            self._pass_on(server, client, trouble)
+        except OSError:
+            _reset(client)
+            return
+        server.settimeout(None)  # the timeout is only for connecting: a server may be quiet for longer than 5 s
+        self._open |= {client, server}
+        threading.Thread(target=self._pass_on, args=[client, server, "none"], daemon=True).start()
+        self._pass_on(server, client, trouble)
 
     def _pass_on(self, source: socket.socket, sink: socket.socket, trouble: Trouble) -> None:
         passed = 0
@@ -109,7 +112,13 @@ class Proxy:
 
 
 def _reset(one: socket.socket) -> None:
-    """Close a socket with a RST, not a FIN."""
+    """Close a socket with a RST, not a FIN.
+
+    A thread that waits for data of the socket keeps it open, whoever closes it. So that thread is woken first, which
+    sends nothing.
+    """
     with suppress(OSError):
         one.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        with suppress(OSError):
+            one.shutdown(socket.SHUT_RD)
         one.close()
