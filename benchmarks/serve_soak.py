@@ -91,8 +91,9 @@ def soak(url: str, process: psutil.Process, bucket: Path, given: argparse.Namesp
         p50, p99 = (1000 * times[int(len(times) * share)] for share in (0.5, 0.99))
         told = [at + 1, len(times), len(errors[at]), f"{p50:.0f}", f"{p99:.0f}", memory[at], len(generations[at])]
         print(f"| {' | '.join(map(str, told))} | {'; '.join(done[at])} |")
-    for at, some in errors.items():
-        print(f"minute {at + 1}: {some[0]}")
+    for at, some in sorted(errors.items()):
+        if some:  # a minute without an error is there too, once it was counted
+            print(f"minute {at + 1}: {some[0]}")
 
 
 if __name__ == "__main__":
