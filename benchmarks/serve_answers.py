@@ -149,7 +149,7 @@ def main() -> None:
     vllm = os.environ.get("VLLM_BASE_URL")
     if not vllm:
         sys.exit("Set VLLM_BASE_URL to a chat server, up to and with /v1.")
-    # Prefixes of prompts that vLLM has seen are not read again: each way would profit from the one before it.
+    # vLLM reads a prompt that it has seen from its cache. All ways have the same prompts, and each is warmed first.
     os.environ |= {"LOCKSTEP_MAX_ANSWER_TOKENS": str(given.tokens), "LOCKSTEP_CACHE_SECONDS": "0"}
     with own_stack(given.folder) as (env, _):
         lockstep("sync")
@@ -164,7 +164,7 @@ def main() -> None:
             "/v1/chat/completions": by_service(service, "/v1/chat/completions", pipeline, given.tokens),
         }
         for ask in ways.values():
-            ask(0)  # warm
+            measured(ask, 1)  # warm
         print("\n| clients | way | first claim, s | whole, s | answers/s | first claim, ratio | throughput, ratio |")
         print("| --- | --- | --- | --- | --- | --- | --- |")
         for clients in map(int, given.clients.split(",")):

@@ -16,7 +16,7 @@ span holds a question, an answer, a passage, or an error's message, which may qu
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -26,12 +26,10 @@ from opentelemetry.trace import Span, SpanKind, Status, StatusCode
 TRACER = trace.get_tracer("lockstep")
 
 
-@contextmanager
-def request(method: str, headers: Mapping[str, str]) -> Iterator[Span]:
+def request(method: str, headers: Mapping[str, str]) -> AbstractContextManager[Span]:
     """Span a request to the service, as a part of the caller's trace if it sends a ``traceparent``."""
     about = {"http.request.method": method}
-    with _span(method, SpanKind.SERVER, about, propagate.extract(headers)) as span:
-        yield span
+    return _span(method, SpanKind.SERVER, about, propagate.extract(headers))
 
 
 def responded(span: Span, method: str, route: str, status: int) -> None:
@@ -45,28 +43,23 @@ def responded(span: Span, method: str, route: str, status: int) -> None:
         span.set_status(Status(StatusCode.ERROR))
 
 
-@contextmanager
-def retrieval(pipeline: str, top_k: int) -> Iterator[Span]:
-    """Span what finds the passages of a question: the alias, the embedding and the searches."""
+def retrieval(pipeline: str, top_k: int) -> AbstractContextManager[Span]:
+    """Span what finds the passages of a question: the checks of its generation, the embedding and the searches."""
     about = {
         "gen_ai.operation.name": "retrieval",
         "gen_ai.data_source.id": pipeline,
         "gen_ai.retrieval.top_k": top_k,
     }
-    with _span(f"retrieval {pipeline}", SpanKind.INTERNAL, about) as span:
-        yield span
+    return _span(f"retrieval {pipeline}", SpanKind.INTERNAL, about)
 
 
-@contextmanager
-def embeddings(model: str) -> Iterator[Span]:
+def embeddings(model: str) -> AbstractContextManager[Span]:
     """Span the time that a question waits for its vector. Other questions may be embedded in the same pass."""
     about = {"gen_ai.operation.name": "embeddings", "gen_ai.request.model": model}
-    with _span(f"embeddings {model}", SpanKind.INTERNAL, about) as span:
-        yield span
+    return _span(f"embeddings {model}", SpanKind.INTERNAL, about)
 
 
-@contextmanager
-def search(collection: str, uri: str, mode: str) -> Iterator[Span]:
+def search(collection: str, uri: str, mode: str) -> AbstractContextManager[Span]:
     """Span one search of a collection of the Milvus at ``uri``."""
     about = {
         "db.system.name": "milvus",
@@ -75,12 +68,10 @@ def search(collection: str, uri: str, mode: str) -> Iterator[Span]:
         "lockstep.search.mode": mode,
         **_server(uri),
     }
-    with _span(f"search {collection}", SpanKind.CLIENT, about) as span:
-        yield span
+    return _span(f"search {collection}", SpanKind.CLIENT, about)
 
 
-@contextmanager
-def chat(model: str, base_url: str, max_tokens: int) -> Iterator[Span]:
+def chat(model: str, base_url: str, max_tokens: int) -> AbstractContextManager[Span]:
     """Span one request to a chat model."""
     about = {
         "gen_ai.operation.name": "chat",
@@ -88,8 +79,7 @@ def chat(model: str, base_url: str, max_tokens: int) -> Iterator[Span]:
         "gen_ai.request.max_tokens": max_tokens,
         **_server(base_url),
     }
-    with _span(f"chat {model}", SpanKind.CLIENT, about) as span:
-        yield span
+    return _span(f"chat {model}", SpanKind.CLIENT, about)
 
 
 def first_chunk(seconds: float) -> None:
@@ -103,11 +93,9 @@ def used(tokens: Mapping[str, int]) -> None:
     trace.get_current_span().set_attributes({names[kind]: count for kind, count in tokens.items() if kind in names})
 
 
-@contextmanager
-def check() -> Iterator[Span]:
+def check() -> AbstractContextManager[Span]:
     """Span the check of an answer's citations."""
-    with _span("check citations", SpanKind.INTERNAL, {}) as span:
-        yield span
+    return _span("check citations", SpanKind.INTERNAL, {})
 
 
 def checked(span: Span, claims: int, verified: int) -> None:
