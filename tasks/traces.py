@@ -15,12 +15,14 @@ span holds a question, an answer, a passage, or an error's message, which may qu
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
+from contextvars import ContextVar
 from typing import Any
 from urllib.parse import urlsplit
 
 from opentelemetry import propagate, trace
+from opentelemetry.context import Context, get_current
 from opentelemetry.trace import Span, SpanKind, Status, StatusCode
 
 TRACER = trace.get_tracer("lockstep")
@@ -119,16 +121,40 @@ def _server(url: str) -> dict[str, Any]:
     return {"server.address": place.hostname, **({"server.port": place.port} if place.port else {})}
 
 
+def here() -> Context:
+    """Return the place in a trace at which this code runs, for :func:`together`."""
+    return get_current()
+
+
 @contextmanager
-def _span(name: str, kind: SpanKind, about: Mapping[str, Any], context: Any = None) -> Iterator[Span]:
+def together(places: Sequence[Context]) -> Iterator[None]:
+    """Make each span inside the ``with`` once for each place: what is done for several requests is a part of all."""
+    token = _places.set(tuple(places))
+    try:
+        yield
+    finally:
+        _places.reset(token)
+
+
+_places: ContextVar[tuple[Context, ...]] = ContextVar("places", default=())
+
+
+@contextmanager
+def _span(name: str, kind: SpanKind, about: Mapping[str, Any], context: Context | None = None) -> Iterator[Span]:
     """Make a span the current one. An error is noted by its type alone."""
-    with TRACER.start_as_current_span(
-        name, context, kind=kind, attributes=dict(about), record_exception=False, set_status_on_exception=False
-    ) as span:
-        try:
-            yield span
-        except BaseException as error:
+    places = _places.get()
+    spans = [TRACER.start_span(name, one, kind, dict(about)) for one in places or (context,)]
+    token = _places.set(tuple(map(trace.set_span_in_context, spans, places)))
+    try:
+        with trace.use_span(spans[0], record_exception=False, set_status_on_exception=False):
+            yield spans[0]
+    except BaseException as error:
+        for span in spans:
             span.set_attribute("error.type", type(error).__name__)
             if isinstance(error, Exception):
                 span.set_status(Status(StatusCode.ERROR))
-            raise
+        raise
+    finally:
+        _places.reset(token)
+        for span in spans:
+            span.end()

@@ -21,14 +21,15 @@ from deployments.server.middleware import request_id, until_gone
 from deployments.server.pipelines import Pipelines, Served
 from deployments.server.records.history import History
 from deployments.server.replies import Reply, dumped
+from deployments.server.searching import Kind
 from deployments.server.shapes import answer_json, citation_json, hits_json
 from tasks import metrics
 from tasks.answers.answer import answer
 from tasks.errors import LockstepError
 from tasks.ledger.answers import judge
 from tasks.models import Answer, Checked, Citation
-from tasks.retrieval.batch_search import Found, search_one
-from tasks.retrieval.question import check_text, checked
+from tasks.retrieval.batch_search import Found
+from tasks.retrieval.question import Question, check_text, checked
 from tasks.retrieval.routing import Connections
 from tasks.retrieval.scope import Scope
 from tasks.sanitize import hidden
@@ -88,12 +89,9 @@ async def find(body: schemas.SearchRequest, pipelines: Pipelines, caller: Caller
     check_text("the session", body.session)
     served, scope = await caller.pipeline(pipelines, body.pipeline, "search"), caller.scope(body.filter, body.tenant)
 
-    def work(pipeline: Pipeline, connections: Connections) -> Found:
-        settings = pipeline.settings.model_copy(update=body.overrides())
-        return search_one(pipeline, question, settings, connections, scope, body.session)
-
+    kind = Kind(tuple(sorted(body.overrides().items())), scope)
     with metrics.IN_FLIGHT.labels("search").track_inprogress():
-        found = await served.run(work, served.searches)
+        found = await served.searching.search(Question("", question, body.session), kind)
     for stage, seconds in found.seconds.items():
         metrics.STAGE_SECONDS.labels(stage).observe(seconds)
     return found

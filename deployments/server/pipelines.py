@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, TypeVar
 
 from deployments.server.errors import NoPipelineError, OverloadedError
+from deployments.server.searching import Searching
 from tasks.errors import LockstepError
 from tasks.pipelines import PLACE, load_pipeline
 from tasks.retrieval.routing import Connections
@@ -33,7 +34,7 @@ SEARCHES, ANSWERS = 16, 32
 ASKED_FOR_SECONDS = 5.0
 """How long Prefect is asked: the service has not the minutes of patience that a flow has."""
 WAITING = 256
-"""Questions of one pipeline that may wait for a thread; more are refused at once."""
+"""Questions of one pipeline that may wait; more are refused at once."""
 
 
 class Opened:
@@ -74,6 +75,7 @@ class Served:
         self.searches = ThreadPoolExecutor(SEARCHES, thread_name_prefix=f"search {name}")
         self.answers = ThreadPoolExecutor(ANSWERS, thread_name_prefix=f"answer {name}")
         self.waiting = {self.searches: 0, self.answers: 0}
+        self.searching = Searching(name, lambda work: self.run(work, self.searches), WAITING)
         self._lock = threading.Lock()
         self._opened: Opened | None = None
         self._loaded = self._failed = float("-inf")

@@ -23,6 +23,7 @@ from deployments.server.middleware import LOOPBACK
 from deployments.server.observability import tracing
 from tasks.errors import MisuseError
 
+LINE = "%(asctime)s.%(msecs)03d | %(levelname)-7s | %(name)s - %(message)s"
 DRAIN_SECONDS = 30
 """How long answers under way may take to end once the service stops."""
 
@@ -71,7 +72,12 @@ def serve(env: Environment, default: str, host: str, port: int, names: frozenset
         frame_origins=tuple(env.frame_origins.split()),
         rates=Rates(env.rate_limit or "", plain(env.redis_url) or ""),
     )
-    logging.getLogger("deployments.server").setLevel(logging.INFO)
+    own = logging.getLogger("deployments.server")
+    own.setLevel(logging.INFO)
+    own.propagate = False  # Prefect's handler, which colours lines, takes longer than the rest of an answer's end
+    lines = logging.StreamHandler()
+    lines.setFormatter(logging.Formatter(LINE, "%H:%M:%S"))
+    own.addHandler(lines)
     server = Draining(
         uvicorn.Config(
             app,

@@ -135,7 +135,6 @@ def answer(
     watch = Stopwatch()
     with watch.guard(settings):
         question, warnings = admit(question, settings, pipeline.chat_model)
-    early = connections.begin(question) if connections else None
     with watch.stage("load"):
         index = Index(pipeline, connections)
     with index:
@@ -147,7 +146,7 @@ def answer(
                     if settings.rerank_model:
                         load_reranker(settings.rerank_model)
                 with watch.stage("embed"), traces.embeddings(built.embedder.model_name):
-                    vector = early.vector(model) if early else run(embed_question)(model, question)
+                    vector = run(embed_question)(model, question)
                 with watch.stage("search"):
                     where = scope.condition(built.settings.tenants)
                     found = run(retrieve)(index.store, attempt.collection, question, vector, built.settings, where)

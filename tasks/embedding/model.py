@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 from tasks.embedding.dtype import resolve_dtype
@@ -49,13 +49,14 @@ class EmbeddingModel:
         """Return unit vectors, shape (texts, dimension), float32. Texts of similar length share a forward pass."""
         return self._forward.submit(self._encode, texts, prompt).result()
 
-    def begin_question(self, question: str, prompt: str) -> Future[NDArray[np.float32]]:
-        """Return the future unit vector of a question, shape (dimension,). Waiting questions share a forward pass."""
-        return self._together.submit(question, prompt)
+    def encode_questions(self, questions: Sequence[str]) -> list[NDArray[np.float32]]:
+        """Return the unit vectors of questions, shape (dimension,) each. All that wait share a forward pass."""
+        waiting = self._together.submit(questions, self.embedder.query_prompt)
+        return [vector.result() for vector in waiting]
 
     def encode_question(self, question: str) -> NDArray[np.float32]:
         """Return the unit vector of a question, shape (dimension,)."""
-        return self.begin_question(question, self.embedder.query_prompt).result()
+        return self.encode_questions([question])[0]
 
     def _encode(self, texts: Sequence[str], prompt: str) -> Vectors:
         import numpy as np

@@ -39,13 +39,15 @@ class Together:
         self._called = False
         """Whether the executor was asked to come for what waits."""
 
-    def submit(self, question: str, prompt: str) -> Future[NDArray[np.float32]]:
-        """Return the question's vector to be, shape (dimension,)."""
-        vector: Future[NDArray[np.float32]] = Future()
+    def submit(self, questions: Sequence[str], prompt: str) -> list[Future[NDArray[np.float32]]]:
+        """Return the vectors to be of the questions, shape (dimension,) each."""
+        now = time.monotonic()
+        vectors: list[Future[NDArray[np.float32]]] = [Future() for _ in questions]
         with self._lock:
-            self._waiting.append((question, prompt, time.monotonic(), vector))
+            for question, vector in zip(questions, vectors, strict=True):
+                self._waiting.append((question, prompt, now, vector))
             self._call()
-        return vector
+        return vectors
 
     def _call(self) -> None:
         """Ask the executor to come, unless it was asked already. Called with the lock held."""

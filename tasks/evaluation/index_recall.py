@@ -117,4 +117,4 @@ def percentile(values: Sequence[float], percent: float) -> float:
 def search(store: Store, collection: str, vector: NDArray[np.float32], settings: Settings) -> list[Any]:
     """Return the nearest chunks to a vector, by meaning alone, as a question with these settings finds them."""
     near = settings.model_copy(update={"mode": "dense", "top_k": DEPTH})
-    return list(store.search(collection, "", vector, near))
+    return list(store.search(collection, [""], [vector], near)[0])

@@ -45,10 +45,14 @@ class Canary:
         return self.collection if point < self.share else self.live
 
 
+CANARY = sa.select(CANARIES).where(CANARIES.c.alias == sa.bindparam("of_alias"))
+"""Made once, as each question runs it."""
+
+
 def canary_of(ledger: Database, alias: str) -> Canary | None:
     """Return the current canary of an alias, or None if there is none."""
-    with ledger.transaction() as connection:
-        row = connection.execute(sa.select(CANARIES).where(CANARIES.c.alias == alias)).mappings().one_or_none()
+    with ledger.connected() as connection:
+        row = connection.execute(CANARY, {"of_alias": alias}).mappings().one_or_none()
     return Canary(**{**row, "steps": tuple(row["steps"])}) if row else None
 
 

@@ -185,9 +185,14 @@ def recorded_source(ledger: Database, collection: str) -> dict[str, Any] | None:
 
 def recorded_sources(ledger: Database, alias: str) -> dict[str, dict[str, Any] | None]:
     """Return the source of each recorded generation of an alias, by collection."""
-    query = sa.select(GENERATIONS.c.collection, GENERATIONS.c.source).where(GENERATIONS.c.alias == alias)
-    with ledger.transaction() as connection:
-        return dict(connection.execute(query).tuples().all())
+    with ledger.connected() as connection:
+        return dict(connection.execute(SOURCES, {"of_alias": alias}).tuples().all())
+
+
+SOURCES = sa.select(GENERATIONS.c.collection, GENERATIONS.c.source).where(
+    GENERATIONS.c.alias == sa.bindparam("of_alias")
+)
+"""Made once, as each question runs it."""
 
 
 def record_source(ledger: Database, collection: str, source: dict[str, Any]) -> None:

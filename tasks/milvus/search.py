@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from tasks.milvus.index_types import search_params
 from tasks.text.words import words
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     import numpy as np
     from numpy.typing import NDArray
     from pymilvus import MilvusClient
 
     from blocks.settings import Settings
+
+    Rows = list[dict[str, Any]]
 
 OUTPUT = ["key", "text", "heading", "page", "text_hash", "chunk_index", "etag"]
 FUSED = 4
@@ -24,60 +27,87 @@ BY_WORDS: dict[str, Any] = {"metric_type": "BM25", "params": {}}
 
 
 @dataclass(frozen=True, slots=True)
-class Query:
-    """A search: a question, its unit vector of shape (dimension,), and the settings with the number of hits.
+class Queries:
+    """Searches that go in one call: questions, their unit vectors of shape (dimension,), and the settings of all.
 
     ``where`` is a Milvus expression that selects the chunks to search. Empty means all.
     """
 
-    question: str
-    vector: NDArray[np.float32]
+    questions: Sequence[str]
+    vectors: Sequence[NDArray[np.float32]]
     settings: Settings
     where: str = ""
 
     @property
-    def words(self) -> str:
-        """The words that BM25 searches for, or '' if the question has none."""
-        return " ".join(words(self.question))
+    def words(self) -> list[str]:
+        """The words that BM25 searches for, for each question; '' for a question that has none."""
+        return [" ".join(words(question)) for question in self.questions]
 
     def near(self, limit: int) -> dict[str, Any]:
         """Return the parameters for a vector search for ``limit`` chunks."""
         return {"metric_type": "COSINE", "params": search_params(self.settings, limit)}
 
 
-def dense(client: MilvusClient, collection: str, query: Query, options: dict[str, Any]) -> list[dict[str, Any]]:
+def dense(client: MilvusClient, collection: str, asked: Queries, options: dict[str, Any]) -> list[Rows]:
     """Return the rows with the nearest vectors, best first. ``distance`` is the cosine similarity."""
-    limit = query.settings.top_k
+    limit = asked.settings.top_k
     found = client.search(
-        collection, [query.vector], anns_field="embedding", search_params=query.near(limit), limit=limit,
-        filter=query.where, output_fields=OUTPUT, **options,
+        collection, list(asked.vectors), anns_field="embedding", search_params=asked.near(limit), limit=limit,
+        filter=asked.where, output_fields=OUTPUT, **options,
     )  # fmt: skip
-    return list(found[0])
+    return [list(rows) for rows in found]
 
 
-def lexical(client: MilvusClient, collection: str, query: Query, options: dict[str, Any]) -> list[dict[str, Any]]:
+def lexical(client: MilvusClient, collection: str, asked: Queries, options: dict[str, Any]) -> list[Rows]:
     """Return the rows with the best BM25 scores for the question's words, best first. ``distance`` is the score."""
-    if not query.words:
-        return []
-    found = client.search(
-        collection, [query.words], anns_field="sparse", search_params=BY_WORDS, limit=query.settings.top_k,
-        filter=query.where, output_fields=OUTPUT, **options,
-    )  # fmt: skip
-    # Milvus Lite returns negative scores.
-    return [{"id": row["id"], "entity": row["entity"], "distance": abs(row["distance"])} for row in found[0]]
+
+    def search(some: list[int]) -> list[Rows]:
+        found = client.search(
+            collection, [asked.words[one] for one in some], anns_field="sparse", search_params=BY_WORDS,
+            limit=asked.settings.top_k, filter=asked.where, output_fields=OUTPUT, **options,
+        )  # fmt: skip
+        # Milvus Lite returns negative scores.
+        return [
+            [{"id": row["id"], "entity": row["entity"], "distance": abs(row["distance"])} for row in rows]
+            for rows in found
+        ]
+
+    return _by_words(asked, search, lambda some: [[] for _ in some])
 
 
-def hybrid(client: MilvusClient, collection: str, query: Query, options: dict[str, Any]) -> list[dict[str, Any]]:
+def hybrid(client: MilvusClient, collection: str, asked: Queries, options: dict[str, Any]) -> list[Rows]:
     """Return the rows that rank high in both lists, best first. ``distance`` is the sum of their reciprocal ranks."""
     from pymilvus import AnnSearchRequest, RRFRanker
 
-    limit, where = query.settings.top_k, query.where or None
+    limit, where = asked.settings.top_k, asked.where or None
     depth = FUSED * limit
-    both = [AnnSearchRequest([query.vector], "embedding", query.near(depth), depth, expr=where)]
-    if query.words:
-        both.append(AnnSearchRequest([query.words], "sparse", BY_WORDS, depth, expr=where))
-    found = client.hybrid_search(collection, both, RRFRanker(), limit=limit, output_fields=OUTPUT, **options)
-    return list(found[0])
+
+    # Both lists need a query for each question: "sub search request nq should be the same" (Milvus issue 39190).
+    def fused(some: list[int], *, both: bool) -> list[Rows]:
+        near = AnnSearchRequest([asked.vectors[one] for one in some], "embedding", asked.near(depth), depth, expr=where)
+        lists = [near]
+        if both:
+            lists.append(AnnSearchRequest([asked.words[one] for one in some], "sparse", BY_WORDS, depth, expr=where))
+        found = client.hybrid_search(collection, lists, RRFRanker(), limit=limit, output_fields=OUTPUT, **options)
+        return [list(rows) for rows in found]
+
+    return _by_words(asked, partial(fused, both=True), partial(fused, both=False))
 
 
-SEARCHES: dict[str, Callable[..., list[dict[str, Any]]]] = {"dense": dense, "lexical": lexical, "hybrid": hybrid}
+def _by_words(
+    asked: Queries, with_words: Callable[[list[int]], list[Rows]], without: Callable[[list[int]], list[Rows]]
+) -> list[Rows]:
+    """Return the rows of each question: those that have words for BM25 are searched together, and so are the others.
+
+    Both functions get the positions of their questions.
+    """
+    found: dict[int, Rows] = {}
+    said = asked.words
+    for search, some in ((with_words, [at for at, one in enumerate(said) if one]),
+                         (without, [at for at, one in enumerate(said) if not one])):  # fmt: skip
+        if some:
+            found.update(zip(some, search(some), strict=True))
+    return [found[at] for at in range(len(said))]
+
+
+SEARCHES: dict[str, Callable[..., list[Rows]]] = {"dense": dense, "lexical": lexical, "hybrid": hybrid}

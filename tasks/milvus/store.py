@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Any
 from tasks import traces
 from tasks.addresses import check_address
 from tasks.crash_points import crash_point
-from tasks.errors import PartError, TransientError
+from tasks.errors import LockstepError, PartError, TransientError
 from tasks.limits import WRITE_SECONDS
 from tasks.milvus.capabilities import Capabilities, capabilities
 from tasks.milvus.errors import milvus_errors
 from tasks.milvus.expressions import literal
 from tasks.milvus.schema import fields, generation_number, indexes
-from tasks.milvus.search import OUTPUT, SEARCHES, Query
+from tasks.milvus.search import OUTPUT, SEARCHES, Queries
 from tasks.models import Hit
 from tasks.sanitize import keep_secrets
 
@@ -48,6 +48,8 @@ class Store:
         self.alias = alias
         self._writing = threading.Lock()
         self._loaded: set[str] = set()
+        self._pointed = False
+        """Whether the alias was there when it was last looked for."""
         self.check_writer: Callable[[], None] = lambda: None
         """Called before each write. Raises if another writer has taken over."""
         check_address(block.uri, "Milvus", "MILVUS_URI")
@@ -90,11 +92,21 @@ class Store:
 
     def live(self) -> str | None:
         """Return the collection that the alias points at, or None before the first sync."""
+        if self._pointed:  # one call instead of two: each question makes it
+            try:
+                return self._described()
+            except TransientError:
+                raise
+            except LockstepError:
+                pass  # it may be gone
+        with self._call() as options:  # first, since pymilvus logs a trace when an alias to describe is not there
+            self._pointed = bool(self.client.has_collection(self.alias, **options))
+        return self._described() if self._pointed else None
+
+    def _described(self) -> str:
         with self._call() as options:
-            if not self.client.has_collection(self.alias, **options):
-                return None
             name: str = self.client.describe_alias(self.alias, **options)["collection_name"]
-            return name
+        return name
 
     def resolve(self) -> str:
         """Return the collection behind the alias. Call it once a question, so that an answer uses one generation.
@@ -406,17 +418,23 @@ class Store:
     # Searching
 
     def search(
-        self, collection: str, question: str, vector: NDArray[np.float32], settings: Settings, where: str = ""
-    ) -> list[Hit]:
-        """Return the best chunks for a question in the mode of the settings, best first, at most ``settings.top_k``.
+        self,
+        collection: str,
+        questions: Sequence[str],
+        vectors: Sequence[NDArray[np.float32]],
+        settings: Settings,
+        where: str = "",
+    ) -> list[list[Hit]]:
+        """Return the best chunks for each question, best first, at most ``settings.top_k``, in the settings' mode.
 
-        ``where`` is a Milvus expression that selects the chunks to search. In mode hybrid Milvus fuses by ranks.
+        The questions go in one call. ``vectors`` are their unit vectors, and ``where`` is a Milvus expression that
+        selects the chunks to search. In mode hybrid Milvus fuses by ranks.
         """
         self.load(collection)
+        asked = Queries(questions, vectors, settings, where)
         with traces.search(collection, self.block.uri, settings.mode), self._call() as options:
-            query = Query(question, vector, settings, where)
-            found = SEARCHES[settings.mode](self.client, collection, query, options)
-        return [as_hit(row) for row in found]
+            found = SEARCHES[settings.mode](self.client, collection, asked, options)
+        return [[as_hit(row) for row in rows] for rows in found]
 
 
 def portions(rows: Iterable[Mapping[str, Any]]) -> Iterator[list[dict[str, Any]]]:

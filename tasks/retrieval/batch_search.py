@@ -1,26 +1,24 @@
-"""Search for many questions, without Prefect."""
+"""Search for one question or many, without Prefect."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from tasks import traces
 from tasks.embedding.model import load_model
+from tasks.errors import LockstepError, MisuseError, PartError
 from tasks.guards.questions import without_personal_data
 from tasks.models import Hit
-from tasks.retrieval.outdated import mark_outdated
+from tasks.retrieval.outdated import mark_all
 from tasks.retrieval.question import Question
-from tasks.retrieval.retrieve import find
+from tasks.retrieval.retrieve import find_all
 from tasks.retrieval.routing import Attempt, Connections, Index
 from tasks.retrieval.scope import EVERYTHING, Scope
 
 if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
     from blocks.pipeline import Pipeline
     from blocks.settings import Settings
 
@@ -30,7 +28,10 @@ TOGETHER = 32
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """The hits of one question and its timings. ``seconds["embed"]`` is its share of a common forward pass."""
+    """The hits of one question, and how long it waited for its vector (``embed``) and its hits (``search``).
+
+    Questions that are searched together wait for each other, so each has the seconds of all.
+    """
 
     id: str
     collection: str
@@ -44,7 +45,7 @@ def search_all(
 ) -> Iterator[Found]:
     """Yield the hits of each question, in order. The model and the connections are opened once.
 
-    Personal data is masked or refused as the settings say.
+    Personal data is masked or refused as the settings say. ``seconds`` are a question's share of those of its group.
     """
     admitted = [without_personal_data(one.question, settings) for one in questions]
     questions = [replace(one, question=text) for one, (text, _) in zip(questions, admitted, strict=True)]
@@ -52,15 +53,44 @@ def search_all(
     with Index(pipeline) as index:
         while questions:
             index.router.look()
-            # A canary routes each question by itself, so a group could belong to two generations.
+            # A canary is judged by the seconds of its questions, so each is searched by itself.
             together = 1 if index.router.canary else TOGETHER
             group, questions = questions[:together], questions[together:]
-            results: list[Found] = []
-            for attempt in index.attempts(group[0].question):
-                with attempt:
-                    results = _search_some(index, attempt, group, settings, scope)
-            for found in results:
-                yield replace(found, notes=(*next(notes), *found.notes))
+            for found in Searcher(index, settings, scope).together(group):
+                share = {stage: round(seconds / len(group), 4) for stage, seconds in found.seconds.items()}
+                yield replace(found, seconds=share, notes=(*next(notes), *found.notes))
+
+
+def search_together(
+    pipeline: Pipeline,
+    questions: Sequence[Question],
+    settings: Settings,
+    connections: Connections,
+    scope: Scope = EVERYTHING,
+    embedded: Callable[[float], None] = lambda _seconds: None,
+) -> list[Found | LockstepError]:
+    """Return what each question finds, or why it finds nothing, over connections that are open.
+
+    All are embedded in one forward pass and searched in one call. Personal data is masked or refused as the settings
+    say: a question that is refused does not keep the others from being searched. ``embedded`` is called with the
+    seconds of the embedding before the search begins.
+    """
+    results: dict[int, Found | LockstepError] = {}
+    admitted: dict[int, tuple[Question, tuple[str, ...]]] = {}
+    for at, one in enumerate(questions):
+        try:
+            text, notes = without_personal_data(one.question, settings)
+        except MisuseError as error:
+            results[at] = error
+        else:
+            admitted[at] = replace(one, question=text), notes
+    if admitted:
+        with Index(pipeline, connections) as index:
+            found = Searcher(index, settings, scope, embedded).each([one for one, _ in admitted.values()])
+        for (at, (_, notes)), result in zip(admitted.items(), found, strict=True):
+            told = replace(result, notes=(*notes, *result.notes)) if isinstance(result, Found) else result
+            results[at] = told
+    return [results[at] for at in range(len(questions))]
 
 
 def search_one(
@@ -69,59 +99,68 @@ def search_one(
     settings: Settings,
     connections: Connections,
     scope: Scope = EVERYTHING,
-    session: str = "",
 ) -> Found:
-    """Return what one question finds, over connections that are open; a session stays with one generation.
-
-    Personal data is masked or refused as the settings say.
-    """
-    question, notes = without_personal_data(question, settings)
-    early = connections.begin(question)
-    with Index(pipeline, connections) as index:
-        for attempt in index.attempts(session or question):
-            with traces.retrieval(pipeline.alias, settings.top_k), attempt:
-                built, where = _as_built(attempt, settings, scope)
-                began = time.monotonic()
-                with traces.embeddings(built.embedder.model_name):
-                    vector = early.vector(load_model(built.embedder))
-                found = _search(index, attempt, Question("", question), vector, built, where, time.monotonic() - began)
-    return replace(found, notes=(*notes, *found.notes))
+    """Return what one question finds, over connections that are open. Raises what keeps it from being searched."""
+    (found,) = search_together(pipeline, [Question("", question)], settings, connections, scope)
+    if isinstance(found, LockstepError):
+        raise found
+    return found
 
 
-def _search_some(
-    index: Index, attempt: Attempt, group: Sequence[Question], settings: Settings, scope: Scope
-) -> list[Found]:
-    """Search one generation for a few questions, with the settings and the model that it was built with."""
-    built, where = _as_built(attempt, settings, scope)
-    model = load_model(built.embedder)
-    began = time.monotonic()
-    vectors = model.encode([question.question for question in group], built.embedder.query_prompt)
-    embedding = (time.monotonic() - began) / len(group)
-    return [
-        _search(index, attempt, question, vector, built, where, embedding)
-        for question, vector in zip(group, vectors, strict=True)
-    ]
+@dataclass(frozen=True, slots=True)
+class Searcher:
+    """Searches an index for groups of questions, with the same settings and scope for all."""
 
+    index: Index
+    settings: Settings
+    scope: Scope
+    embedded: Callable[[float], None] = lambda _seconds: None
 
-def _as_built(attempt: Attempt, settings: Settings, scope: Scope) -> tuple[Pipeline, str]:
-    """Return the pipeline as the generation was built, and the scope as an expression of Milvus."""
-    built = attempt.pipeline(settings)
-    return built, scope.condition(built.settings.tenants)
+    def each(self, group: Sequence[Question]) -> Sequence[Found | LockstepError]:
+        """Return what a group finds. If the index refuses it, each question is searched alone: one may be to blame."""
+        try:
+            return self.together(group)
+        except PartError:
+            if len(group) == 1:
+                raise
+        alone: list[Found | LockstepError] = []
+        for one in group:
+            try:
+                alone += self.together([one])
+            except LockstepError as error:
+                alone.append(error)
+        return alone
 
+    def together(self, group: Sequence[Question]) -> list[Found]:
+        """Return what a group finds. The alias is resolved once; while a canary runs, some are routed to it."""
+        live = self.index.store.resolve()
+        routed: dict[str, list[int]] = {}
+        for at, one in enumerate(group):
+            routed.setdefault(self.index.router.collection(live, one.asker), []).append(at)
+        found: dict[int, Found] = {}
+        for collection, some in routed.items():
+            for attempt in self.index.attempts_on(collection):
+                with traces.retrieval(self.index.pipeline.alias, self.settings.top_k), attempt:
+                    found.update(zip(some, self._on(attempt, [group[at] for at in some]), strict=True))
+        return [found[at] for at in range(len(group))]
 
-def _search(
-    index: Index,
-    attempt: Attempt,
-    question: Question,
-    vector: NDArray[np.float32],
-    built: Pipeline,
-    where: str,
-    embedding: float,
-) -> Found:
-    began = time.monotonic()
-    found = find(index.store, attempt.collection, question.question, vector, built.settings, where)
-    searching = time.monotonic() - began
-    index.router.note(attempt.collection, embedding + searching, found.best, found.best < built.settings.min_score)
-    found = mark_outdated(found, index.ledger)
-    seconds = {"embed": round(embedding, 4), "search": round(searching, 4)}
-    return Found(question.id, found.collection, found.hits, seconds, found.notes)
+    def _on(self, attempt: Attempt, group: Sequence[Question]) -> list[Found]:
+        """Search one generation, with the settings and the model that it was built with."""
+        built = attempt.pipeline(self.settings)
+        where = self.scope.condition(built.settings.tenants)
+        questions = [one.question for one in group]
+        began = time.monotonic()
+        with traces.embeddings(built.embedder.model_name):
+            vectors = load_model(built.embedder).encode_questions(questions)
+        embedding = time.monotonic() - began
+        self.embedded(embedding)
+        found = find_all(self.index.store, attempt.collection, questions, vectors, built.settings, where)
+        searching = time.monotonic() - began - embedding
+        for one in found:
+            weak = one.best < built.settings.min_score
+            self.index.router.note(attempt.collection, embedding + searching, one.best, weak)
+        seconds = {"embed": round(embedding, 4), "search": round(searching, 4)}
+        return [
+            Found(asked.id, one.collection, one.hits, seconds, one.notes)
+            for asked, one in zip(group, mark_all(found, self.index.ledger), strict=True)
+        ]

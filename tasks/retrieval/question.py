@@ -14,10 +14,16 @@ SPACES = "\t\n\r\x85"
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """One question of a file, with its id."""
+    """A question. ``id`` is its id in a file of questions; ``session`` says which questions one generation answers."""
 
     id: str
     question: str
+    session: str = ""
+
+    @property
+    def asker(self) -> str:
+        """What decides whether a canary answers."""
+        return self.session or self.question
 
 
 def checked(question: str) -> str:

@@ -15,6 +15,8 @@ from tasks.retrieval.ranking import fuse, without_copies
 from tasks.task_runs import RETRIED
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     import numpy as np
     from numpy.typing import NDArray
 
@@ -65,7 +67,21 @@ def find(
     *,
     copies: bool = True,
 ) -> Retrieved:
-    """Search a generation for a question whose unit vector is ``vector``, shape (dimension,).
+    """Do as :func:`find_all` for one question."""
+    return find_all(store, collection, [question], [vector], settings, where, copies=copies)[0]
+
+
+def find_all(
+    store: Store,
+    collection: str,
+    questions: Sequence[str],
+    vectors: Sequence[NDArray[np.float32]],
+    settings: Settings,
+    where: str = "",
+    *,
+    copies: bool = True,
+) -> list[Retrieved]:
+    """Search a generation for questions, in one call, whose unit vectors are ``vectors``, shape (dimension,) each.
 
     ``where``, a Milvus expression, limits the chunks. Without ``copies``, near-copies of better hits are left out.
     Raises ``PartError`` when the reranking model does not load.
@@ -74,24 +90,31 @@ def find(
     score = load_reranker(settings.rerank_model) if settings.rerank_model else None
     depth = max(settings.top_k * (1 if copies else SPARE), settings.rerank_depth if score else 0)
 
-    def look(mode: SearchMode, top_k: int) -> list[Hit]:
+    def look(mode: SearchMode, top_k: int) -> list[list[Hit]]:
         chosen = settings.model_copy(update={"mode": mode, "top_k": min(top_k, DEEPEST)})
-        return store.search(collection, question, vector, chosen, where)
+        return store.search(collection, questions, vectors, chosen, where)
 
     if mode == "hybrid" and settings.fusion == "scores":
         both = max(depth, FUSED * settings.top_k)
         near = look("dense", both)
-        hits = fuse(near, look("lexical", both), settings.dense_share)
+        pairs = zip(near, look("lexical", both), strict=True)
+        found = [fuse(by_meaning, by_words, settings.dense_share) for by_meaning, by_words in pairs]
     else:
-        hits = look(mode, depth)
+        found = look(mode, depth)
         # ``best`` has to be a cosine: BM25 scores and fused ranks have no absolute meaning.
-        near = hits if mode == "dense" else look("dense", 1)
-    best = near[0].score if near else -1.0
-    if score:
-        hits = reranked(question, hits, score, settings.rerank_depth)
-    if not copies:
-        hits = without_copies(hits[: SPARE * settings.top_k], settings.near_copies)
-    return Retrieved(collection, tuple(hits[: settings.top_k]), best, notes)
+        near = found if mode == "dense" else look("dense", 1)
+
+    def chosen(question: str, hits: list[Hit]) -> tuple[Hit, ...]:
+        if score:
+            hits = reranked(question, hits, score, settings.rerank_depth)
+        if not copies:
+            hits = without_copies(hits[: SPARE * settings.top_k], settings.near_copies)
+        return tuple(hits[: settings.top_k])
+
+    return [
+        Retrieved(collection, chosen(question, hits), nearest[0].score if nearest else -1.0, notes)
+        for question, hits, nearest in zip(questions, found, near, strict=True)
+    ]
 
 
 @task(name="embed question", **RETRIED)

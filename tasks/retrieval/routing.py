@@ -19,12 +19,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from types import TracebackType
 
-    import numpy as np
-    from numpy.typing import NDArray
-
     from blocks.pipeline import Pipeline
     from blocks.settings import Settings
-    from tasks.embedding.model import EmbeddingModel
 
 REMEMBERED_SECONDS = 30.0
 """How long shared connections remember the properties of a collection. They do not change while it answers."""
@@ -88,8 +84,6 @@ class Connections:
         self._remembers = REMEMBERED_SECONDS if shared else 0.0
         self._properties: dict[str, tuple[float, dict[str, str]]] = {}
         self._ledger: LedgerOrWhy | None = None
-        self.last_model: EmbeddingModel | None = None
-        """The model that embedded the last question. A promotion may change it."""
         self._opening = threading.Lock()
         self.ledger  # noqa: B018 - opened with the store, not with the first question
 
@@ -113,30 +107,11 @@ class Connections:
         self._properties[collection] = time.monotonic(), properties
         return properties
 
-    def begin(self, question: str) -> Early:
-        """Start to embed a question with the last question's model, while the alias is looked up."""
-        return Early(self, self.last_model, question)
-
     def close(self) -> None:
         """Close both connections."""
         self.store.close()
         if isinstance(self._ledger, Database):
             self._ledger.close()
-
-
-class Early:
-    """A question that is embedded before its generation is known."""
-
-    def __init__(self, connections: Connections, model: EmbeddingModel | None, question: str) -> None:
-        self._connections, self._model, self._question = connections, model, question
-        self._vector = model.begin_question(question, model.embedder.query_prompt) if model else None
-
-    def vector(self, model: EmbeddingModel) -> NDArray[np.float32]:
-        """Return the question's vector, shape (dimension,), by the model of the answering generation."""
-        if self._vector and model is self._model:
-            return self._vector.result()
-        self._connections.last_model = model
-        return model.encode_question(self._question)
 
 
 class Index:
@@ -169,7 +144,10 @@ class Index:
         Each attempt resolves the alias once, so that an answer comes from one generation. ``asker``, the question or
         its session, decides whether the canary answers.
         """
-        collection = self.router.collection(self.store.resolve(), asker)
+        yield from self.attempts_on(self.router.collection(self.store.resolve(), asker))
+
+    def attempts_on(self, collection: str) -> Iterator[Attempt]:
+        """Yield an attempt on this generation, and a second one on the live one if it was dropped meanwhile."""
         attempt = Attempt(self, collection, self.router.search_params(collection))
         yield attempt
         if attempt.instead:

@@ -107,7 +107,7 @@ def test_neighbours_are_of_the_same_version_of_the_object(store: Store, collecti
     write(store, collection, batch("a.md", [1, 2, 3, 4, 5]), batch(KEYS[2], [6, 7]))
     write(store, collection, batch("b.md", [8, 9], "old"), batch("b.md", [10], "new"))
     assert store.count(collection) == 10
-    hits = store.search(collection, "", vector(3), Settings(mode="dense", top_k=10))
+    (hits,) = store.search(collection, [""], [vector(3)], Settings(mode="dense", top_k=10))
     third, odd, old = (next(hit for hit in hits if hit.text == f"text {n}") for n in (3, 7, 9))
     found = store.neighbours(collection, [third, odd, old], 1)
     assert sorted(hit.text for hit in found) == sorted(f"text {n}" for n in (2, 3, 4, 6, 7, 8, 9))
@@ -250,7 +250,7 @@ def test_a_text_in_very_many_rows_hides_no_other(
 def test_searching_finds_the_nearest_first(store: Store, collection: str) -> None:
     write(store, collection, batch("a.md", list(range(1, 30))))
     assert store.count(collection) == 29  # a strong read: what was written is there for every later search
-    hits = store.search(collection, "text 9", vector(9), Settings(top_k=5, mode="dense"))
+    (hits,) = store.search(collection, ["text 9"], [vector(9)], Settings(top_k=5, mode="dense"))
     assert len(hits) == 5
     assert (hits[0].text, hits[0].page, hits[0].key, hits[0].heading) == ("text 9", 9, "a.md", "Head › Line")
     assert hits[0].score == pytest.approx(1.0, abs=1e-3)
@@ -264,9 +264,41 @@ def test_words_are_searched_where_the_server_can(store: Store, collection: str) 
     write(store, collection, batch("a.md", list(range(1, 30))))
     modes: tuple[SearchMode, ...] = ("lexical", "hybrid")
     for mode in modes:
-        hits = store.search(collection, "text 17", vector(17), Settings(top_k=3, mode=mode))
+        (hits,) = store.search(collection, ["text 17"], [vector(17)], Settings(top_k=3, mode=mode))
         assert hits[0].score > 0
         assert hits[0].text == "text 17"
+
+
+def test_questions_in_one_call_find_what_each_finds_alone(store: Store, collection: str) -> None:
+    write(store, collection, batch("a.md", list(range(1, 30))))
+    assert store.count(collection) == 29  # a strong read: what was written is there for every later search
+    questions = ["text 3", "?!", "text 17", "17 text 9"]  # one has no word to search for
+    vectors = [vector(number) for number in (3, 5, 17, 9)]
+    modes: tuple[SearchMode, ...] = ("dense", "lexical", "hybrid") if store.capabilities.bm25 else ("dense",)
+    for mode in modes:
+        settings = Settings(top_k=4, mode=mode)
+        pairs = zip(questions, vectors, strict=True)
+        alone = [store.search(collection, [question], [one], settings)[0] for question, one in pairs]
+        together = store.search(collection, questions, vectors, settings)
+        for hits, others in zip(together, alone, strict=True):
+            assert [hit.chunk_id for hit in hits] == [hit.chunk_id for hit in others]
+            assert [hit.score for hit in hits] == pytest.approx([hit.score for hit in others], abs=1e-5)
+        assert bool(alone[1]) == (mode != "lexical")
+
+
+def test_the_alias_is_followed_when_it_moves_and_when_it_goes(store: Store, collection: str) -> None:
+    assert store.live() == store.resolve() == collection
+    other = f"{store.alias}_g0002"
+    store.create(other, DIMENSION, Settings(), properties_of(BUILT))
+    store.client.alter_alias(other, store.alias)  # as another process does
+    assert store.live() == other
+    store.client.drop_alias(store.alias)
+    assert store.live() is None
+    with pytest.raises(PartError, match="lockstep sync"):
+        store.resolve()
+    store.client.create_alias(collection, store.alias)
+    assert store.live() == collection
+    store.drop(other)
 
 
 def test_a_server_that_is_not_there_is_named() -> None:
@@ -291,7 +323,7 @@ def test_an_open_store_survives_a_restart_of_the_server(tmp_path: Path) -> None:
                 continue
         else:
             pytest.fail("it never recovered")
-        assert len(store.search("docs_g0001", "text 1", vector(1), Settings(top_k=5, mode="dense"))) == 1
+        assert len(store.search("docs_g0001", ["text 1"], [vector(1)], Settings(top_k=5, mode="dense"))[0]) == 1
     finally:
         server.stop()
 
@@ -311,7 +343,7 @@ def test_each_index_that_the_server_has_is_built_and_searched(store: Store, inde
         store.create(name, DIMENSION, settings, properties_of(BUILT))
         write(store, name, batch("a.md", list(range(1, 300))))
         assert store.count(name) == 299
-        assert store.search(name, "", vector(9), settings)[0].text == "text 9"
+        assert store.search(name, [""], [vector(9)], settings)[0][0].text == "text 9"
         info = store.client.describe_index(name, "embedding")
         assert info["index_type"] == index_type
         told = {**info, **info.get("params", {})}  # Milvus Lite nests them
@@ -329,7 +361,7 @@ def test_a_dropped_collection_is_told_from_other_trouble(store: Store) -> None:
     assert not store.exists(name)
     store.drop(name)
     with pytest.raises(GoneError, match="Ask again"):
-        store.search(name, "", vector(1), Settings(mode="dense"))
+        store.search(name, [""], [vector(1)], Settings(mode="dense"))
 
 
 def test_the_live_generation_is_not_dropped(store: Store, collection: str) -> None:

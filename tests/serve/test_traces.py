@@ -6,6 +6,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
+from tasks import traces
 from tests.serve.conftest import PUMP, QUESTION, Index, Service, eventually, process
 from tests.support.chat_server import StubChat, claims
 from tests.support.mcp_clients import call
@@ -126,6 +128,32 @@ def test_a_search_and_a_tool_of_mcp_leave_spans(
     (of_tool,) = found["tools/call"]
     assert parent_of(found["retrieval"][0]) == id_of(of_tool)
     assert QUESTION not in everything(found)
+
+
+def test_what_is_done_for_several_requests_is_a_part_of_each_of_their_traces(
+    exporter: InMemorySpanExporter,
+) -> None:
+    exporter.clear()
+    places = []
+    for number in (1, 2):
+        with traces.request("POST", {"traceparent": f"00-{number:032x}-{number:016x}-01"}):
+            places.append(traces.here())
+    with suppress(ValueError), traces.together(places), traces.retrieval("docs", 8):
+        with traces.embeddings("a-model"):
+            pass
+        raise ValueError("a secret")
+    with traces.check():
+        pass  # and nothing after it
+    by_trace: dict[str, dict[str, ReadableSpan]] = {}
+    for span in exporter.get_finished_spans():
+        by_trace.setdefault(format(span.context.trace_id, "032x"), {})[span.name] = span
+    for number in (1, 2):
+        found = by_trace[f"{number:032x}"]
+        assert parent_of(found["retrieval docs"]) == id_of(found["POST"])
+        assert parent_of(found["embeddings a-model"]) == id_of(found["retrieval docs"])
+        assert (found["retrieval docs"].attributes or {})["error.type"] == "ValueError"
+        assert found["embeddings a-model"].status.is_ok or not found["embeddings a-model"].status.description
+    assert len(by_trace) == 3, "the check is a trace of its own"
 
 
 def test_a_failure_leaves_its_kind_and_never_its_message(

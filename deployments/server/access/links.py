@@ -61,7 +61,7 @@ class Links:
 
     def _sign(self, chunk_id: str, where: dict[str, str]) -> str:
         text = "\0".join((chunk_id, *where.values()))
-        return hmac.new(self._key, text.encode("utf-8", "surrogatepass"), hashlib.sha256).hexdigest()
+        return hmac.digest(self._key, text.encode("utf-8", "surrogatepass"), "sha256").hex()
 
 
 @dataclass(frozen=True, slots=True)

@@ -31,13 +31,14 @@ from deployments.server.openai.sources import Sources
 from deployments.server.openai.store_filters import as_filter
 from deployments.server.pipelines import Pipelines, Served
 from deployments.server.replies import Reply, dumped
+from deployments.server.searching import Kind
 from deployments.server.shapes import citation_json
 from tasks import metrics
 from tasks.answers.answer import answer
 from tasks.errors import LockstepError
 from tasks.models import Answer, Checked, Hit
-from tasks.retrieval.batch_search import Found, search_one
-from tasks.retrieval.question import checked
+from tasks.retrieval.batch_search import Found
+from tasks.retrieval.question import Question, checked
 from tasks.retrieval.routing import Connections
 from tasks.retrieval.scope import Scope
 from tasks.sanitize import hidden, visible
@@ -264,13 +265,8 @@ async def search_store(
 async def found_in(served: Served, body: schemas.StoreSearch, scope: Scope) -> Found:
     """Return what a search in a vector store finds."""
     text = body.query if isinstance(body.query, str) else " ".join(body.query)
-    question = checked(text)
-
-    def work(pipeline: Pipeline, connections: Connections) -> Found:
-        settings = pipeline.settings.model_copy(update={"top_k": body.max_num_results})
-        return search_one(pipeline, question, settings, connections, scope)
-
-    return await served.run(work, served.searches)
+    kind = Kind((("top_k", body.max_num_results),), scope)
+    return await served.searching.search(Question("", checked(text)), kind)
 
 
 def file_json(hit: Hit, urls: PassageUrls) -> dict[str, Any]:

@@ -43,14 +43,14 @@ def together(encoder: Encoder) -> Together:
 
 def test_a_lone_question_is_embedded_at_once(encoder: Encoder, together: Together) -> None:
     encoder.free.set()
-    assert together.submit("four", "").result(5) == [4.0]
+    assert together.submit(["four"], "")[0].result(5) == [4.0]
     assert encoder.passes == [(["four"], "")]
 
 
 def test_what_waits_while_the_model_is_busy_goes_together(encoder: Encoder, together: Together) -> None:
-    first = together.submit("first", "")
+    first = together.submit(["first"], "")[0]
     assert encoder.busy.wait(5)
-    others = [together.submit("x" * n, "") for n in range(1, 6)]
+    others = [together.submit(["x" * n], "")[0] for n in range(1, 6)]
     encoder.free.set()
     assert first.result(5) == [5.0]
     assert [other.result(5)[0] for other in others] == [1, 2, 3, 4, 5]
@@ -58,10 +58,10 @@ def test_what_waits_while_the_model_is_busy_goes_together(encoder: Encoder, toge
 
 
 def test_prompts_are_not_mixed_and_passes_are_bounded(encoder: Encoder, together: Together) -> None:
-    together.submit("first", "")
+    together.submit(["first"], "")[0]
     assert encoder.busy.wait(5)
-    waiting = [together.submit("a", "one: ") for _ in range(MOST_QUESTIONS + 1)]
-    waiting += [together.submit("b", "two: "), together.submit("c" * MOST_CHARACTERS, "two: ")]
+    waiting = [together.submit(["a"], "one: ")[0] for _ in range(MOST_QUESTIONS + 1)]
+    waiting += [together.submit(["b"], "two: ")[0], together.submit(["c" * MOST_CHARACTERS], "two: ")[0]]
     encoder.free.set()
     for one in waiting:
         one.result(5)
@@ -71,20 +71,20 @@ def test_prompts_are_not_mixed_and_passes_are_bounded(encoder: Encoder, together
 
 
 def test_an_error_reaches_those_that_shared_the_pass_and_no_others(encoder: Encoder, together: Together) -> None:
-    together.submit("first", "")
+    together.submit(["first"], "")[0]
     assert encoder.busy.wait(5)
-    bad = [together.submit("bad", ""), together.submit("its neighbour", "")]
+    bad = [together.submit(["bad"], "")[0], together.submit(["its neighbour"], "")[0]]
     encoder.free.set()
     for one in bad:
         with pytest.raises(ValueError, match="a bad text"):
             one.result(5)
-    assert together.submit("later", "").result(5) == [5.0]
+    assert together.submit(["later"], "")[0].result(5) == [5.0]
 
 
 def test_who_has_gone_is_not_embedded(encoder: Encoder, together: Together) -> None:
-    together.submit("first", "")
+    together.submit(["first"], "")[0]
     assert encoder.busy.wait(5)
-    gone, stays = together.submit("gone", ""), together.submit("stays", "")
+    gone, stays = together.submit(["gone"], "")[0], together.submit(["stays"], "")[0]
     assert gone.cancel()
     encoder.free.set()
     assert stays.result(5) == [5.0]
@@ -97,6 +97,6 @@ def test_vectors_are_those_of_each_question_alone(dtype: Dtype, least: float) ->
     model = load_model(Embedder(dtype=dtype))
     questions = [f"Question {n}: {'how and why ' * (n % 7)}does part {n} work?" for n in range(40)]
     alone = [model.encode([question])[0] for question in questions]
-    together = [one.result(60) for one in [model.begin_question(question, "") for question in questions]]
+    together = model.encode_questions(questions)
     assert min(float(np.dot(a, b)) for a, b in zip(alone, together, strict=True)) >= least
     assert np.allclose(np.linalg.norm(alone, axis=1), 1.0, atol=1e-6)
