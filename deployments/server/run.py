@@ -19,6 +19,7 @@ from deployments import state
 from deployments.environment import Environment, load, plain
 from deployments.server.access.rates import Rates
 from deployments.server.app import create_app
+from deployments.server.lean import leave_out
 from deployments.server.middleware import LOOPBACK
 from deployments.server.observability import tracing
 from tasks.errors import MisuseError
@@ -52,8 +53,7 @@ def serve(env: Environment, default: str, host: str, port: int, names: frozenset
     there is one. The home's own commands have a key of their own. Raises ``MisuseError`` if others can reach ``host``
     but there is no name.
     """
-    # pandas, which pymilvus loads, would load it: 30 MB for tables that the service has none of.
-    sys.modules.setdefault("pyarrow", None)  # type: ignore[arg-type]
+    leave_out()
     public_url = env.public_url or ""
     called = {name.lower() for name in (*names, urlsplit(public_url).hostname or "") if name}
     if host not in LOOPBACK and not called:

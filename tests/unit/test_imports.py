@@ -75,3 +75,24 @@ print("ok")
 
 def test_pymilvus_leaves_logging_as_it_was() -> None:
     assert run(LOGGING) == "ok"
+
+
+LEAN = """
+import sys
+from deployments.server.lean import leave_out
+leave_out()
+leave_out()
+from blocks.embedder import Embedder
+from tasks.embedding.model import load_model
+from sentence_transformers import CrossEncoder
+assert len(load_model(Embedder()).encode_question("How?")) == 384
+assert [name for name in sys.modules if name.startswith(("sklearn.", "pyarrow."))] == ["sklearn.metrics"]
+try:
+    sys.modules["sklearn.metrics"].ndcg_score([1], [1])
+except ImportError as error:
+    print(error)
+"""
+
+
+def test_the_service_embeds_without_the_libraries_that_it_leaves_out() -> None:
+    assert run(LEAN) == "the service leaves sklearn.metrics out, and something calls sklearn.metrics.ndcg_score"
