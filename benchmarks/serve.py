@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from benchmarks.clients import at_once, of_sorted
 from benchmarks.own_stack import ROOT, lockstep, own_stack
 
 QUESTIONS = (
@@ -55,17 +56,12 @@ def measured(ask: Callable[[str], object], clients: int, seconds: float) -> dict
             taken.append(time.perf_counter() - began)
             turn += 1
 
-    threads = [threading.Thread(target=client, args=[number]) for number in range(clients)]
-    began = time.monotonic()
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    lasted = at_once(client, clients)
     ordered = sorted(taken)
     return {
-        "per_second": len(taken) / (time.monotonic() - began),
-        "p50": 1000 * ordered[len(ordered) // 2],
-        "p99": 1000 * ordered[int(len(ordered) * 0.99)],
+        "per_second": len(taken) / lasted,
+        "p50": 1000 * of_sorted(ordered, 0.5),
+        "p99": 1000 * of_sorted(ordered, 0.99),
         "errors": len(errors),
     }
 

@@ -16,13 +16,13 @@ import json
 import os
 import statistics
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from benchmarks.clients import at_once
 from benchmarks.own_stack import ROOT, lockstep, own_stack
 from benchmarks.serve import QUESTIONS
 
@@ -127,16 +127,11 @@ def measured(ask: Ask, clients: int) -> dict[str, float]:
     def client(offset: int) -> None:
         taken.extend(ask(offset + turn) for turn in range(len(QUESTIONS)))
 
-    threads = [threading.Thread(target=client, args=[number]) for number in range(clients)]
-    began = time.perf_counter()
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    lasted = at_once(client, clients)
     return {
         "first": statistics.median(first for first, _ in taken),
         "whole": statistics.median(whole for _, whole in taken),
-        "per_second": len(taken) / (time.perf_counter() - began),
+        "per_second": len(taken) / lasted,
     }
 
 

@@ -19,6 +19,7 @@ from typing import Any
 
 import psutil
 
+from benchmarks.clients import of_sorted
 from benchmarks.own_stack import ROOT, lockstep, own_stack
 from benchmarks.serve import QUESTIONS, served
 
@@ -88,7 +89,7 @@ def soak(url: str, process: psutil.Process, bucket: Path, given: argparse.Namesp
     print("| --- | --- | --- | --- | --- | --- | --- | --- |")
     for at in sorted(memory):
         times = sorted(taken[at])
-        p50, p99 = (1000 * times[int(len(times) * share)] for share in (0.5, 0.99))
+        p50, p99 = (1000 * of_sorted(times, share) for share in (0.5, 0.99))
         told = [at + 1, len(times), len(errors[at]), f"{p50:.0f}", f"{p99:.0f}", memory[at], len(generations[at])]
         print(f"| {' | '.join(map(str, told))} | {'; '.join(done[at])} |")
     for at, some in sorted(errors.items()):

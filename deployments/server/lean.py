@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable
 from importlib.machinery import ModuleSpec
 from types import ModuleType
-from typing import Any, ClassVar
+from typing import Any
 
 UNUSED = ("sklearn", "sklearn.metrics")
 """sentence-transformers imports functions of these when it is loaded, and calls them when it trains or evaluates."""
@@ -14,8 +14,6 @@ UNUSED = ("sklearn", "sklearn.metrics")
 
 class Absent(ModuleType):
     """A module that has every name. What it gives can be imported, and raises ``ImportError`` when it is called."""
-
-    __path__: ClassVar[list[str]] = []
 
     def __getattr__(self, name: str) -> Callable[..., Any]:
         if name.startswith("__"):
@@ -35,4 +33,5 @@ def leave_out() -> None:
     if "sklearn" not in sys.modules:
         for name in UNUSED:
             sys.modules[name] = made = Absent(name)
+            made.__path__ = []
             made.__spec__ = ModuleSpec(name, None)
