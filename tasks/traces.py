@@ -136,6 +136,14 @@ def together(places: Sequence[Context]) -> Iterator[None]:
         _places.reset(token)
 
 
+@contextmanager
+def some(positions: Sequence[int]) -> Iterator[None]:
+    """Make each span inside the ``with`` for some of the places alone: those at these positions, from 0."""
+    places = _places.get()
+    with together([places[at] for at in positions] if places else ()):
+        yield
+
+
 _places: ContextVar[tuple[Context, ...]] = ContextVar("places", default=())
 
 

@@ -34,6 +34,7 @@ from deployments.server.replies import Reply
 from tasks.errors import LockstepError
 from tasks.evaluation.warmup import warmth
 from tasks.retrieval.batch_search import search_one
+from tasks.retrieval.question import Question
 from tasks.sanitize import hidden, visible
 
 if TYPE_CHECKING:
@@ -124,7 +125,7 @@ async def warm(pipelines: Pipelines) -> None:
 
 def look_once(pipeline: Pipeline, opened: Connections) -> None:
     """Search until searches are fast. Then the connections are open, the model is loaded and the index is in memory."""
-    found = search_one(pipeline, WARMING, pipeline.settings, opened)
+    found = search_one(pipeline, Question("", WARMING), pipeline.settings, opened)
     logger.info("%s is warm: %s", found.collection, warmth(opened.store, found.collection, pipeline.settings))
 
 

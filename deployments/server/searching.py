@@ -4,30 +4,30 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from deployments.server.errors import OverloadedError
 from tasks import traces
-from tasks.errors import LockstepError
 from tasks.retrieval.batch_search import Found, search_together
 
 if TYPE_CHECKING:
     from opentelemetry.context import Context
 
     from blocks.pipeline import Pipeline
+    from tasks.retrieval.batch_search import Result
     from tasks.retrieval.question import Question
     from tasks.retrieval.routing import Connections
     from tasks.retrieval.scope import Scope
 
-    Results = list[Found | LockstepError]
-    Work = Callable[[Pipeline, Connections], Results]
+    Work = Callable[[Pipeline, Connections], None]
 
 MOST_QUESTIONS = 64
 """In one group."""
-PATIENCE_SECONDS = 0.01
-"""How long the next group waits at least for the search of the one before."""
+LEAST_SECONDS, MOST_SECONDS = 0.01, 1.0
+"""How long the next group waits at least for the search of the one before, and at most for whatever that one does. It
+may load a model, or wait for a ledger that hangs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,15 +50,16 @@ class Waiting:
 class Searching:
     """The searches of one pipeline. ``run`` does a piece of work in a thread, with the pipeline and its connections.
 
-    At most ``most_waiting`` wait beside those that are under way; more are refused at once.
+    At most ``most`` wait or are under way; more are refused at once.
 
     A search begins at once when none of its kind is under way. What comes meanwhile waits, and goes together: one
     forward pass and one call for many cost little more than for one. Only a search that takes longer than the
-    embedding before it, as with a Milvus that is far away, does not hold up the next group.
+    embedding before it, as with a Milvus that is far away, does not hold up the next group, and nothing does for long.
     """
 
-    def __init__(self, name: str, run: Callable[[Work], Awaitable[Results]], most_waiting: int) -> None:
-        self._name, self._run, self._most = name, run, most_waiting
+    def __init__(self, name: str, run: Callable[[Work], Awaitable[None]], most: int) -> None:
+        self._name, self._run, self._most = name, run, most
+        self._asked = 0
         self._waiting: dict[Kind, deque[Waiting]] = {}
         self._held: dict[Kind, object] = {}
         """The kinds of which a group is under way that holds up the next, with that group's mark."""
@@ -66,12 +67,20 @@ class Searching:
 
     async def search(self, question: Question, kind: Kind) -> Found:
         """Return what a question finds. Raises ``OverloadedError`` when too many wait, and what the search raises."""
-        if sum(map(len, self._waiting.values())) >= self._most:
+        if self._asked >= self._most:
             raise OverloadedError(f"too many questions to '{self._name}' wait for an answer")
+        self._asked += 1
+        try:
+            return await self._begun(question, kind)
+        finally:
+            self._asked -= 1
+
+    def _begun(self, question: Question, kind: Kind) -> asyncio.Future[Found]:
+        """Begin a search, and return what its result goes to."""
         found: asyncio.Future[Found] = asyncio.get_running_loop().create_future()
         self._waiting.setdefault(kind, deque()).append(Waiting(question, found, traces.here()))
         self._begin(kind)
-        return await found
+        return found
 
     def _begin(self, kind: Kind) -> None:
         """Begin a group of a kind, if some wait and no group holds them up."""
@@ -99,27 +108,35 @@ class Searching:
     async def _search(self, kind: Kind, mark: object) -> None:
         """Search for a group, and hand its results out."""
         loop, group = asyncio.get_running_loop(), self._taken(kind)
+        loop.call_later(MOST_SECONDS, self._let_go, kind, mark)
 
         def embedded(seconds: float) -> None:
-            patience = max(seconds, PATIENCE_SECONDS)
+            patience = min(max(seconds, LEAST_SECONDS), MOST_SECONDS)
             loop.call_soon_threadsafe(loop.call_later, patience, self._let_go, kind, mark)
 
-        def work(pipeline: Pipeline, connections: Connections) -> Results:
+        def tell(results: Mapping[int, Result]) -> None:
+            loop.call_soon_threadsafe(_hand_out, [(group[at], result) for at, result in results.items()])
+
+        def work(pipeline: Pipeline, connections: Connections) -> None:
             settings = pipeline.settings.model_copy(update=dict(kind.settings))
             questions = [one.question for one in group]
             with traces.together([one.place for one in group]):
-                return search_together(pipeline, questions, settings, connections, kind.scope, embedded)
+                search_together(pipeline, questions, settings, connections, kind.scope, tell, embedded)
 
-        results: Results | list[BaseException]
         try:
-            results = await self._run(work) if group else []
+            if group:
+                await self._run(work)
         except BaseException as error:  # noqa: BLE001 - whoever waits is told, whatever it is
-            results = [error] * len(group)
+            _hand_out([(one, error) for one in group])
         self._let_go(kind, mark)
-        for one, result in zip(group, results, strict=True):
-            if one.found.done():
-                continue
-            if isinstance(result, Found):
-                one.found.set_result(result)
-            else:
-                one.found.set_exception(result)
+
+
+def _hand_out(results: Sequence[tuple[Waiting, Found | BaseException]]) -> None:
+    """Give results to those who still wait for one."""
+    for one, result in results:
+        if one.found.done():
+            continue
+        if isinstance(result, Found):
+            one.found.set_result(result)
+        else:
+            one.found.set_exception(result)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from tasks import traces
 from tasks.embedding.model import load_model
-from tasks.errors import LockstepError, MisuseError, PartError
+from tasks.embedding.reranker import load_reranker
+from tasks.errors import GoneError, LockstepError, MisuseError, PartError
 from tasks.guards.questions import without_personal_data
 from tasks.models import Hit
 from tasks.retrieval.outdated import mark_all
@@ -19,11 +20,16 @@ from tasks.retrieval.routing import Attempt, Connections, Index
 from tasks.retrieval.scope import EVERYTHING, Scope
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
     from blocks.pipeline import Pipeline
     from blocks.settings import Settings
 
 TOGETHER = 32
-"""Questions that are embedded in one forward pass."""
+"""Questions of a file that are searched together."""
+MOST_HITS = 1000
+"""Of one call, whose questions times hits would otherwise be more than a server's answer may hold."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +44,12 @@ class Found:
     hits: tuple[Hit, ...]
     seconds: dict[str, float]
     notes: tuple[str, ...] = ()
+
+
+Result = Found | LockstepError
+"""What a question finds, or why it finds nothing."""
+Tell = Callable[[Mapping[int, Result]], None]
+"""Takes the results of some questions of a group, by their positions in it."""
 
 
 def search_all(
@@ -56,7 +68,10 @@ def search_all(
             # A canary is judged by the seconds of its questions, so each is searched by itself.
             together = 1 if index.router.canary else TOGETHER
             group, questions = questions[:together], questions[together:]
-            for found in Searcher(index, settings, scope).together(group):
+            results: dict[int, Result] = {}
+            Searcher(index, settings, scope, results.update).search(dict(enumerate(group)))
+            for at in range(len(group)):
+                found = _raised(results[at])
                 share = {stage: round(seconds / len(group), 4) for stage, seconds in found.seconds.items()}
                 yield replace(found, seconds=share, notes=(*next(notes), *found.notes))
 
@@ -66,45 +81,61 @@ def search_together(
     questions: Sequence[Question],
     settings: Settings,
     connections: Connections,
-    scope: Scope = EVERYTHING,
-    embedded: Callable[[float], None] = lambda _seconds: None,
-) -> list[Found | LockstepError]:
-    """Return what each question finds, or why it finds nothing, over connections that are open.
+    scope: Scope,
+    tell: Tell,
+    embedded: Callable[[float], None],
+) -> None:
+    """Search for questions over connections that are open, and ``tell`` what each finds, or why it finds nothing.
 
-    All are embedded in one forward pass and searched in one call. Personal data is masked or refused as the settings
-    say: a question that is refused does not keep the others from being searched. ``embedded`` is called with the
-    seconds of the embedding before the search begins.
+    Results are told by the positions of their questions, as soon as they are known. All are embedded in one forward
+    pass and searched in one call. Personal data is masked or refused as the settings say. ``embedded`` is called with
+    the seconds of an embedding before the search begins. While a canary runs each question is searched by itself, those
+    that the live generation answers first: the canary is judged by the seconds and the failures of its questions, and
+    what is wrong with it is nobody else's trouble. Raises what keeps all from being searched that were not told.
     """
-    results: dict[int, Found | LockstepError] = {}
-    admitted: dict[int, tuple[Question, tuple[str, ...]]] = {}
+    admitted: dict[int, Question] = {}
+    notes: dict[int, tuple[str, ...]] = {}
     for at, one in enumerate(questions):
         try:
-            text, notes = without_personal_data(one.question, settings)
+            text, notes[at] = without_personal_data(one.question, settings)
         except MisuseError as error:
-            results[at] = error
+            tell({at: error})
         else:
-            admitted[at] = replace(one, question=text), notes
-    if admitted:
-        with Index(pipeline, connections) as index:
-            found = Searcher(index, settings, scope, embedded).each([one for one, _ in admitted.values()])
-        for (at, (_, notes)), result in zip(admitted.items(), found, strict=True):
-            told = replace(result, notes=(*notes, *result.notes)) if isinstance(result, Found) else result
-            results[at] = told
-    return [results[at] for at in range(len(questions))]
+            admitted[at] = replace(one, question=text)
+    if not admitted:
+        return
+
+    def tell_noted(results: Mapping[int, Result]) -> None:
+        tell({at: _noted(result, notes[at]) for at, result in results.items()})
+
+    with Index(pipeline, connections) as index:
+        searcher = Searcher(index, settings, scope, tell_noted, embedded)
+        if not index.router.canary:
+            searcher.search(admitted)
+            return
+        live = index.store.resolve()
+        for at in sorted(admitted, key=lambda at: index.router.collection(live, admitted[at].asker) != live):
+            try:
+                searcher.search({at: admitted[at]})
+            except LockstepError as error:
+                tell({at: error})
 
 
-def search_one(
-    pipeline: Pipeline,
-    question: str,
-    settings: Settings,
-    connections: Connections,
-    scope: Scope = EVERYTHING,
-) -> Found:
+def search_one(pipeline: Pipeline, question: Question, settings: Settings, connections: Connections) -> Found:
     """Return what one question finds, over connections that are open. Raises what keeps it from being searched."""
-    (found,) = search_together(pipeline, [Question("", question)], settings, connections, scope)
-    if isinstance(found, LockstepError):
-        raise found
-    return found
+    results: dict[int, Result] = {}
+    search_together(pipeline, [question], settings, connections, EVERYTHING, results.update, lambda _seconds: None)
+    return _raised(results[0])
+
+
+def _raised(result: Result) -> Found:
+    if isinstance(result, LockstepError):
+        raise result
+    return result
+
+
+def _noted(result: Result, notes: tuple[str, ...]) -> Result:
+    return replace(result, notes=(*notes, *result.notes)) if isinstance(result, Found) else result
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,53 +145,75 @@ class Searcher:
     index: Index
     settings: Settings
     scope: Scope
+    tell: Tell
     embedded: Callable[[float], None] = lambda _seconds: None
 
-    def each(self, group: Sequence[Question]) -> Sequence[Found | LockstepError]:
-        """Return what a group finds. If the index refuses it, each question is searched alone: one may be to blame."""
-        try:
-            return self.together(group)
-        except PartError:
-            if len(group) == 1:
-                raise
-        alone: list[Found | LockstepError] = []
-        for one in group:
-            try:
-                alone += self.together([one])
-            except LockstepError as error:
-                alone.append(error)
-        return alone
-
-    def together(self, group: Sequence[Question]) -> list[Found]:
-        """Return what a group finds. The alias is resolved once; while a canary runs, some are routed to it."""
-        live = self.index.store.resolve()
-        routed: dict[str, list[int]] = {}
-        for at, one in enumerate(group):
-            routed.setdefault(self.index.router.collection(live, one.asker), []).append(at)
-        found: dict[int, Found] = {}
-        for collection, some in routed.items():
+    def search(self, group: Mapping[int, Question]) -> None:
+        """Search one generation for a group, and tell the results: the generation that the first one is routed to."""
+        first = next(iter(group.values()))
+        collection = self.index.router.collection(self.index.store.resolve(), first.asker)
+        with traces.some(list(group)):
             for attempt in self.index.attempts_on(collection):
                 with traces.retrieval(self.index.pipeline.alias, self.settings.top_k), attempt:
-                    found.update(zip(some, self._on(attempt, [group[at] for at in some]), strict=True))
-        return [found[at] for at in range(len(group))]
+                    self._on(attempt, group)
 
-    def _on(self, attempt: Attempt, group: Sequence[Question]) -> list[Found]:
-        """Search one generation, with the settings and the model that it was built with."""
+    def _on(self, attempt: Attempt, group: Mapping[int, Question]) -> None:
+        """Search with the settings and the models that the generation was built with."""
         built = attempt.pipeline(self.settings)
         where = self.scope.condition(built.settings.tenants)
-        questions = [one.question for one in group]
-        began = time.monotonic()
+        model = load_model(built.embedder)
+        if built.settings.rerank_model:
+            load_reranker(built.settings.rerank_model)
+        asked, began = list(group.items()), time.monotonic()
         with traces.embeddings(built.embedder.model_name):
-            vectors = load_model(built.embedder).encode_questions(questions)
+            vectors = model.encode_questions([one.question for _, one in asked])
         embedding = time.monotonic() - began
         self.embedded(embedding)
-        found = find_all(self.index.store, attempt.collection, questions, vectors, built.settings, where)
-        searching = time.monotonic() - began - embedding
+        size = 1 if built.settings.rerank_model else max(1, MOST_HITS // built.settings.top_k)
+        for start in range(0, len(asked), size):
+            these = slice(start, start + size)
+            call = Call(attempt, built, where, embedding)
+            with traces.some(range(*these.indices(len(asked)))):
+                self.tell(self._found(call, asked[these], vectors[these]))
+
+    def _found(
+        self, call: Call, asked: Sequence[tuple[int, Question]], vectors: Sequence[NDArray[np.float32]]
+    ) -> dict[int, Result]:
+        """Return what some questions find in one call. If Milvus refuses it, each is tried alone: one may be bad."""
+        began = time.monotonic()
+        questions, settings = [one.question for _, one in asked], call.built.settings
+        try:
+            found = find_all(self.index.store, call.attempt.collection, questions, vectors, settings, call.where)
+        except GoneError:
+            raise
+        except PartError as error:
+            if len(asked) == 1:
+                return self._blamed(call, asked[0][0], error)
+            results: dict[int, Result] = {}
+            for at in range(len(asked)):
+                with traces.some([at]):
+                    results |= self._found(call, asked[at : at + 1], vectors[at : at + 1])
+            return results
+        searching = time.monotonic() - began
         for one in found:
-            weak = one.best < built.settings.min_score
-            self.index.router.note(attempt.collection, embedding + searching, one.best, weak)
-        seconds = {"embed": round(embedding, 4), "search": round(searching, 4)}
-        return [
-            Found(asked.id, one.collection, one.hits, seconds, one.notes)
-            for asked, one in zip(group, mark_all(found, self.index.ledger), strict=True)
-        ]
+            weak = one.best < settings.min_score
+            self.index.router.note(call.attempt.collection, call.embedding + searching, one.best, weak)
+        seconds = {"embed": round(call.embedding, 4), "search": round(searching, 4)}
+        return {
+            at: Found(question.id, one.collection, one.hits, seconds, one.notes)
+            for (at, question), one in zip(asked, mark_all(found, self.index.ledger), strict=True)
+        }
+
+    def _blamed(self, call: Call, at: int, error: PartError) -> dict[int, Result]:
+        self.index.router.note(call.attempt.collection, 0.0, None)
+        return {at: error}
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """What the calls of Milvus for one group share: the embedding's seconds count for each of its questions."""
+
+    attempt: Attempt
+    built: Pipeline
+    where: str
+    embedding: float

@@ -8,17 +8,20 @@ from typing import Any
 
 import httpx
 import pytest
+import sqlalchemy as sa
 
 from blocks.pipeline import Pipeline
 from tasks.embedding.model import load_model
-from tasks.errors import LockstepError, MisuseError, PartError
+from tasks.errors import MisuseError, PartError, TransientError
 from tasks.ledger.canary import Canary, begin_canary, end_canary
 from tasks.ledger.database import Database, now
+from tasks.ledger.tables import ASKED
 from tasks.milvus.store import Store
 from tasks.pipelines import load_pipeline
-from tasks.retrieval.batch_search import Found, search_one, search_together
+from tasks.retrieval.batch_search import Found, Result, search_one, search_together
 from tasks.retrieval.question import Question
 from tasks.retrieval.routing import Connections
+from tasks.retrieval.scope import EVERYTHING
 from tests.serve.conftest import QUESTION, Index, Service
 
 QUESTIONS = (QUESTION, "How is the pump started?", "How long is the cake baked?", "?", "Which filter type?")
@@ -36,9 +39,15 @@ def connections(block: Pipeline) -> Iterator[Connections]:
     opened.close()
 
 
-def together(block: Pipeline, connections: Connections, *texts: str, **changed: Any) -> list[Found | LockstepError]:
-    asked = [Question("", text) for text in texts]
-    return search_together(block, asked, block.settings.model_copy(update=changed), connections)
+def together(block: Pipeline, connections: Connections, *texts: str, **changed: Any) -> list[Result]:
+    return all_told(block, connections, [Question("", text) for text in texts], **changed)
+
+
+def all_told(block: Pipeline, connections: Connections, asked: list[Question], **changed: Any) -> list[Result]:
+    told: dict[int, Result] = {}
+    settings = block.settings.model_copy(update=changed)
+    search_together(block, asked, settings, connections, EVERYTHING, told.update, lambda _seconds: None)
+    return [told[at] for at in range(len(asked))]
 
 
 @pytest.mark.parametrize("changed", [{"mode": "dense"}, {"mode": "hybrid"}, {"mode": "hybrid", "fusion": "ranks"}])
@@ -47,7 +56,7 @@ def test_each_finds_what_it_finds_alone(block: Pipeline, connections: Connection
     found = together(block, connections, *QUESTIONS, **changed)
     for text, one in zip(QUESTIONS, found, strict=True):
         assert isinstance(one, Found)
-        alone = search_one(block, text, settings, connections)
+        alone = search_one(block, Question("", text), settings, connections)
         assert [hit.chunk_id for hit in one.hits] == [hit.chunk_id for hit in alone.hits]
         assert [hit.score for hit in one.hits] == pytest.approx([hit.score for hit in alone.hits], abs=2e-3)
 
@@ -99,12 +108,67 @@ def test_a_canary_answers_its_share_of_a_group(block: Pipeline, connections: Con
         assert of.keys() == {live, empty}
         assert of[live].hits
         assert not of[empty].hits
+        with ledger.connected() as connection:
+            noted = list(connection.execute(sa.select(ASKED.c.collection, ASKED.c.failed)))
+        assert len(noted) == 20, "each question counts for its generation, once"
+        assert not any(failed for _, failed in noted)
         a_session = [Question("", f"question {number}", session="one") for number in range(8)]
-        same = search_together(block, a_session, block.settings, connections)
+        same = all_told(block, connections, a_session)
         assert len({one.collection for one in same if isinstance(one, Found)}) == 1
     finally:
         end_canary(ledger, block.alias)
         store.drop(empty)
+
+
+def test_a_canary_that_is_broken_fails_its_own_questions_alone(
+    block: Pipeline, connections: Connections, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ledger, search = connections.ledger, Store.search
+    assert isinstance(ledger, Database)
+    live = connections.store.resolve()
+    broken = f"{block.alias}_g0098"
+    connections.store.create(
+        broken, load_model(block.embedder).dimension, block.settings, connections.store.properties(live)
+    )
+
+    def away(self: Store, collection: str, *rest: Any) -> Any:
+        if collection == broken:
+            raise TransientError("Milvus: the collection is not loaded")
+        return search(self, collection, *rest)
+
+    monkeypatch.setattr(Store, "search", away)
+    begin_canary(ledger, Canary(block.alias, broken, live, (50,), 0, 3600.0, now()))
+    try:
+        found = together(block, connections, *(f"{QUESTION} {number}" for number in range(20)))
+        with ledger.connected() as connection:
+            failed = sum(connection.execute(sa.select(ASKED.c.failed)).scalars())
+    finally:
+        end_canary(ledger, block.alias)
+        connections.store.drop(broken)
+    answered = [one for one in found if isinstance(one, Found)]
+    assert {one.collection for one in answered} == {live}
+    assert all(one.hits for one in answered)
+    assert 0 < failed == 20 - len(answered)
+
+
+def test_hits_beyond_one_answer_come_in_several_calls(
+    block: Pipeline, connections: Connections, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    alone = [one.hits for one in together(block, connections, *QUESTIONS, top_k=3) if isinstance(one, Found)]
+    sizes: list[int] = []
+    search = Store.search
+
+    def noted(self: Store, collection: str, questions: Any, *rest: Any) -> Any:
+        sizes.append(len(questions))
+        return search(self, collection, questions, *rest)
+
+    monkeypatch.setattr(Store, "search", noted)
+    monkeypatch.setattr("tasks.retrieval.batch_search.MOST_HITS", 6)
+    found = together(block, connections, *QUESTIONS, top_k=3)
+    assert [[hit.chunk_id for hit in one.hits] for one in found if isinstance(one, Found)] == [
+        [hit.chunk_id for hit in hits] for hits in alone
+    ]
+    assert max(sizes) == 2
 
 
 def test_many_clients_at_once_get_their_own_hits(service: Service) -> None:

@@ -141,6 +141,8 @@ def test_what_is_done_for_several_requests_is_a_part_of_each_of_their_traces(
     with suppress(ValueError), traces.together(places), traces.retrieval("docs", 8):
         with traces.embeddings("a-model"):
             pass
+        with traces.some([1]), traces.search("docs_g0001", "http://milvus", "dense"):
+            pass
         raise ValueError("a secret")
     with traces.check():
         pass  # and nothing after it
@@ -153,6 +155,9 @@ def test_what_is_done_for_several_requests_is_a_part_of_each_of_their_traces(
         assert parent_of(found["embeddings a-model"]) == id_of(found["retrieval docs"])
         assert (found["retrieval docs"].attributes or {})["error.type"] == "ValueError"
         assert found["embeddings a-model"].status.is_ok or not found["embeddings a-model"].status.description
+    assert "search docs_g0001" not in by_trace[f"{1:032x}"]
+    found = by_trace[f"{2:032x}"]
+    assert parent_of(found["search docs_g0001"]) == id_of(found["retrieval docs"])
     assert len(by_trace) == 3, "the check is a trace of its own"
 
 
