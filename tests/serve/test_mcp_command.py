@@ -111,6 +111,9 @@ def test_the_command_bridges_to_the_service_wherever_it_runs_now(
             record(first.url, "the first key")
             async with desktop(home, with_chat, "auto") as client:
                 answer = await client.call_tool("ask", {"question": QUESTION}, progress_callback=tell)
+                with anyio.move_on_after(10):  # the client hands progress on in tasks of their own, beside the result
+                    while " ".join(told) != answer.structured_content["answer"]:
+                        await anyio.sleep(0.02)
                 with serving(index.name, own_key="the second key", local=False) as second:
                     record(second.url, "the second key")
                     found = await client.call_tool("search", {"query": QUESTION})
