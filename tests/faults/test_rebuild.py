@@ -20,7 +20,7 @@ from flows.promote import promote
 from flows.rebuild import rebuild
 from flows.rollback import rollback
 from flows.sync import sync
-from tasks.embedding.model import EmbeddingModel
+from tasks.embedding.together import Together
 from tasks.errors import FingerprintError, MisuseError, PartError, TransientError
 from tasks.generations.overview import overview
 from tasks.ledger.lease import next_of, writing
@@ -239,13 +239,13 @@ def test_a_question_is_embedded_as_the_generation_that_answers_was_built(
     sync(name)
     make_pipeline(embedder={"query_prompt": "second: "})  # not rebuilt yet
     prompts: list[str] = []
-    encode = EmbeddingModel.encode
+    submit = Together.submit
 
-    def noting(self: EmbeddingModel, texts: Any, prompt: str = "") -> Any:
+    def noting(self: Together, questions: Any, prompt: str) -> Any:
         prompts.append(prompt)
-        return encode(self, texts, prompt)
+        return submit(self, questions, prompt)
 
-    monkeypatch.setattr(EmbeddingModel, "encode", noting)
+    monkeypatch.setattr(Together, "submit", noting)
     assert found(name).hits
     assert prompts == ["first: "]
     rebuild(name)
