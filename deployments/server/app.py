@@ -31,6 +31,7 @@ from deployments.server.page.passages import Pictures
 from deployments.server.pipelines import Pipelines
 from deployments.server.records.history import History
 from deployments.server.replies import Reply
+from tasks import metrics
 from tasks.errors import LockstepError
 from tasks.evaluation.warmup import warmth
 from tasks.retrieval.batch_search import search_one
@@ -46,6 +47,8 @@ WARMING = "What is this about?"
 WARM_AGAIN_SECONDS, WARM_SELDOM_SECONDS = 1.0, 30.0
 NO_TELEMETRY: TelemetryConfig = {"auto_configure": False, "tracing": False, "metrics": False, "logs": False}
 """FastAPI's own spans would hold the query of an address: a question, or the signature of a link."""
+TURNED_AWAY = (401, 403, 429)
+"""Without a valid key or right, or one too many. The guard counts what it refuses before."""
 ABOUT = "Questions answered from a Milvus index that is kept in step with a bucket, with citations that are checked."
 
 
@@ -158,6 +161,8 @@ async def on_http(request: Request, error: Exception) -> Response:
 def refusal(
     request: Request, status: int, code: str, message: str, param: str | None, headers: dict[str, str] | None = None
 ) -> Response:
-    """Return an error in the one envelope of all errors."""
+    """Return an error in the one envelope of all errors, and count whom it turns away."""
+    if status in TURNED_AWAY:
+        metrics.REJECTED.labels(code).inc()
     body = envelope(status, code, message, request_id(request), param)
     return Reply(body, status_code=status, headers={**headers_of(status), **(headers or {})})

@@ -46,6 +46,17 @@ class Draining(uvicorn.Server):
         await asyncio.to_thread(self.at_end)
 
 
+def log_plainly() -> None:
+    """Write the service's own log lines to stderr as they are.
+
+    Prefect's handler, which colours them, takes longer than anything else at the end of an answer.
+    """
+    own, lines = logging.getLogger("deployments.server"), logging.StreamHandler()
+    lines.setFormatter(logging.Formatter(LINE, "%H:%M:%S"))
+    own.setLevel(logging.INFO)
+    own.propagate, own.handlers = False, [lines]
+
+
 def serve(env: Environment, default: str, host: str, port: int, names: frozenset[str] = frozenset()) -> None:
     """Serve until SIGTERM or SIGINT. ``names`` are the host names under which others call the service.
 
@@ -72,12 +83,7 @@ def serve(env: Environment, default: str, host: str, port: int, names: frozenset
         frame_origins=tuple(env.frame_origins.split()),
         rates=Rates(env.rate_limit or "", plain(env.redis_url) or ""),
     )
-    own = logging.getLogger("deployments.server")
-    own.setLevel(logging.INFO)
-    own.propagate = False  # Prefect's handler, which colours lines, takes longer than the rest of an answer's end
-    lines = logging.StreamHandler()
-    lines.setFormatter(logging.Formatter(LINE, "%H:%M:%S"))
-    own.addHandler(lines)
+    log_plainly()
     server = Draining(
         uvicorn.Config(
             app,

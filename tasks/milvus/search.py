@@ -7,10 +7,11 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from tasks.milvus.index_types import search_params
+from tasks.models import Hit
 from tasks.text.words import words
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     import numpy as np
     from numpy.typing import NDArray
@@ -111,3 +112,14 @@ def _by_words(
 
 
 SEARCHES: dict[str, Callable[..., list[Rows]]] = {"dense": dense, "lexical": lexical, "hybrid": hybrid}
+
+
+def as_hit(row: Mapping[str, Any]) -> Hit:
+    """Convert a row that Milvus found to a hit."""
+    of_it = row["entity"]
+    return Hit(
+        chunk_id=row["id"],
+        score=round(float(row["distance"]), 6),
+        page=of_it["page"] or None,
+        **{name: of_it[name] for name in ("key", "text", "heading", "text_hash", "chunk_index", "etag")},
+    )

@@ -16,9 +16,9 @@ from tasks.limits import WRITE_SECONDS
 from tasks.milvus.capabilities import Capabilities, capabilities
 from tasks.milvus.errors import milvus_errors
 from tasks.milvus.expressions import literal
+from tasks.milvus.portions import portions
 from tasks.milvus.schema import fields, generation_number, indexes
-from tasks.milvus.search import OUTPUT, SEARCHES, Queries
-from tasks.models import Hit
+from tasks.milvus.search import OUTPUT, SEARCHES, Queries, as_hit
 from tasks.sanitize import keep_secrets
 
 if TYPE_CHECKING:
@@ -28,10 +28,8 @@ if TYPE_CHECKING:
 
     from blocks.milvus_store import MilvusStore
     from blocks.settings import Settings
+    from tasks.models import Hit
 
-ROWS_AT_ONCE = 500
-BYTES_AT_ONCE = 32 << 20
-"""The approximate size of one upsert. gRPC takes 64 MB. A row may have 65 kB each of text, metadata and words."""
 HASHES_AT_ONCE = 512
 KEYS_AT_ONCE = 64
 READ_AT_ONCE = 4096
@@ -435,37 +433,3 @@ class Store:
         with traces.search(collection, self.block.uri, settings.mode), self._call() as options:
             found = SEARCHES[settings.mode](self.client, collection, asked, options)
         return [[as_hit(row) for row in rows] for rows in found]
-
-
-def portions(rows: Iterable[Mapping[str, Any]]) -> Iterator[list[dict[str, Any]]]:
-    """Yield rows in lists that fit one call."""
-    some: list[dict[str, Any]] = []
-    size = 0
-    for row in rows:
-        length = sum(_bytes_of(value) for value in row.values())
-        if some and (len(some) >= ROWS_AT_ONCE or size + length > BYTES_AT_ONCE):
-            yield some
-            some, size = [], 0
-        some.append(dict(row))
-        size += length
-    if some:
-        yield some
-
-
-def _bytes_of(value: Any) -> int:
-    if isinstance(value, str):
-        return len(value) if value.isascii() else len(value.encode("utf-8", "surrogatepass"))
-    if isinstance(value, Mapping):
-        return sum(_bytes_of(one) for pair in value.items() for one in pair)
-    return int(getattr(value, "nbytes", 8))
-
-
-def as_hit(row: Mapping[str, Any]) -> Hit:
-    """Convert a row that Milvus found to a hit."""
-    of_it = row["entity"]
-    return Hit(
-        chunk_id=row["id"],
-        score=round(float(row["distance"]), 6),
-        page=of_it["page"] or None,
-        **{name: of_it[name] for name in ("key", "text", "heading", "text_hash", "chunk_index", "etag")},
-    )

@@ -88,10 +88,11 @@ def search_together(
     """Search for questions over connections that are open, and ``tell`` what each finds, or why it finds nothing.
 
     Results are told by the positions of their questions, as soon as they are known. All are embedded in one forward
-    pass and searched in one call. Personal data is masked or refused as the settings say. ``embedded`` is called with
-    the seconds of an embedding before the search begins. While a canary runs each question is searched by itself, those
-    that the live generation answers first: the canary is judged by the seconds and the failures of its questions, and
-    what is wrong with it is nobody else's trouble. Raises what keeps all from being searched that were not told.
+    pass and searched in as few calls as their hits allow. Personal data is masked or refused as the settings say.
+    ``embedded`` is called with the seconds of an embedding before the search begins. While a canary runs each question
+    is searched by itself, those that the live generation answers first: the canary is judged by the seconds and the
+    failures of its questions, and what is wrong with it is nobody else's trouble. Raises what keeps all from being
+    searched that were not told.
     """
     admitted: dict[int, Question] = {}
     notes: dict[int, tuple[str, ...]] = {}
@@ -149,7 +150,7 @@ class Searcher:
     embedded: Callable[[float], None] = lambda _seconds: None
 
     def search(self, group: Mapping[int, Question]) -> None:
-        """Search one generation for a group, and tell the results: the generation that the first one is routed to."""
+        """Search for a group, and tell the results. All go to one generation: that of the first question's asker."""
         first = next(iter(group.values()))
         collection = self.index.router.collection(self.index.store.resolve(), first.asker)
         with traces.some(list(group)):
@@ -169,10 +170,11 @@ class Searcher:
             vectors = model.encode_questions([one.question for _, one in asked])
         embedding = time.monotonic() - began
         self.embedded(embedding)
+        call = Call(attempt, built, where, embedding)
+        # A reranker scores one question after the other, so each is told before the next one is scored.
         size = 1 if built.settings.rerank_model else max(1, MOST_HITS // built.settings.top_k)
         for start in range(0, len(asked), size):
             these = slice(start, start + size)
-            call = Call(attempt, built, where, embedding)
             with traces.some(range(*these.indices(len(asked)))):
                 self.tell(self._found(call, asked[these], vectors[these]))
 
@@ -188,7 +190,8 @@ class Searcher:
             raise
         except PartError as error:
             if len(asked) == 1:
-                return self._blamed(call, asked[0][0], error)
+                self.index.router.note(call.attempt.collection, 0.0, None)
+                return {asked[0][0]: error}
             results: dict[int, Result] = {}
             for at in range(len(asked)):
                 with traces.some([at]):
@@ -203,10 +206,6 @@ class Searcher:
             at: Found(question.id, one.collection, one.hits, seconds, one.notes)
             for (at, question), one in zip(asked, mark_all(found, self.index.ledger), strict=True)
         }
-
-    def _blamed(self, call: Call, at: int, error: PartError) -> dict[int, Result]:
-        self.index.router.note(call.attempt.collection, 0.0, None)
-        return {at: error}
 
 
 @dataclass(frozen=True, slots=True)

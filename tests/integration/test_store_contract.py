@@ -176,7 +176,8 @@ def test_what_was_just_written_is_pruned(store: Store, collection: str) -> None:
 def test_much_is_written_and_pruned_in_pieces_and_all_of_it(
     store: Store, collection: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for bound in ("ROWS_AT_ONCE", "KEYS_AT_ONCE", "READ_AT_ONCE", "HASHES_AT_ONCE"):
+    monkeypatch.setattr("tasks.milvus.portions.ROWS_AT_ONCE", 2)
+    for bound in ("KEYS_AT_ONCE", "READ_AT_ONCE", "HASHES_AT_ONCE"):
         monkeypatch.setattr(f"tasks.milvus.store.{bound}", 2)
     write(store, collection, *(batch(key, [1, 2, 3, 4, 5]) for key in KEYS))
     assert store.count(collection) == 5 * len(KEYS)

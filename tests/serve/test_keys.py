@@ -15,6 +15,7 @@ import pytest
 from deployments.server.access.rates import Rates
 from tasks.ledger.database import Database, now
 from tasks.ledger.keys import create_key, revoke_key
+from tasks.metrics import REGISTRY
 from tasks.pipelines import load_pipeline
 from tests.serve.conftest import QUESTION, Index, Service, eventually, process, serving
 from tests.support.pipelines import pipeline_maker
@@ -148,6 +149,21 @@ def test_rights_are_those_that_were_given(keyed: Keyed) -> None:
         assert client.post("/search", json={"question": QUESTION}).status_code == 200
         refused = client.post("/ask", json={"question": QUESTION})
     assert (refused.status_code, refused.json()["error"]["code"]) == (403, "missing_right")
+
+
+def test_who_is_turned_away_is_counted_by_why(keyed: Keyed) -> None:
+    def counted(why: str) -> float:
+        return REGISTRY.get_sample_value("lockstep_rejected_total", {"reason": why}) or 0.0
+
+    before = {why: counted(why) for why in ("no_key", "invalid_key", "missing_right", "pipeline_not_found")}
+    path, body = ROUTES["ask"]
+    with keyed.service.client() as nobody:
+        nobody.post(path, json=body)
+    for key in ("lsk_wrong", keyed.searcher, keyed.narrow):
+        with keyed.client(key) as client:
+            client.post(path, json=body)
+    after = {why: counted(why) - before[why] for why in before}
+    assert after == {"no_key": 1, "invalid_key": 1, "missing_right": 1, "pipeline_not_found": 0}
 
 
 @pytest.mark.parametrize("header", ["X-API-Key", "api-key"])

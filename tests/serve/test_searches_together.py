@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import httpx
@@ -169,6 +169,26 @@ def test_hits_beyond_one_answer_come_in_several_calls(
         [hit.chunk_id for hit in hits] for hits in alone
     ]
     assert max(sizes) == 2
+
+
+def test_with_a_reranker_each_is_told_before_the_next_is_scored(
+    block: Pipeline, connections: Connections, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    heard: list[str] = []
+
+    def score(question: str, texts: Sequence[str]) -> list[float]:
+        heard.append(question)
+        return [1.0] * len(texts)
+
+    for module in ("batch_search", "retrieve"):
+        monkeypatch.setattr(f"tasks.retrieval.{module}.load_reranker", lambda _name: score)
+    settings = block.settings.model_copy(update={"rerank_model": "a model"})
+    asked = [Question("", text) for text in QUESTIONS[:3]]
+    search_together(
+        block, asked, settings, connections, EVERYTHING,
+        lambda results: heard.extend(f"told {at}" for at in results), lambda _seconds: None,
+    )  # fmt: skip
+    assert heard == [one for at, text in enumerate(QUESTIONS[:3]) for one in (text, f"told {at}")]
 
 
 def test_many_clients_at_once_get_their_own_hits(service: Service) -> None:
