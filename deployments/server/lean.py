@@ -1,4 +1,4 @@
-"""Leave libraries out of the service that others load and nothing in it uses: 65 MB, and half a second of its start."""
+"""Leave libraries out of the service that others load and nothing in it uses: they cost memory and time at its start."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Absent(ModuleType):
 
 def leave_out() -> None:
     """Keep them from being loaded. Call it before sentence-transformers or pymilvus is imported."""
-    # pandas, which pymilvus loads, would load it: 30 MB for tables that the service has none of.
+    # pandas, which pymilvus loads, would load it, for tables that the service has none of.
     sys.modules.setdefault("pyarrow", None)  # type: ignore[arg-type]
     if "sklearn" not in sys.modules:
         for name in UNUSED:
