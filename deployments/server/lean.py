@@ -1,4 +1,4 @@
-"""Leave libraries out of the service that others load and nothing in it uses: they cost memory and time at its start."""
+"""Leave libraries out of the service that others load and nothing in it uses. They cost memory and a slower start."""
 
 from __future__ import annotations
 
