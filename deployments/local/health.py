@@ -8,12 +8,10 @@ lightest real client, so that `lockstep up` is instant when all parts are up.
 from __future__ import annotations
 
 import base64
-import json
 import time
 from contextlib import closing
 from datetime import datetime
 from email.utils import parsedate_to_datetime
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
@@ -40,6 +38,8 @@ PLANNING_SECONDS = 15.0
 
 def check_s3(endpoints: Endpoints, _state: State) -> str:
     """Request the bucket with the keys in use."""
+    if _is_local(endpoints.s3_endpoint) and _has_bucket(endpoints):
+        return f"bucket {endpoints.bucket}"
     import botocore.session
     from botocore.config import Config
     from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError
@@ -70,8 +70,36 @@ def check_s3(endpoints: Endpoints, _state: State) -> str:
     except NoCredentialsError as error:
         raise PartError("no keys: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY") from error
     except (BotoCoreError, ValueError) as error:
-        raise PartError(_short(error)) from error
+        raise PartError(short(error)) from error
     return f"bucket {endpoints.bucket}"
+
+
+def _has_bucket(endpoints: Endpoints) -> bool:
+    """Make the same request as botocore's client, without the tenth of a second that loading its model of S3 takes.
+
+    Returns True if the answer is good. For any other answer, ask botocore's client for the reason.
+    """
+    import http.client
+    from urllib.parse import quote
+
+    from botocore.auth import S3SigV4Auth
+    from botocore.awsrequest import AWSRequest
+    from botocore.credentials import Credentials
+
+    address = urlsplit(endpoints.s3_endpoint)
+    secret = plain(endpoints.s3_secret_key)
+    if address.scheme != "http" or address.path.strip("/") or not endpoints.s3_access_key or not secret:
+        return False
+    path = f"/{quote(endpoints.bucket)}"
+    request = AWSRequest("HEAD", f"http://{address.netloc}{path}")
+    keys = Credentials(endpoints.s3_access_key, secret, plain(endpoints.s3_session_token))
+    S3SigV4Auth(keys, "s3", endpoints.s3_region).add_auth(request)
+    try:
+        with closing(http.client.HTTPConnection(address.netloc, timeout=SECONDS)) as connection:
+            connection.request("HEAD", path, headers=dict(request.headers.items()))
+            return connection.getresponse().status == http.client.OK
+    except (OSError, http.client.HTTPException):
+        return False
 
 
 def check_milvus(endpoints: Endpoints, _state: State) -> str:
@@ -210,74 +238,6 @@ def check_vllm(endpoints: Endpoints, _state: State) -> str:
     return endpoints.llm_model or ", ".join(names)
 
 
-def check_ledger(endpoints: Endpoints, _state: State) -> str:
-    """Open the database and query one row. A SQLite file that does not exist yet counts as healthy."""
-    return "created on first use" if _ask_ledger(endpoints, "select 1") is None else ""
-
-
-CANARY = "select collection, live, steps, step, hold_seconds, since from lockstep_canaries where alias = :alias"
-
-
-def canary(endpoints: Endpoints, alias: str) -> dict[str, Any] | None:
-    """Return the canary of an alias: collection, live, share, step, steps, since, until (in ms).
-
-    None without a canary, or if the ledger does not answer or has no tables yet.
-    """
-    try:
-        rows = _ask_ledger(endpoints, CANARY, alias=alias)
-    except PartError:
-        return None
-    if not rows:
-        return None
-    collection, live, steps, step, hold_seconds, since = rows[0]
-    steps = json.loads(steps) if isinstance(steps, str) else steps
-    until = since + int(1000 * hold_seconds)
-    return {
-        "collection": collection, "live": live, "steps": steps, "since": since,
-        "share": steps[step], "step": step + 1, "until": until,
-    }  # fmt: skip
-
-
-def _ask_ledger(endpoints: Endpoints, query: str, **values: str) -> list[Any] | None:
-    """Return the rows of a query to the ledger. None for a missing SQLite file, which is not created.
-
-    A file of SQLite is read by Python's own module: importing SQLAlchemy takes longer than all the checks.
-    """
-    url = endpoints.ledger_url.get_secret_value()
-    scheme, _, path = url.partition(":///")
-    if scheme.startswith("sqlite") and "?" not in path and not path.startswith("file:"):
-        return _ask_file(Path(path), query, values)
-    from sqlalchemy import create_engine, event, make_url, text
-    from sqlalchemy.exc import SQLAlchemyError
-
-    try:
-        parsed = make_url(url)
-        if parsed.get_backend_name() == "sqlite" and not Path(parsed.database or "").exists():
-            return None
-        engine = create_engine(parsed)
-        if parsed.get_backend_name() == "postgresql":
-            from blocks.postgres import connect_in_time
-
-            event.listen(engine, "do_connect", connect_in_time(SECONDS))
-        with engine.connect() as connection:
-            return list(connection.execute(text(query), values))
-    except (SQLAlchemyError, ImportError) as error:
-        raise PartError(_short(error)) from error
-
-
-def _ask_file(path: Path, query: str, values: dict[str, str]) -> list[Any] | None:
-    import sqlite3
-
-    if not path.exists():
-        return None
-    try:
-        with closing(sqlite3.connect(path, timeout=SECONDS)) as connection:
-            connection.execute("pragma schema_version")  # "select 1" would not read the file
-            return connection.execute(query, values).fetchall()
-    except sqlite3.Error as error:
-        raise PartError(_short(error)) from error
-
-
 def _prefect(
     endpoints: Endpoints, state: State, method: str, path: str, body: dict[str, Any] | None = None
 ) -> httpx.Response:
@@ -297,7 +257,9 @@ def _http(method: str, url: str, headers: dict[str, str], body: dict[str, Any] |
     import httpx
 
     try:
-        with httpx.Client(timeout=SECONDS, trust_env=not _is_local(url)) as client:
+        # Certificates take a while to load, and a plain address needs none: no redirect is followed.
+        secure = not url.startswith("http:")
+        with httpx.Client(timeout=SECONDS, trust_env=not _is_local(url), verify=secure) as client:
             answer = client.request(method, url, headers=headers, json=body)
             answer.raise_for_status()
             answer.json()
@@ -308,7 +270,7 @@ def _http(method: str, url: str, headers: dict[str, str], body: dict[str, Any] |
             "the address is invalid. In a password, write '#', '/', '?' and '@' as %23, %2F, %3F and %40"
         ) from None
     except (httpx.HTTPError, ValueError) as error:
-        raise PartError(_short(error)) from error
+        raise PartError(short(error)) from error
     return answer
 
 
@@ -316,7 +278,7 @@ def _is_local(url: str) -> bool:
     return urlsplit(url).hostname in LOCAL
 
 
-def _short(error: Exception) -> str:
+def short(error: Exception) -> str:
     """Return the first line of an error. Libraries add pages of advice after it."""
     lines = str(error).strip().splitlines()
     return f"{type(error).__name__}: {lines[0][:300]}" if lines else type(error).__name__

@@ -20,7 +20,8 @@ from pathlib import Path
 
 from deployments.endpoints import Endpoints, resolve
 from deployments.environment import Environment, prefect_environment, service_environment
-from deployments.local import health
+from deployments.local import health, ledger_health
+from deployments.local.processes import STOP_SECONDS
 from deployments.state import State
 from tasks.errors import MisuseError
 
@@ -43,7 +44,10 @@ Check = Callable[[Endpoints, State], str]
 
 @dataclass(frozen=True)
 class Part:
-    """One part. ``variable`` names the setting that makes Lockstep use a configured part instead."""
+    """One part. ``variable`` names the setting that makes Lockstep use a configured part instead.
+
+    ``stop_seconds`` is the time that it may take to stop before it is killed.
+    """
 
     name: str
     check: Check
@@ -52,6 +56,7 @@ class Part:
     configured: Callable[[Environment], str | None] = lambda _env: None
     listens: bool = True
     start_seconds: float = 60.0
+    stop_seconds: float = STOP_SECONDS
 
 
 @dataclass(frozen=True)
@@ -193,7 +198,13 @@ PREFECT = Part(
     start_seconds=120.0,
 )
 WORKER = Part("worker", health.check_worker, _worker, listens=False)
-SERVICE = Part("service", health.check_service, _service)
+SERVICE = Part(
+    "service",
+    health.check_service,
+    _service,
+    # It first ends the answers under way, for which its DRAIN_SECONDS is 30.
+    stop_seconds=40.0,
+)
 
 # Parts that start together. The worker comes later, since it registers with Prefect, and so does the service, since it
 # asks Prefect for the pipelines.
@@ -202,7 +213,7 @@ WAVES = ((S3, MILVUS, PREFECT), (WORKER, SERVICE))
 STOPS = ((WORKER, SERVICE), (S3, MILVUS), (PREFECT,))
 
 USED = (
-    Used("ledger", health.check_ledger, lambda endpoints: endpoints.ledger_url.get_secret_value()),
+    Used("ledger", ledger_health.check_ledger, lambda endpoints: endpoints.ledger_url.get_secret_value()),
     Used("vllm", health.check_vllm, lambda endpoints: endpoints.vllm_base_url, "answers are extractive"),
 )
 

@@ -68,8 +68,8 @@ def serving(record: Record | None) -> bool:
     return False
 
 
-def stop(processes: Iterable[psutil.Process], strays: Iterable[psutil.Process]) -> None:
-    """Stop ``processes`` with all their children, and ``strays``: SIGTERM, and SIGKILL after 10 s.
+def stop(processes: Iterable[psutil.Process], strays: Iterable[psutil.Process], seconds: float | None = None) -> None:
+    """Stop ``processes`` with all their children, and ``strays``: SIGTERM, and SIGKILL after ``seconds``, or 10 s.
 
     psutil checks the creation time before each signal, so a reused pid is left alone.
     """
@@ -80,7 +80,7 @@ def stop(processes: Iterable[psutil.Process], strays: Iterable[psutil.Process]) 
     for process in victims:
         with suppress(psutil.NoSuchProcess):
             process.terminate()
-    _, stubborn = psutil.wait_procs(victims, timeout=STOP_SECONDS)
+    _, stubborn = psutil.wait_procs(victims, timeout=seconds or STOP_SECONDS)
     for process in stubborn:
         with suppress(psutil.NoSuchProcess):
             process.kill()

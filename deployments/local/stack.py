@@ -24,7 +24,7 @@ from typing import Any, Literal
 
 from deployments.endpoints import Endpoints, resolve
 from deployments.environment import Environment
-from deployments.local import health, processes
+from deployments.local import ledger_health, processes
 from deployments.local.parts import PREFECT, SCHEDULE, STOPS, USED, WAVES, WORKER, WORKER_MARK, Check, Part, Used
 from deployments.state import Record, Report, State, exclusive, load, save
 from tasks.errors import LockstepError, MisuseError, PartError
@@ -118,7 +118,8 @@ def down(env: Environment, report: Report) -> None:
     """Stop the processes that `up` started, with their children, and nothing else.
 
     The worker is stopped first and Prefect last, so that runs in progress can report their end. Each process gets
-    SIGTERM, and SIGKILL after 10 s. It is no error if nothing is running. Configured parts are left alone.
+    SIGTERM, and SIGKILL after 10 s. The service has 40 s, to end the answers that it has begun. It is no error if
+    nothing is running. Configured parts are left alone.
     """
     if not (env.home / "state.json").exists():
         report("nothing is running")
@@ -128,7 +129,8 @@ def down(env: Environment, report: Report) -> None:
         for wave in STOPS:
             victims = {part.name: processes.running(state.records.get(part.name)) for part in wave}
             strays = processes.marked(WORKER_MARK, resolve(env, state).worker_name) if WORKER in wave else []
-            processes.stop([process for process in victims.values() if process], strays)
+            seconds = max(part.stop_seconds for part in wave)
+            processes.stop([process for process in victims.values() if process], strays, seconds)
             for name, process in victims.items():
                 if record := state.records.get(name):
                     report(f"{name}: {'stopped' if process else 'was not running'}")
@@ -147,8 +149,8 @@ def status(env: Environment) -> list[PartStatus]:
 
 
 def canary(env: Environment) -> dict[str, Any] | None:
-    """Return the canary of the environment's alias, as :func:`deployments.local.health.canary` does."""
-    return health.canary(resolve(env, load(env.home)), env.collection_name)
+    """Return the canary of the environment's alias, as :func:`deployments.local.ledger_health.canary` does."""
+    return ledger_health.canary(resolve(env, load(env.home)), env.collection_name)
 
 
 def schedule(env: Environment) -> PartStatus:

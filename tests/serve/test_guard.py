@@ -24,6 +24,14 @@ def test_a_name_that_points_here_gets_nothing(client: httpx.Client) -> None:
     assert client.get("/health", headers={"host": ""}).status_code == 421
 
 
+def test_a_probe_may_ask_by_address(client: httpx.Client) -> None:
+    """Kubernetes and Prometheus name a pod by its IP address."""
+    for host in ("10.1.2.3:8000", "[fd00::3]:8000"):
+        for path in ("/livez", "/readyz", "/metrics"):
+            assert client.get(path, headers={"host": host}).status_code == 200
+        assert client.post("/search", json={"question": QUESTION}, headers={"host": host}).status_code == 421
+
+
 @pytest.mark.parametrize("origin", ["http://evil.example", "null", "http://127.0.0.1:1", "https://localhost"])
 def test_a_page_of_another_origin_gets_nothing(client: httpx.Client, origin: str) -> None:
     answer = client.post("/search", json={"question": QUESTION}, headers={"origin": origin})

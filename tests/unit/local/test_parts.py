@@ -9,12 +9,14 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 
 from deployments.cli.main import main_with
 from deployments.environment import Environment
 from deployments.local import processes
-from deployments.local.parts import PREFECT, WORKER
+from deployments.local.parts import PREFECT, SERVICE, WORKER
+from deployments.server.run import DRAIN_SECONDS
 from deployments.state import Record, State
 
 URL = "http://127.0.0.1:4242/api"
@@ -60,3 +62,22 @@ def test_what_a_part_writes_is_its_owners_alone(tmp_path: Path, usual_mask: None
 def test_what_a_command_writes_is_its_owners_alone(tmp_path: Path, usual_mask: None) -> None:
     main_with((tmp_path / "written").touch)
     assert stat.S_IMODE((tmp_path / "written").stat().st_mode) == 0o600
+
+
+def test_a_part_gets_its_time_to_stop(tmp_path: Path) -> None:
+    ending = tmp_path / "ended"
+    code = (
+        "import signal, sys, time, pathlib\n"
+        f"def end(*_): time.sleep(1); pathlib.Path({str(ending)!r}).touch(); sys.exit()\n"
+        "signal.signal(signal.SIGTERM, end); print(flush=True); time.sleep(60)"
+    )
+    for seconds, ended in ((0.2, False), (20.0, True)):
+        with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE) as child:
+            assert child.stdout
+            child.stdout.readline()
+            processes.stop([psutil.Process(child.pid)], [], seconds)
+        assert ending.exists() is ended
+
+
+def test_the_service_has_time_to_end_its_answers() -> None:
+    assert SERVICE.stop_seconds > DRAIN_SECONDS
