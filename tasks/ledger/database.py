@@ -60,6 +60,13 @@ class Database:
         self.where = hidden(self.engine.url.render_as_string(hide_password=True))
         migrate(self.transaction, self.where)
 
+    @property
+    def clock(self) -> sa.ColumnElement[int]:
+        """The database's own time in ms since 1970, as a part of a statement: the clocks of its clients may differ."""
+        if self.engine.dialect.name == "postgresql":
+            return sa.cast(sa.func.extract("epoch", sa.func.clock_timestamp()) * 1000, sa.BigInteger)
+        return sa.cast((sa.func.julianday("now") - 2440587.5) * 86_400_000, sa.BigInteger)
+
     def close(self) -> None:
         """Close all connections."""
         self.engine.dispose()

@@ -35,17 +35,10 @@ def elapsed() -> float:
     return time.clock_gettime(_CLOCK)
 
 
-def _now(ledger: Database) -> sa.ColumnElement[int]:
-    """Return the database's own time in ms since 1970, because the clocks of its clients may differ."""
-    if ledger.engine.dialect.name == "postgresql":
-        return sa.cast(sa.func.extract("epoch", sa.func.clock_timestamp()) * 1000, sa.BigInteger)
-    return sa.cast((sa.func.julianday("now") - 2440587.5) * 86_400_000, sa.BigInteger)
-
-
 def take(ledger: Database, collection: str, holder: str, described: str) -> str | None:
     """Try to become the writer of a collection. Return None, or a description of the current writer."""
-    mine = {"holder": holder, "described": described[:255], "expires_at": _now(ledger) + LASTS_MS}
-    free = sa.or_(WRITERS.c.expires_at < _now(ledger), WRITERS.c.holder == holder)
+    mine = {"holder": holder, "described": described[:255], "expires_at": ledger.clock + LASTS_MS}
+    free = sa.or_(WRITERS.c.expires_at < ledger.clock, WRITERS.c.holder == holder)
     with ledger.transaction() as connection:
         connection.execute(sa.update(WRITERS).where(WRITERS.c.collection == collection, free).values(mine))
         connection.execute(ledger.insert(WRITERS).values(collection=collection, **mine).on_conflict_do_nothing())
@@ -62,7 +55,7 @@ def extend(ledger: Database, collection: str, holder: str) -> bool:
     An expired lease that nobody took can be renewed. One that another holder took, even briefly, cannot."""
     mine = sa.and_(WRITERS.c.collection == collection, WRITERS.c.holder == holder)
     with ledger.transaction() as connection:
-        done = connection.execute(sa.update(WRITERS).where(mine).values(expires_at=_now(ledger) + LASTS_MS))
+        done = connection.execute(sa.update(WRITERS).where(mine).values(expires_at=ledger.clock + LASTS_MS))
     return done.rowcount == 1
 
 
@@ -149,3 +142,12 @@ class _Lease:
                     self.until = until
                 else:
                     self.lost = True
+
+
+def writer_of(ledger: Database, collection: str) -> str | None:
+    """Return the description of the run that writes a collection now, or None if none does."""
+    query = sa.select(WRITERS.c.described).where(
+        WRITERS.c.collection == collection, WRITERS.c.expires_at >= ledger.clock
+    )
+    with ledger.transaction() as connection:
+        return connection.execute(query).scalar()

@@ -48,7 +48,7 @@ def record_wanted(ledger: Database, collection: str, refs: Sequence[ObjectRef], 
          "updated_at": now(), "flow_run_id": flow_run_id}
         for ref in refs
     ]  # fmt: skip
-    insert = ledger.insert(OBJECTS)
+    insert = ledger.insert(OBJECTS).values(known_at=ledger.clock)
     kept = {name: insert.excluded[name] for name in (*REF[1:], "updated_at", "flow_run_id")}
     gone = sa.or_(OBJECTS.c.state == "deleting", OBJECTS.c.state == "returned")
     same = OBJECTS.c.etag == insert.excluded.etag
@@ -59,6 +59,7 @@ def record_wanted(ledger: Database, collection: str, refs: Sequence[ObjectRef], 
         "attempts": sa.case((same, OBJECTS.c.attempts), else_=0),
         "since": sa.case((same, OBJECTS.c.since), else_=None),
         "failed_at": sa.case((same, OBJECTS.c.failed_at), else_=None),
+        "known_at": _known_since(insert.excluded.known_at),
     }
     statement = insert.on_conflict_do_update(index_elements=["collection", "key"], set_=updated)
     with ledger.transaction() as connection:
@@ -68,7 +69,8 @@ def record_wanted(ledger: Database, collection: str, refs: Sequence[ObjectRef], 
 
 def record_deletions(ledger: Database, collection: str, keys: Sequence[str], flow_run_id: str) -> None:
     """Record that these objects are gone. Call it before any of their chunks is deleted."""
-    _update(ledger, collection, keys, state="deleting", updated_at=now(), flow_run_id=flow_run_id)
+    values = {"updated_at": now(), "flow_run_id": flow_run_id, "known_at": _known_since(ledger.clock)}
+    _update(ledger, collection, keys, state="deleting", **values)
 
 
 def confirmed_versions(
@@ -185,6 +187,12 @@ def change_mark(ledger: Database, collection: str) -> str:
         return ":".join(
             str(one) for one in connection.execute(sa.select(*columns).where(OBJECTS.c.collection == collection)).one()
         )
+
+
+def _known_since(clock: Any) -> sa.ColumnElement[int]:
+    """Return since when there is work for an object: since before, if it waits already, else since now."""
+    waits = OBJECTS.c.state.in_(["pending", "deleting", "returned"])
+    return sa.case((waits, sa.func.coalesce(OBJECTS.c.known_at, clock)), else_=clock)
 
 
 def _update(ledger: Database, collection: str, keys: Sequence[str], **values: Any) -> None:

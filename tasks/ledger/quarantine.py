@@ -76,7 +76,11 @@ def retry(ledger: Database, collection: str, keys: Sequence[str] | None = None) 
         chosen.append(OBJECTS.c.key.in_(list(keys)))
     with ledger.transaction() as connection:
         found = list(connection.execute(sa.select(OBJECTS.c.key).where(*chosen).order_by(OBJECTS.c.key)).scalars())
-        connection.execute(sa.update(OBJECTS).where(*chosen).values(state="pending", reason=None, updated_at=now()))
+        connection.execute(
+            sa.update(OBJECTS)
+            .where(*chosen)
+            .values(state="pending", reason=None, updated_at=now(), known_at=ledger.clock)
+        )
     return found
 
 
@@ -99,7 +103,9 @@ def retry_withheld(ledger: Database, collection: str, at: int) -> tuple[int, int
     with ledger.transaction() as connection:
         never = sa.select(sa.func.count()).select_from(OBJECTS).where(*chosen, OBJECTS.c.indexed_etag.is_(None))
         new = int(connection.execute(never).scalar_one())
-        done = connection.execute(sa.update(OBJECTS).where(*chosen).values(state="pending", reason=None))
+        done = connection.execute(
+            sa.update(OBJECTS).where(*chosen).values(state="pending", reason=None, known_at=ledger.clock)
+        )
         return new, int(done.rowcount) - new
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlalchemy as sa
 
 TABLES = sa.MetaData()
-NEWEST = "0008"
+NEWEST = "0009"
 """The migration that leads to these tables."""
 
 BYTEWISE = sa.String(1024).with_variant(sa.String(1024, "C"), "postgresql")
@@ -38,6 +38,9 @@ GENERATIONS = sa.Table(
     # began. None for what was recorded by earlier versions.
     sa.Column("synced_at", sa.BigInteger),
     sa.Column("audited_at", sa.BigInteger),
+    # When a writer last recorded a change of what it answers, by the database's clock, and Milvus' own timestamp of it.
+    sa.Column("changed_at", sa.BigInteger),
+    sa.Column("written_ts", sa.BigInteger),
 )
 
 OBJECTS = sa.Table(
@@ -61,6 +64,8 @@ OBJECTS = sa.Table(
     # When this version first failed, and whether it last failed because the bucket did not hand it out.
     sa.Column("failed_at", sa.BigInteger),
     sa.Column("withheld", sa.Boolean),
+    # Since when there is work for it that is not done, by the database's clock. None for work of earlier versions.
+    sa.Column("known_at", sa.BigInteger),
     sa.Column("updated_at", sa.BigInteger, nullable=False),
     sa.Column("flow_run_id", sa.String(64), nullable=False),
     sa.Index("ix_lockstep_objects_state", "collection", "state", "key"),
@@ -74,6 +79,20 @@ WRITERS = sa.Table(
     sa.Column("holder", sa.String(64), nullable=False),
     sa.Column("described", sa.String(255), nullable=False),
     sa.Column("expires_at", sa.BigInteger, nullable=False),
+)
+
+CHANGES = sa.Table(
+    "lockstep_changes",
+    TABLES,
+    # A key of the bucket that a notification named, and that no sync has looked at since.
+    sa.Column("alias", sa.String(255), primary_key=True),
+    sa.Column("key", BYTEWISE, primary_key=True),
+    # When it was first and last named, by the database's clock (ms since 1970), and how often: a name that comes while
+    # a sync looks at the key keeps the row.
+    sa.Column("since", sa.BigInteger, nullable=False),
+    sa.Column("named_at", sa.BigInteger, nullable=False),
+    sa.Column("times", sa.Integer, nullable=False),
+    sa.Index("ix_lockstep_changes", "alias", "since"),
 )
 
 CANARIES = sa.Table(
