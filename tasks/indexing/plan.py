@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-import pandas as pd
 from prefect import task
 
 from tasks.bucket.errors import where
@@ -15,9 +15,10 @@ from tasks.crash_points import crash_point
 from tasks.errors import DeletionError
 from tasks.generations.claims import keep_source
 from tasks.generations.deletion_limit import stop, unasked
+from tasks.indexing.compare import Action, compare
 from tasks.ledger.database import now
-from tasks.ledger.listed_keys import KEYS_NAMED, seen_keys
-from tasks.ledger.objects import not_arrived, object_rows, record_deletions, record_wanted
+from tasks.ledger.missing_keys import KEYS_NAMED, missing_keys
+from tasks.ledger.objects import not_arrived, record_deletions, record_wanted
 from tasks.ledger.quarantine import retry_withheld
 from tasks.limits import LeftOut
 from tasks.models import Loss, ObjectRef
@@ -29,8 +30,6 @@ if TYPE_CHECKING:
 
     from tasks.ledger.database import Database
     from tasks.resources import Resources
-
-COLUMNS = ["key", "etag", "size", "last_modified"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,28 +57,6 @@ class Plan:
         return f"+{self.new} ~{self.changed} -{self.deleted}"
 
 
-def frame(refs: Iterable[ObjectRef]) -> pd.DataFrame:
-    """Return a page of a listing as a table of key, etag, size and last_modified."""
-    return pd.DataFrame([asdict(ref) for ref in refs], columns=COLUMNS)
-
-
-def diff(listing: pd.DataFrame, ledger: pd.DataFrame) -> pd.DataFrame:
-    """Return the listing with an ``action`` for each row: 'new', 'changed' or 'unchanged'.
-
-    ``ledger`` holds the rows of the same keys: key, state, etag, size, indexed_etag. An object is new
-    until its first chunks are confirmed. It is unchanged if the listed version is indexed or in quarantine.
-    Unfinished work of an earlier run (pending, deleting) is never unchanged.
-    """
-    both = listing.merge(ledger, on="key", how="left", suffixes=("", "_known"))
-    settled = both["state"].isin(["indexed", "quarantined"])
-    same = settled & (both["etag"] == both["etag_known"]) & (both["size"] == both["size_known"])
-    never_indexed = both["indexed_etag"].isna() & ~settled
-    both["action"] = "changed"
-    both.loc[never_indexed, "action"] = "new"
-    both.loc[same, "action"] = "unchanged"
-    return both[[*COLUMNS, "action"]]
-
-
 def make_plan(
     listing: Iterable[list[ObjectRef]],
     ledger: Database,
@@ -93,20 +70,20 @@ def make_plan(
     Deletions are known, and recorded, only after the whole listing. Before that, ``agree`` is called with the
     expected loss, and may raise.
     """
-    counts = {"new": 0, "changed": 0, "unchanged": 0}
+    counts: Counter[Action] = Counter()
     deleted = 0
-    with seen_keys(ledger) as seen:
+    with missing_keys(ledger, collection) as missing:
         for refs in listing:
-            compared = diff(frame(refs), object_rows(ledger, collection, [ref.key for ref in refs]))
-            for action, number in compared["action"].value_counts().items():
-                counts[str(action)] += int(number)
-            todo = set(compared.loc[compared["action"] != "unchanged", "key"])
+            rows = missing.pass_page(refs)
+            actions = [compare(ref, rows.get(ref.key)) for ref in refs]
+            counts.update(actions)
+            todo = {ref.key for ref, action in zip(refs, actions, strict=True) if action != "unchanged"}
             record_wanted(ledger, collection, [ref for ref in refs if ref.key in todo], flow_run_id)
             crash_point("wanted recorded")
-            seen.add(refs)
-            say(sum(counts.values()))
-        agree(seen.loss(collection))
-        for keys in seen.missing(collection):
+            say(counts.total())
+        missing.pass_rest()
+        agree(missing.loss())
+        for keys in missing.pieces():
             record_deletions(ledger, collection, keys, flow_run_id)
             crash_point("deletions recorded")
             deleted += len(keys)

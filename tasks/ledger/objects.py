@@ -18,9 +18,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
-from typing import Any
+from typing import Any, NamedTuple
 
-import pandas as pd
 import sqlalchemy as sa
 
 from tasks.ledger.database import Database, digest, now
@@ -32,13 +31,23 @@ ROWS_AT_ONCE = 500
 REASON_LENGTH = 1000
 
 
-def object_rows(ledger: Database, collection: str, keys: Sequence[str]) -> pd.DataFrame:
-    """Return the rows of the given keys, with columns key, state, etag, size, indexed_etag."""
-    columns = [OBJECTS.c[name] for name in ("key", "state", "etag", "size", "indexed_etag")]
-    query = sa.select(*columns).where(OBJECTS.c.collection == collection, OBJECTS.c.key.in_(list(keys)))
+class ObjectRow(NamedTuple):
+    """What a row says of an object: its state, the wanted version, and the version that Milvus confirmed."""
+
+    state: str
+    etag: str
+    size: int
+    indexed_etag: str | None
+
+
+ROW = [OBJECTS.c[name] for name in ObjectRow._fields]
+
+
+def object_rows(ledger: Database, collection: str, keys: Sequence[str]) -> dict[str, ObjectRow]:
+    """Return the rows of the given keys, by key."""
+    query = sa.select(OBJECTS.c.key, *ROW).where(OBJECTS.c.collection == collection, OBJECTS.c.key.in_(list(keys)))
     with ledger.transaction() as connection:
-        found = connection.execute(query).all()
-    return pd.DataFrame(found, columns=["key", "state", "etag", "size", "indexed_etag"], dtype=object)
+        return {key: ObjectRow(*row) for key, *row in connection.execute(query)}
 
 
 def record_wanted(ledger: Database, collection: str, refs: Sequence[ObjectRef], flow_run_id: str) -> None:

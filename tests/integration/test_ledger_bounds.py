@@ -29,7 +29,7 @@ from tasks.ledger.generations import (
     newest_number,
     record_generation,
 )
-from tasks.ledger.listed_keys import seen_keys
+from tasks.ledger.missing_keys import missing_keys
 from tasks.ledger.objects import (
     change_mark,
     clear_confirmed,
@@ -78,12 +78,13 @@ def failed(ledger: Database, one: ObjectRef, run: str) -> None:
 def test_all_that_a_listing_had_not_is_missing_however_many_pieces_it_takes(
     ledger: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("tasks.ledger.listed_keys.KEYS_AT_ONCE", 3)
+    monkeypatch.setattr("tasks.ledger.missing_keys.KEYS_AT_ONCE", 3)
     indexed(ledger, ON, *(ref(f"k{n}") for n in range(9)))
-    with seen_keys(ledger) as seen:
-        seen.add([ref("k4"), ref("k0")])
-        seen.add([ref("k4"), ref("new")])
-        pieces = list(seen.missing(ON))
+    with missing_keys(ledger, ON) as missing:
+        missing.pass_page([ref("k4"), ref("k0")])
+        missing.pass_page([ref("k4"), ref("k5a")])
+        missing.pass_rest()
+        pieces = list(missing.pieces())
     assert [key for piece in pieces for key in piece] == ["k1", "k2", "k3", "k5", "k6", "k7", "k8"]
     assert max(map(len, pieces)) == 3
 
@@ -91,7 +92,7 @@ def test_all_that_a_listing_had_not_is_missing_however_many_pieces_it_takes(
 def test_every_piece_of_what_is_gone_is_recorded_for_deletion(
     ledger: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("tasks.ledger.listed_keys.KEYS_AT_ONCE", 1)
+    monkeypatch.setattr("tasks.ledger.missing_keys.KEYS_AT_ONCE", 1)
     indexed(ledger, ON, *(ref(f"k{n}") for n in range(12)))
     plan = make_plan([[ref(f"k{n}") for n in range(9)]], ledger, ON, "run")
     assert plan.deleted == 3
@@ -101,9 +102,10 @@ def test_every_piece_of_what_is_gone_is_recorded_for_deletion(
 def test_what_another_generation_holds_is_not_missing_in_this_one(ledger: Database) -> None:
     indexed(ledger, ON, ref("here"), ref("both"))
     indexed(ledger, OTHER, ref("there"), ref("both"))
-    with seen_keys(ledger) as seen:
-        seen.add([ref("both")])
-        assert list(seen.missing(ON)) == [["here"]]
+    with missing_keys(ledger, ON) as missing:
+        assert missing.pass_page([ref("both")]).keys() == {"both"}
+        missing.pass_rest()
+        assert list(missing.pieces()) == [["here"]]
 
 
 def test_the_same_bytes_that_go_from_another_generation_are_no_rename(ledger: Database) -> None:
@@ -293,7 +295,7 @@ def test_what_is_read_of_one_generation_is_of_no_other(ledger: Database) -> None
     state = change_mark(ledger, ON)
     filled(ledger, OTHER)
     assert change_mark(ledger, ON) == state
-    assert object_rows(ledger, ON, KEYS).empty
+    assert object_rows(ledger, ON, KEYS) == {}
     assert confirmed_versions(ledger, ON, KEYS) == {}
     assert count_objects(ledger, ON) == {"chunks": 0}
     assert quarantine.quarantined(ledger, ON) == []
@@ -320,7 +322,7 @@ def test_much_is_recorded_in_pieces_and_all_of_it(ledger: Database, monkeypatch:
 def test_what_returns_after_it_was_deleted_is_as_new(ledger: Database) -> None:
     filled(ledger, ON)
     forget_objects(ledger, ON, KEYS)
-    found = {row.key: row for row in object_rows(ledger, ON, KEYS).itertuples()}
+    found = object_rows(ledger, ON, KEYS)
     assert "k3" not in found, "gone"
     assert (found["k4"].state, found["k4"].etag, found["k4"].indexed_etag) == ("pending", "e3", None)
     assert (found["k0"].state, found["k0"].indexed_etag) == ("indexed", "e1"), "only what was to go is forgotten"

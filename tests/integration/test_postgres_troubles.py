@@ -18,7 +18,7 @@ from tasks.indexing.audit import _insert, _tables
 from tasks.indexing.plan import make_plan
 from tasks.ledger import lease
 from tasks.ledger.database import Database
-from tasks.ledger.listed_keys import seen_keys
+from tasks.ledger.missing_keys import missing_keys
 from tasks.ledger.objects import count_objects
 from tasks.models import ObjectRef
 from tests.support.proxy import Proxy
@@ -83,11 +83,11 @@ def test_a_restart_during_an_audit_is_worth_another_try(named: Database, postgre
 
 def test_a_listing_that_breaks_off_leaves_no_table_behind(ledger: Database) -> None:
     for _ in range(3):
-        with suppress(ZeroDivisionError), seen_keys(ledger) as seen:
-            seen.add([ref("a")])
+        with suppress(ZeroDivisionError), missing_keys(ledger, ON) as missing:
+            missing.pass_page([ref("a")])
             raise ZeroDivisionError
-    with seen_keys(ledger) as seen:
-        seen.add([ref("a")])
+    with missing_keys(ledger, ON) as missing:
+        missing.pass_page([ref("a")])
 
 
 def test_a_server_that_falls_silent_is_not_waited_for(postgres_url: str) -> None:
