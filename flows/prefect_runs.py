@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING, ParamSpec, TypeVar
 from uuid import UUID
 
 from prefect.client.orchestration import get_client
 from prefect.runtime import flow_run
 from prefect.settings import PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
+
+from tasks.retries import patiently
+
+if TYPE_CHECKING:
+    from prefect import Task
+
+P = ParamSpec("P")
+R = TypeVar("R")
 
 
 def rename_run(name: str) -> None:
@@ -16,6 +25,11 @@ def rename_run(name: str) -> None:
     if flow_run.id:
         with get_client(sync_client=True) as client:
             client.update_flow_run(UUID(flow_run.id), name=name)
+
+
+def plainly(step: Task[P, R]) -> Callable[P, R]:
+    """Return a task's function with a task's retries, but without a task run."""
+    return patiently(step.fn)
 
 
 @contextmanager

@@ -11,36 +11,32 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from dataclasses import asdict
 from functools import partial
-from typing import Any, cast
+from typing import cast
 
 from prefect import flow, get_run_logger
 from prefect.artifacts import create_markdown_artifact
 from prefect.runtime import flow_run
 
 from blocks.settings import Settings
-from flows.index_wave import Wave, run_wave
 from flows.line import left, stand_in_line, unattended
-from flows.prefect_runs import rename_run, without_heartbeat
-from tasks.errors import DeletionError, FingerprintError, LockstepError, OutageError
-from tasks.generations.claims import check_source
-from tasks.generations.opening import generation
+from flows.prefect_runs import rename_run
+from flows.sync_keys import sync_keys
+from flows.work import begin, catch_up, delete_all_the_same
+from tasks.errors import DeletionError, FingerprintError, OutageError
 from tasks.generations.swap import nothing_answers, publish
-from tasks.indexing.batches import Stage, batched, recorded, waves
 from tasks.indexing.finish import MANY, Totals, flush, quarantine_failures, totals
 from tasks.indexing.outcome import Tally
-from tasks.indexing.plan import Plan, check_moved, plan
+from tasks.indexing.plan import Plan, plan
 from tasks.indexing.report import deletions_markdown, failures_markdown, sync_markdown
 from tasks.ledger.canary import canary_of
-from tasks.ledger.database import now
+from tasks.ledger.changes import forget_listed
 from tasks.ledger.generations import add_cost, record_sync
 from tasks.ledger.quarantine import failed
-from tasks.listeners import Silent
 from tasks.models import SyncReport
-from tasks.pipelines import load_pipeline, still_saved
+from tasks.pipelines import load_pipeline
 from tasks.resources import Consent, Resources, connect
 from tasks.retries import patiently
 from tasks.sanitize import inert
@@ -55,8 +51,9 @@ def sync(
     into: str | None = None,
     allow_deletions: bool = False,
     accept_source: bool = False,
+    keys: list[str] | None = None,
 ) -> SyncReport:
-    """Bring the pipeline's live generation in step with its bucket and return a report.
+    """Bring the pipeline's live generation in step with its bucket, or with some ``keys`` of it, and return a report.
 
     ``into`` names another collection, which is written with the settings it was begun with. ``settings`` replaces
     the pipeline's own for this run. A run of the deployment waits until the current writer is done. If another run
@@ -71,6 +68,8 @@ def sync(
     block = load_pipeline(pipeline)
     block = block.model_copy(update={"settings": settings or block.settings})
     consent = Consent(allow_deletions, accept_source)
+    if keys is not None and (of_keys := sync_keys(block, keys, consent, into, as_saved=settings is None)):
+        return of_keys
     described, wait = f"sync of '{pipeline}' ({flow_run.name})", block.settings.wait_for_writer_seconds
     with connect(block, flow_run.id or "", consent) as resources, ExitStack() as line:
         if unattended() and settings is None and into is None and consent == Consent():
@@ -86,7 +85,7 @@ def sync(
                 raise
             line.close()
             first = into is None and nothing_answers(resources)
-            listed_at = now()
+            listed_at = patiently(resources.ledger.moment)()
             todo = planned(pipeline, resources, collection)
             rename_run(f"sync {collection}: {todo}")
             if todo.left_out:
@@ -104,6 +103,8 @@ def sync(
             if done.chunks_embedded + done.chunks_reused >= MANY:
                 flush(resources, collection)
         record_sync(resources.ledger, collection, listed_at)
+        if into is None:
+            patiently(forget_listed)(resources.ledger, block.alias, listed_at)
         if first:
             publish(resources, collection)
         held = totals(resources, collection)
@@ -124,22 +125,6 @@ def sync(
     return report
 
 
-def begin(work: ExitStack, resources: Resources, into: str | None, as_saved: bool, lease: Callable[..., Any]) -> str:
-    """Return the collection to write to, and hold its lease until ``work`` is closed.
-
-    The alias may move while this run waits for the writer before it, so the live collection is looked up again.
-    Raises ``ChangedError`` when the pipeline names another bucket, index or ledger by then.
-    """
-    while True:
-        collection = generation(resources, resources.store.alias, into, as_saved)
-        with ExitStack() as mine:
-            mine.enter_context(lease(collection))
-            still_saved(resources.pipeline)
-            if into or patiently(resources.store.live)() in (None, collection):
-                work.enter_context(mine.pop_all())
-                return collection
-
-
 def planned(pipeline: str, resources: Resources, collection: str) -> Plan:
     """Record the work of this sync. If that raises ``DeletionError``, save the numbers as an artifact."""
     try:
@@ -151,87 +136,6 @@ def planned(pipeline: str, resources: Resources, collection: str) -> Plan:
             description=f"Why this sync of {pipeline} stopped",
         )
         raise
-
-
-def catch_up(resources: Resources, collection: str, done: Tally, described: str, *, alone: bool) -> None:
-    """Do the recorded work: renamed objects first, then deletions, then the rest.
-
-    Deletions are done even if renamed objects fail. They are done in the generation in canary too, unless this one is
-    written ``alone``.
-    """
-
-    def delete() -> None:
-        work_off(resources, collection, "deleted", done)
-        if not alone:
-            delete_in_canary(resources, collection, described)
-
-    try:
-        work_off(resources, collection, "renamed", done)
-    except Exception:
-        with suppress(DeletionError):
-            delete()
-        raise
-    delete()
-    work_off(resources, collection, "written", done)
-
-
-def delete_in_canary(resources: Resources, live: str, described: str) -> None:
-    """Delete objects from the generation in canary too, since it answers a share of the questions.
-
-    Errors are only logged. The canary's own sync follows that of the live generation and raises them again.
-    """
-    logger = get_run_logger()
-    try:
-        canary = patiently(canary_of)(resources.ledger, resources.store.alias)
-        if canary and canary.live == live != canary.collection:
-            with resources.writing(canary.collection, described, 0):
-                check_source(resources, canary.collection)
-                delete_gone(resources, canary.collection)
-    except LockstepError as error:
-        logger.warning("deleted objects may still be in the generation in canary: %s", error)
-
-
-def delete_all_the_same(
-    resources: Resources, collection: str, lease: Callable[..., Any], line: ExitStack, *, alone: bool
-) -> None:
-    """Carry out deletions in a generation that was built with other settings. Deletions do not depend on them."""
-    if not collection:
-        return
-    with lease(collection):
-        line.close()
-        still_saved(resources.pipeline)
-        gone = delete_gone(resources, collection)
-        rename_run(f"sync {collection}: refused, but for {gone} deletions")
-        if not alone:
-            delete_in_canary(resources, collection, f"deletions ({flow_run.name})")
-
-
-def delete_gone(resources: Resources, collection: str) -> int:
-    """Delete objects from a generation that the bucket no longer has. Return their number.
-
-    All other work is only recorded.
-    """
-    shown, resources.progress = resources.progress, Silent()
-    try:
-        todo = plan(resources, collection, again=False)
-        work_off(resources, collection, "deleted", Tally())
-    finally:
-        resources.progress = shown
-    return todo.deleted
-
-
-def work_off(resources: Resources, collection: str, stage: Stage, done: Tally) -> None:
-    """Carry out the work that the ledger has recorded for a stage, wave by wave, and add it to the tally.
-
-    Raises ``DeletionError`` before deleting too many objects that were moved to keys that cannot be read.
-    """
-    if stage == "deleted":
-        check_moved(resources, collection)
-    batches = batched(recorded(resources.ledger, collection, stage), resources.settings)
-    for number, wave in enumerate(waves(batches, resources.settings), start=1):
-        with without_heartbeat():
-            run_wave(stage, number, Wave(resources, collection, wave, done))
-        done.check(resources.settings)
 
 
 def summary(collection: str, todo: Plan, done: Tally, held: Totals, seconds: float) -> SyncReport:

@@ -6,9 +6,10 @@ from tenacity import retry, retry_if_exception_type, stop_after_attempt, wait_ex
 
 from tasks.errors import TransientError
 
+TRIES = 6
 patiently = retry(
     retry=retry_if_exception_type(TransientError),
-    stop=stop_after_attempt(6),
+    stop=stop_after_attempt(TRIES),
     wait=wait_exponential(multiplier=2) + wait_random(0, 2),
     reraise=True,
 )

@@ -218,11 +218,11 @@ def no_waiting(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) 
     import tenacity.nap
     from prefect import Task
 
-    from flows import ask, index_wave, sync
+    from flows import ask, index_wave, sync, work
     from tasks.answers import answer
 
     monkeypatch.setattr(tenacity.nap, "time", SimpleNamespace(sleep=lambda _seconds: None))
-    for module in (sync, index_wave, ask, answer):
+    for module in (sync, work, index_wave, ask, answer):
         for found in vars(module).values():
             if isinstance(found, Task):
                 monkeypatch.setattr(found, "retry_delay_seconds", 0)

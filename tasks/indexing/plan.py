@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -91,15 +91,17 @@ def make_plan(
 
 
 @patiently
-def check_moved(resources: Resources, collection: str) -> None:
+def check_moved(resources: Resources, collection: str, keys: Sequence[str] | None = None) -> None:
     """Raise ``DeletionError`` when too many objects would be deleted that were moved to keys that cannot be read.
+
+    ``keys`` limits it to the deletion of some keys.
 
     A listing may name unreadable keys. Without this check the moved objects would be deleted at the old key and
     never indexed at the new one.
     """
     if resources.consent.allow_deletions:
         return
-    leaving, held = not_arrived(resources.ledger, collection)
+    leaving, held = not_arrived(resources.ledger, collection, keys)
     loss = Loss(held, len(leaving), held, tuple(leaving[:KEYS_NAMED]))
     if loss.lost > unasked(held, resources.settings):
         raise DeletionError(

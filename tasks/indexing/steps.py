@@ -23,6 +23,7 @@ from tasks.ledger.database import now
 from tasks.ledger.objects import confirm_indexed, forget_objects
 from tasks.ledger.quarantine import known_bad
 from tasks.models import ChunkedBatch, CutDocument, EmbeddedBatch, Failure, ObjectRef, ParsedBatch
+from tasks.retries import TRIES, patiently
 from tasks.task_runs import ONCE, RETRIED
 
 if TYPE_CHECKING:
@@ -42,6 +43,17 @@ def parse(refs: Sequence[ObjectRef], resources: Resources, number: int) -> Parse
     """Fetch and parse a batch of objects. Transient errors of the bucket are retried."""
     last_try = (task_run.run_count or 1) > RETRIED["retries"]
     return parse_batch(refs, resources.s3, resources.source, resources.isolated, last_try)
+
+
+def parse_plainly(refs: Sequence[ObjectRef], resources: Resources) -> ParsedBatch:
+    """Fetch and parse a batch of objects without a task run, with the same retries."""
+    tries = iter(range(1, TRIES + 1))
+
+    @patiently
+    def once() -> ParsedBatch:
+        return parse_batch(refs, resources.s3, resources.source, resources.isolated, next(tries) == TRIES)
+
+    return once()
 
 
 @task(task_run_name="chunk batch {number}", **ONCE)

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from tasks.ledger.database import Database
 
 ROWS_AT_ONCE = 500
+LISTINGS_LAG_MS = 60_000
+"""How far the listing of some servers is behind their notifications."""
 OPEN = ("pending", "deleting", "returned")
 
 
@@ -77,6 +79,13 @@ def forget_changes(ledger: Database, alias: str, changes: Sequence[Change]) -> N
     )
     with ledger.transaction() as connection:
         connection.execute(done, [{"done": change.key, "seen": change.times} for change in changes])
+
+
+def forget_listed(ledger: Database, alias: str, listed_at: int) -> None:
+    """Remove keys that were named well before a whole listing began, which has now been worked off."""
+    listed = (CHANGES.c.alias == alias, CHANGES.c.named_at < listed_at - LISTINGS_LAG_MS)
+    with ledger.transaction() as connection:
+        connection.execute(sa.delete(CHANGES).where(*listed))
 
 
 def quiet_seconds(ledger: Database, alias: str) -> tuple[float, float] | None:

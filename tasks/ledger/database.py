@@ -67,6 +67,11 @@ class Database:
             return sa.cast(sa.func.extract("epoch", sa.func.clock_timestamp()) * 1000, sa.BigInteger)
         return sa.cast((sa.func.julianday("now") - 2440587.5) * 86_400_000, sa.BigInteger)
 
+    def moment(self) -> int:
+        """Return the database's own time in ms since 1970."""
+        with self.transaction() as connection:
+            return int(connection.execute(sa.select(self.clock)).scalar_one())
+
     def close(self) -> None:
         """Close all connections."""
         self.engine.dispose()

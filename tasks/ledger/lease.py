@@ -75,6 +75,11 @@ def line_of(alias: str) -> str:
     return f"the next sync of '{alias}'"
 
 
+def watch_of(alias: str) -> str:
+    """Return the name of the lease of the process that watches the bucket of an alias."""
+    return f"the watch of '{alias}'"
+
+
 @contextmanager
 def writing(
     ledger: Database, collection: str, described: str, wait_seconds: float, say: Callable[[str], None]

@@ -169,10 +169,26 @@ def count_answering(ledger: Database, collection: str) -> int:
         return int(connection.execute(query).scalar_one())
 
 
-def not_arrived(ledger: Database, collection: str) -> tuple[list[str], int]:
+def versions_held(ledger: Database, collection: str, etags: Sequence[str], except_for: Sequence[str]) -> set[str]:
+    """Return those of some versions that other objects than ``except_for`` have, or are wanted to have."""
+    found: set[str] = set()
+    with ledger.transaction() as connection:
+        for start in range(0, len(etags), ROWS_AT_ONCE):
+            some = list(etags[start : start + ROWS_AT_ONCE])
+            query = sa.select(OBJECTS.c.etag).where(
+                OBJECTS.c.collection == collection,
+                OBJECTS.c.state.in_(["pending", "indexed", "quarantined", "returned"]),
+                OBJECTS.c.etag.in_(some),
+                OBJECTS.c.key.not_in(list(except_for)),
+            )
+            found |= set(connection.execute(query).scalars())
+    return found
+
+
+def not_arrived(ledger: Database, collection: str, keys: Sequence[str] | None = None) -> tuple[list[str], int]:
     """Return the keys to be deleted whose bytes still wait under another key, and how many objects answer.
 
-    That number includes all objects that are to be deleted.
+    ``keys`` limits the first to some keys. The number includes all objects that are to be deleted.
     """
     other = OBJECTS.alias()
     same = sa.and_(other.c.collection == collection, other.c.etag == OBJECTS.c.indexed_etag)
@@ -184,6 +200,8 @@ def not_arrived(ledger: Database, collection: str) -> tuple[list[str], int]:
         .where(sa.exists().where(waits), ~sa.exists().where(there))
         .order_by(OBJECTS.c.key)
     )
+    if keys is not None:
+        query = query.where(OBJECTS.c.key.in_(list(keys)))
     with ledger.transaction() as connection:
         leaving = list(connection.execute(query).scalars())
     return leaving, count_answering(ledger, collection) + count_objects(ledger, collection).get("deleting", 0)
@@ -200,7 +218,7 @@ def change_mark(ledger: Database, collection: str) -> str:
 
 def _known_since(clock: Any) -> sa.ColumnElement[int]:
     """Return since when there is work for an object: since before, if it waits already, else since now."""
-    waits = OBJECTS.c.state.in_(["pending", "deleting", "returned"])
+    waits = sa.or_(*(OBJECTS.c.state == state for state in ("pending", "deleting", "returned")))
     return sa.case((waits, sa.func.coalesce(OBJECTS.c.known_at, clock)), else_=clock)
 
 

@@ -33,7 +33,7 @@ from blocks.s3_source import S3Source
 from blocks.settings import Settings
 from flows.audit import audit
 from tasks.crash_points import CRASH_POINTS, listeners
-from tasks.errors import DeletionError, SourceError, TransientError
+from tasks.errors import DeletionError, OutageError, SourceError, TransientError
 from tasks.ledger.database import Database
 from tasks.ledger.objects import count_answering
 from tasks.milvus.store import Store
@@ -166,6 +166,54 @@ class Histories(RuleBasedStateMachine):
             patient_sync()
         self.prove()
 
+    @rule(
+        keys=st.lists(st.sampled_from(KEYS), min_size=1, unique=True),
+        place=st.none() | st.sampled_from(CRASH_POINTS),
+    )
+    def sync_of_some_keys(self, keys: list[str], place: str | None) -> None:
+        """What notifications start. It may die, and says nothing of the other keys."""
+
+        def die(reached: str) -> None:
+            if reached == place:
+                raise DiedError
+
+        self.uncertain = True
+        self.gone |= {*keys}
+        listeners.append(die)
+        try:
+            with engineless(self.pipeline, self.bucket.client):
+                plain_sync(keys)
+        except (DiedError, OutageError, DeletionError):
+            return
+        finally:
+            listeners.remove(die)
+        held = self.texts_held()
+        for key in keys:
+            if words := self.there.get(key):
+                assert held.get(key) == texts(words), key
+                self.good[key] = words
+
+    @rule(keys=st.lists(st.sampled_from(KEYS), min_size=1, unique=True))
+    def both_kinds_of_sync_at_once(self, keys: list[str]) -> None:
+        failed: list[BaseException] = []
+
+        def run(work: Callable[[], object]) -> None:
+            try:
+                work()
+            except (OutageError, DeletionError):
+                pass
+            except BaseException as error:
+                failed.append(error)
+
+        with engineless(self.pipeline, self.bucket.client):
+            both = [threading.Thread(target=run, args=[work]) for work in (patient_sync, lambda: plain_sync(keys))]
+            for thread in both:
+                thread.start()
+            for thread in both:
+                thread.join()
+        assert not failed
+        self.prove()
+
     @rule()
     def two_syncs_at_once(self) -> None:
         failed: list[BaseException] = []
@@ -287,6 +335,17 @@ class Histories(RuleBasedStateMachine):
         store.client.close()
         return {key: sorted(ids) for key, ids in held.items()}
 
+    def texts_held(self) -> dict[str, list[str]]:
+        """The texts that answer, by key. There has been a sync."""
+        store = Store(self.pipeline.store, self.pipeline.alias)
+        collection = store.live()
+        assert collection is not None
+        held: dict[str, list[str]] = {}
+        for row in store.rows(collection, ["key", "text"]):
+            held.setdefault(row["key"], []).append(row["text"])
+        store.client.close()
+        return {key: sorted(found) for key, found in held.items()}
+
     def refused(self, error: type[Exception], source: dict[str, Any] | None = None, **update: Any) -> None:
         """Sync as somebody does whose settings or whose server are wrong: once there is an index, it stays as it is."""
         before = self.held()
@@ -310,16 +369,10 @@ class Histories(RuleBasedStateMachine):
 
     def prove(self) -> None:
         """The index equals the model, and the audit agrees."""
-        store = Store(self.pipeline.store, self.pipeline.alias)
-        collection = store.live()
-        assert collection is not None
-        held: dict[str, list[str]] = {}
-        for row in store.rows(collection, ["key", "text"]):
-            held.setdefault(row["key"], []).append(row["text"])
-        store.client.close()
+        held = self.texts_held()
         self.settle()
         for key in held.keys() | self.there.keys():
-            found = sorted(held.get(key, []))
+            found = held.get(key, [])
             broken = key in self.there and self.there[key] is None
             if broken and self.uncertain:
                 # A run that died may have confirmed a version in between, or written a part of it, or have seen the

@@ -134,7 +134,7 @@ def test_a_run_that_was_allowed_and_died_is_finished_without_asking_again(
         pass
 
     with monkeypatch.context() as patch:
-        patch.setattr("flows.sync.work_off", dies)
+        patch.setattr("flows.work.work_off", dies)
         with pytest.raises(DiedError):
             sync(name, allow_deletions=True)
     assert states(name, f"{name}_g0001")["deleting"] == 5

@@ -11,7 +11,7 @@ import pytest
 from prefect import Task
 
 from blocks.s3_source import S3Source
-from flows import audit, index_wave, sync
+from flows import audit, index_wave, sync, work
 from tasks import resources
 from tasks.errors import DeletionError, OutageError
 from tasks.ledger.quarantine import RUNS_OF_DOUBT
@@ -25,18 +25,7 @@ if TYPE_CHECKING:
 
 def plain_wave(stage: Stage, _number: int, work: Wave) -> None:
     """Do the work of `index_wave`, one batch after the other."""
-    on, with_resources = work.collection, work.resources
-    for number, refs in enumerate(work.batches, start=work.first):
-        if stage == "deleted":
-            outcome = index_wave.delete.fn(refs, with_resources, on, number)
-        else:
-            cut = index_wave.chunk.fn(index_wave.parse.fn(refs, with_resources, number), with_resources, number)
-            upserted = index_wave.upsert.fn(
-                index_wave.embed.fn(cut, with_resources, on, number), with_resources, on, number
-            )
-            pruned = index_wave.prune.fn(upserted, with_resources, on, number)
-            outcome = index_wave.record.fn(upserted, pruned, with_resources, on, number)
-        work.done.add(stage, outcome)
+    index_wave.run_plainly(stage, work)
 
 
 class InProcess:
@@ -76,17 +65,18 @@ def engineless(pipeline: Pipeline, s3: Any) -> Iterator[None]:
             patch.setattr(module, "load_pipeline", lambda _name: pipeline)
             patch.setattr(module, "create_markdown_artifact", lambda *_, **__: None)
             patch.setattr(module, "get_run_logger", lambda: logging.getLogger("engineless"))
+        for module in (sync, audit, work):
             for name, found in list(vars(module).items()):
                 if isinstance(found, Task):
                     patch.setattr(module, name, found.fn)
-        patch.setattr(sync, "run_wave", plain_wave)
+        patch.setattr(work, "run_wave", plain_wave)
         patch.setattr(audit, "sync", sync.sync.fn)
         yield
 
 
-def plain_sync(**consent: bool) -> SyncReport:
-    """Sync inside :func:`engineless`, with a person's ``consent``."""
-    report: SyncReport = sync.sync.fn("any", **consent)
+def plain_sync(keys: list[str] | None = None, **consent: bool) -> SyncReport:
+    """Sync inside :func:`engineless`, or only some ``keys``, with a person's ``consent``."""
+    report: SyncReport = sync.sync.fn("any", keys=keys, **consent)
     return report
 
 

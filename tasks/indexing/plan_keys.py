@@ -1,0 +1,137 @@
+"""Compare some keys of the bucket with the ledger and record the work for them: the plan of a sync of a few keys."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from tasks.bucket.errors import MovedOnError, s3_errors, where
+from tasks.bucket.fetch import head
+from tasks.bucket.listing import readable, selected
+from tasks.crash_points import crash_point
+from tasks.errors import PartError, PermanentError
+from tasks.generations.claims import keep_source
+from tasks.generations.deletion_limit import unasked
+from tasks.indexing.compare import Action, compare
+from tasks.indexing.plan import Plan
+from tasks.ledger.objects import ObjectRow, count_answering, object_rows, record_deletions, record_wanted, versions_held
+from tasks.limits import LeftOut
+from tasks.retries import patiently
+from tasks.sanitize import inert
+from tasks.task_runs import run_logger
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+
+    from blocks.s3_source import S3Source
+    from tasks.models import ObjectRef
+    from tasks.resources import Resources
+
+HEADS_AT_ONCE = 16
+KEYS_SHOWN = 10
+TO_LISTING = "The next whole listing decides."
+
+
+@dataclass(slots=True)
+class Looked:
+    """What the bucket says of some keys: what it has, what it lacks, and of which it says nothing."""
+
+    there: list[ObjectRef] = field(default_factory=list)
+    gone: list[str] = field(default_factory=list)
+    unknown: list[str] = field(default_factory=list)
+
+
+def look(client: S3Client, source: S3Source, keys: Sequence[str]) -> Looked:
+    """Ask the bucket for the version of each key.
+
+    A key counts as gone only if the bucket itself is there. Raises ``PartError`` if it is not, and ``TransientError``
+    if the server does not answer.
+    """
+    looked = Looked()
+
+    def ask(key: str) -> ObjectRef | MovedOnError | PermanentError:
+        try:
+            return patiently(head)(client, source, key)
+        except (MovedOnError, PermanentError) as error:
+            return error
+
+    with ThreadPoolExecutor(HEADS_AT_ONCE) as pool:
+        for key, answer in zip(keys, pool.map(ask, keys), strict=True):
+            if isinstance(answer, MovedOnError):
+                looked.gone.append(key)
+            elif isinstance(answer, PermanentError):
+                looked.unknown.append(key)
+            else:
+                looked.there.append(answer)
+    if looked.gone:
+        patiently(check_bucket)(client, source)
+    return looked
+
+
+def check_bucket(client: S3Client, source: S3Source) -> None:
+    """Raise ``PartError`` if there is no such bucket: a server says 404 for its keys as for a key that is gone."""
+    try:
+        with s3_errors(source):
+            client.head_bucket(Bucket=source.bucket)
+    except MovedOnError as error:
+        raise PartError(
+            f"S3: there is no {where(source)}. Create it, or set BUCKET to one that exists. Nothing was deleted."
+        ) from error
+    readable(source)
+
+
+def plan_keys(resources: Resources, collection: str, keys: Sequence[str]) -> Plan:
+    """Ask the bucket for some keys, compare the answers with the ledger, record the work. Return the numbers.
+
+    Keys that the pipeline does not index are left alone. So are keys of which the bucket says nothing without a
+    listing, and deletions of more objects than ``max_deleted_share`` allows: the next whole listing decides.
+    """
+    source, ledger = resources.source, resources.ledger
+    asked = [
+        key
+        for key in dict.fromkeys(keys)
+        if key.startswith(source.prefix) and selected(key, source.include, source.exclude)
+    ]
+    if not asked:
+        return Plan()
+    looked, left_out = look(resources.s3, source, asked), LeftOut()
+    there = left_out.keepable(looked.there)
+    rows = patiently(object_rows)(ledger, collection, [ref.key for ref in there] + looked.gone)
+    actions = {ref: compare(ref, rows.get(ref.key)) for ref in there}
+    counts: Counter[Action] = Counter(actions.values())
+    todo = [ref for ref, action in actions.items() if action != "unchanged"]
+    gone = [key for key in looked.gone if key in rows]
+    if todo or gone:
+        patiently(keep_source)(resources, collection)
+    patiently(record_wanted)(ledger, collection, todo, resources.flow_run_id)
+    crash_point("wanted recorded")
+    if too_many(resources, collection, {key: rows[key] for key in gone}, todo):
+        _say(f"{len(gone):,} objects are gone from {where(source)}, too many to delete without a listing", gone)
+        gone = []
+    if looked.unknown:
+        _say(f"{where(source)} does not say whether it has {len(looked.unknown):,} objects", looked.unknown)
+    patiently(record_deletions)(ledger, collection, gone, resources.flow_run_id)
+    crash_point("deletions recorded")
+    return Plan(counts["new"], counts["changed"], len(gone), counts["unchanged"], left_out.count, tuple(left_out.first))
+
+
+def too_many(resources: Resources, collection: str, gone: dict[str, ObjectRow], wanted: Sequence[ObjectRef]) -> bool:
+    """Return whether more objects are gone than may be deleted without a person's consent.
+
+    An object whose bytes are wanted or indexed under another key was moved, and does not count.
+    """
+    if resources.consent.allow_deletions or not gone:
+        return False
+    lost = {key: row.indexed_etag for key, row in gone.items() if row.indexed_etag}
+    moved = {ref.etag for ref in wanted}
+    moved |= patiently(versions_held)(resources.ledger, collection, sorted(set(lost.values())), except_for=sorted(lost))
+    left = sum(etag not in moved for etag in lost.values())
+    return left > unasked(patiently(count_answering)(resources.ledger, collection), resources.settings)
+
+
+def _say(what: str, keys: Sequence[str]) -> None:
+    some = ", ".join(f"'{inert(key)}'" for key in keys[:KEYS_SHOWN])
+    run_logger().warning("%s: %s%s. %s", what, some, " …" if len(keys) > KEYS_SHOWN else "", TO_LISTING)
