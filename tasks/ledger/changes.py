@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from tasks.ledger.database import Database
 
 ROWS_AT_ONCE = 500
+WHOLE_BUCKET = ""
+"""Stands among the keys for the wish that somebody lists the bucket: so much changed that nobody can name it."""
 LISTINGS_LAG_MS = 60_000
 """How far the listing of some servers is behind their notifications."""
 OPEN = ("pending", "deleting", "returned")
