@@ -99,6 +99,20 @@ class Environment(BaseModel):
         description="a Redis address, such as redis://user:password@host:6379/0",
     )
 
+    watch_poll_seconds: float = Field(
+        default=1.0,
+        ge=0,
+        validation_alias="LOCKSTEP_WATCH_POLL_SECONDS",
+        description="the least seconds between two listings of the watcher; 0 for none between the whole syncs",
+    )
+    watch_poll_share: float = Field(
+        default=0.05,
+        gt=0,
+        le=0.5,
+        validation_alias="LOCKSTEP_WATCH_POLL_SHARE",
+        description="the share of the time that the watcher may spend on listings, above 0 and at most 0.5",
+    )
+
     otel_endpoint: HttpUrl | None = Field(
         default=None,
         validation_alias="OTEL_EXPORTER_OTLP_ENDPOINT",
@@ -263,6 +277,14 @@ def service_environment(env: Environment) -> dict[str, str]:
         "OTEL_EXPORTER_OTLP_ENDPOINT": env.otel_endpoint,
     }
     return {name: value for name, value in given.items() if value}
+
+
+def watcher_environment(env: Environment) -> dict[str, str]:
+    """Return the variables of the watcher, which may stand in ``.env``, which its process does not read."""
+    return {
+        "LOCKSTEP_WATCH_POLL_SECONDS": f"{env.watch_poll_seconds:g}",
+        "LOCKSTEP_WATCH_POLL_SHARE": f"{env.watch_poll_share:g}",
+    }
 
 
 def prefect_auth(env: Environment, state: State) -> SecretStr | None:

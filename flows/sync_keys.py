@@ -70,7 +70,7 @@ def _sync_into(
         if done.chunks_embedded + done.chunks_reused >= MANY:
             plainly(flush)(resources, collection)
     for stage, key, chunks in done.changes[:CHANGES_SHOWN]:
-        run_logger().info("%s: '%s', %s chunks", stage, inert(key), f"{chunks:,}")
+        run_logger().info("%s: '%s'%s", stage, inert(key), f", {chunks:,} chunks" if chunks else "")
     return SyncReport(
         collection=collection,
         new=todo.new,

@@ -5,6 +5,7 @@
     lockstep sync                     bring the index in step with the bucket
     lockstep search Q | ask Q         find chunks | get a cited answer
     lockstep serve                    answer questions over HTTP (`up` starts it in the background)
+    lockstep watch                    sync within seconds what changes (`up` starts it in the background)
     lockstep mcp                      the same for desktop assistants, over stdin and stdout
     lockstep keys create | list | revoke   who may ask the service
     lockstep questions                what the service was asked, and how it was answered
@@ -49,6 +50,7 @@ from deployments.cli.options import (
 )
 from deployments.cli.questions import questions
 from deployments.cli.serve import serve
+from deployments.cli.watch import watch
 from deployments.server.shapes import hit_of, hits_json
 from tasks.errors import InconsistentError, LockstepError, MisuseError, PartError
 from tasks.sanitize import hidden, visible
@@ -321,7 +323,7 @@ def quarantine_retry(
 
 
 app.add_typer(keys, name="keys")
-for command in (ask, serve, mcp, questions, rebuild, promote, rollback, generations, collect_garbage, evaluate):
+for command in (ask, serve, watch, mcp, questions, rebuild, promote, rollback, generations, collect_garbage, evaluate):
     app.command(command.__name__.replace("_", "-"))(command)
 
 

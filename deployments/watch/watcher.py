@@ -1,0 +1,203 @@
+"""Watch a pipeline's bucket: take in what changed, wait for a moment of quiet, and sync just that.
+
+    receivers ──keys──▶ ledger ──▶ quiet for 0.3 s, or 2 s old? ──▶ one run of sync/<pipeline> for these keys
+
+Notifications make it quick. The listing makes it right: a whole sync runs at the start, and on its schedule. One
+watcher of a pipeline works, by a lease in the ledger; others receive too, and take over when it ends.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import os
+import socket
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from typing import TYPE_CHECKING, Protocol
+
+from prefect.exceptions import PrefectException
+
+from deployments.watch.inbox import Inbox
+from deployments.watch.poll import Poll
+from deployments.watch.runs import end_old_runs, run_sync
+from flows.work import KEYS_AT_ONCE
+from tasks.bucket.listing import without_golden
+from tasks.embedding.model import load_model
+from tasks.errors import BusyError, LockstepError
+from tasks.ledger.changes import WHOLE_BUCKET, forget_changes, quiet_seconds, waiting_changes
+from tasks.ledger.database import Database
+from tasks.ledger.lease import watch_of, writer_of, writing
+from tasks.milvus.store import Store
+from tasks.pipelines import load_pipeline, moved
+from tasks.resources import keeping_parsers
+
+if TYPE_CHECKING:
+    from blocks.pipeline import Pipeline
+    from tasks.models import SyncReport
+
+QUIET_SECONDS = 0.3
+OLDEST_SECONDS = 2.0
+ASKED_EVERY_SECONDS = 0.1
+BUSY_SECONDS = 0.5
+RELOADED_EVERY_SECONDS = 15.0
+STAND_BY_SECONDS = 1.0
+LONGEST_PAUSE_SECONDS = 300.0
+
+logger = logging.getLogger("lockstep.watch")
+
+
+class Receiver(Protocol):
+    """Something that hears of changes and hands them to the inbox."""
+
+    name: str
+    state: str
+
+    def run(self, stop: threading.Event) -> None:
+        """Receive until ``stop`` is set. Outlives every failure of what it listens to."""
+
+
+def own_name() -> str:
+    """Return the name under which this process holds the lease of a watch."""
+    return f"the watcher {os.getpid()} on {socket.gethostname()}"
+
+
+def due(quiet: tuple[float, float] | None, since_last: float) -> bool:
+    """Return whether waiting keys are to be synced now.
+
+    ``quiet`` is for how long no key was named, and how long the oldest waits; ``since_last`` is the age of the last
+    run. Runs are at least ``OLDEST_SECONDS`` apart: each leaves rows in Prefect's history.
+    """
+    if quiet is None:
+        return False
+    silent, oldest = quiet
+    return (silent >= QUIET_SECONDS or oldest >= OLDEST_SECONDS) and since_last >= OLDEST_SECONDS
+
+
+def pause_after(failures: int) -> float:
+    """Return the seconds to wait after so many failures in a row: 1, 2, 4 … 300."""
+    return min(2.0 ** (failures - 1), LONGEST_PAUSE_SECONDS) if failures else 0.0
+
+
+class Watcher:
+    """Watches the bucket of one pipeline."""
+
+    def __init__(self, pipeline: str, poll_seconds: float, poll_share: float) -> None:
+        self.pipeline = pipeline
+        self.stop = threading.Event()
+        self._poll_seconds, self._poll_share = poll_seconds, poll_share
+        self._last_run = -math.inf
+        self._failures = 0
+
+    def run(self) -> None:
+        """Watch until ``stop`` is set. When the pipeline is saved with another bucket or ledger, begin anew."""
+        with keeping_parsers():
+            while not self.stop.is_set():
+                try:
+                    self._watch(load_pipeline(self.pipeline))
+                except (LockstepError, PrefectException, OSError) as error:
+                    self._failed(error, "the watch cannot begin")
+
+    def _watch(self, block: Pipeline) -> None:
+        with ExitStack() as opened:
+            ledger = opened.enter_context(Database(block.ledger))
+            store = opened.enter_context(Store(block.store, block.alias))
+            inbox = Inbox(ledger, block.alias, block.source)
+            opened.enter_context(self._receiving(self._receivers(block, ledger, store, inbox)))
+            if not self._take_turn(opened, ledger, block.alias):
+                return
+            if ended := end_old_runs(self.pipeline):
+                logger.warning("%s runs of an earlier watcher were left unfinished. They are marked Crashed", ended)
+            self._begin(block, store)
+            logger.info("watching s3://%s/%s for '%s'", block.source.bucket, block.source.prefix, self.pipeline)
+            self._work(block, ledger, store)
+
+    def _take_turn(self, opened: ExitStack, ledger: Database, alias: str) -> bool:
+        """Become the watcher that works, once no other does. Return False if ``stop`` is set before."""
+        told = False
+        while not self.stop.is_set():
+            try:
+                opened.enter_context(writing(ledger, watch_of(alias), own_name(), 0, logger.info))
+            except BusyError as error:
+                if not told:
+                    logger.info("standing by: %s", error)
+                told = True
+                self.stop.wait(STAND_BY_SECONDS)
+            else:
+                return True
+        return False
+
+    def _begin(self, block: Pipeline, store: Store) -> None:
+        """Sync the whole bucket, for what nobody told of, and load the model before the first change needs it.
+
+        The first build of all is left to the schedule or a person.
+        """
+        try:
+            if store.live():
+                self._sync(None)
+        except (LockstepError, PrefectException, OSError) as error:
+            self._failed(error, "the sync at the start did not come through, the schedule's will")
+        load_model(block.embedder)
+
+    def _receivers(self, block: Pipeline, ledger: Database, store: Store, inbox: Inbox) -> list[Receiver]:
+        made: list[Receiver] = []
+        if self._poll_seconds:
+            source = without_golden(block.source, block.settings.golden)
+            client = block.source.get_client()
+            made.append(Poll(client, source, ledger, store, inbox, self._poll_seconds, self._poll_share))
+        return made
+
+    @contextmanager
+    def _receiving(self, receivers: Sequence[Receiver]) -> Iterator[None]:
+        stop = threading.Event()
+        threads = [
+            threading.Thread(target=receiver.run, args=[stop], name=receiver.name, daemon=True)
+            for receiver in receivers
+        ]
+        for thread in threads:
+            thread.start()
+        try:
+            yield
+        finally:
+            stop.set()
+            for thread in threads:
+                thread.join(5.0)
+
+    def _work(self, block: Pipeline, ledger: Database, store: Store) -> None:
+        """Sync what waits, until the pipeline is saved with another bucket, index or ledger."""
+        looked = time.monotonic()
+        while not self.stop.wait(ASKED_EVERY_SECONDS):
+            try:
+                if time.monotonic() - looked > RELOADED_EVERY_SECONDS:
+                    looked = time.monotonic()
+                    if changed := moved(block, load_pipeline(self.pipeline)):
+                        logger.info("the pipeline was saved with another %s: beginning anew", ", ".join(changed))
+                        return
+                if due(quiet_seconds(ledger, block.alias), time.monotonic() - self._last_run):
+                    self._serve(block, ledger, store)
+            except (LockstepError, PrefectException, OSError) as error:
+                self._failed(error, "what changed waits")
+
+    def _serve(self, block: Pipeline, ledger: Database, store: Store) -> None:
+        live = store.live()
+        if live is None or writer_of(ledger, live):  # a whole sync serves what waits, or is the first
+            self.stop.wait(BUSY_SECONDS)
+            return
+        changes = waiting_changes(ledger, block.alias, KEYS_AT_ONCE)
+        keys = [change.key for change in changes]
+        self._sync(None if WHOLE_BUCKET in keys else keys)
+        forget_changes(ledger, block.alias, changes)
+
+    def _sync(self, keys: Sequence[str] | None) -> SyncReport:
+        self._last_run = time.monotonic()
+        report = run_sync(self.pipeline, keys)
+        self._failures = 0
+        return report
+
+    def _failed(self, error: Exception, what: str) -> None:
+        self._failures += 1
+        pause = pause_after(self._failures)
+        logger.warning("%s, again in %.0f s: %s", what, pause, error)
+        self.stop.wait(pause)
