@@ -20,14 +20,18 @@ def check_ledger(endpoints: Endpoints, _state: State) -> str:
     return "created on first use" if _ask_ledger(endpoints, "select 1") is None else ""
 
 
+BEGINS_SECONDS = 180.0
+"""How long a watcher may take to begin: it waits for the pipeline to be saved, and syncs what changed meanwhile."""
 WATCH = "select described from lockstep_writers where collection = :name and expires_at > :now"
 LAG = """
 select count(*), min(since) from (
   select since from lockstep_changes where alias = :alias
   union all
-  select coalesce(known_at, updated_at) as since from lockstep_objects where state in ('pending', 'deleting', 'returned')
-    and collection = (select collection from lockstep_generations where alias = :alias and promoted_at is not null
-                      and retired_at is null)
+  select coalesce(known_at, updated_at) as since from lockstep_objects
+  where state in ('pending', 'deleting', 'returned') and collection = (
+    select collection from lockstep_generations
+    where alias = :alias and promoted_at is not null and retired_at is null
+  )
 ) as waiting
 """
 
@@ -39,8 +43,10 @@ def check_watcher(endpoints: Endpoints, state: State) -> str:
         raise PartError("its process is gone: run `lockstep up`")
     now = int(time.time() * 1000)
     rows = _ask_ledger(endpoints, WATCH, name=f"the watch of '{endpoints.alias}'", now=now)
+    if not rows and time.time() - state.born("watcher") < BEGINS_SECONDS:
+        return "begins to watch"
     if not rows:
-        raise PartError("it has not begun to watch yet")
+        raise PartError("it does not watch: see its log")
     watching = str(rows[0][0])
     if not watching.startswith(f"the watcher {record.pid} "):
         return f"stands by: {watching} watches"

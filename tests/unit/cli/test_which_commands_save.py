@@ -16,7 +16,7 @@ ARGUMENTS = {
     "keys revoke": ["0a1b2c3d"],
 }  # fmt: skip
 SAVE = {"sync", "rebuild"}
-OPEN_NONE = {"down", "status", "env", "serve", "mcp", "keys"}
+OPEN_NONE = {"down", "status", "env", "serve", "watch", "mcp", "keys"}
 """`keys` alone prints its help."""
 UP = {"up"}
 """It saves: that is what it is for."""
