@@ -15,8 +15,8 @@ _HIDES = re.compile(r"(?:(?<=\])|\A)[(:]")
 _OPENS = re.compile(r"(\\*+)(<(?=[A-Za-z/!?]|\Z)|\Z)")
 """The start of a tag, or the end, with the backslashes before it. An odd number of them escapes the tag already."""
 _ADDRESS = re.compile(r"(?:\A|[:@]|www\.)\S*\Z")
-"""What may be a plain address up to here, or the end of one that an earlier piece began. It takes a backslash in: the tag
-behind it would be one."""
+"""What may be a plain address up to here, or the end of one that an earlier piece began. It takes a backslash in: the
+tag behind it would be one."""
 
 
 class Markdown(str):
