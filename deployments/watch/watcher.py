@@ -45,6 +45,8 @@ BUSY_SECONDS = 0.5
 RELOADED_EVERY_SECONDS = 15.0
 STAND_BY_SECONDS = 1.0
 LONGEST_PAUSE_SECONDS = 300.0
+BEGINS_AGAIN_SECONDS = 5.0
+"""`lockstep up` saves the pipeline after it has started the parts."""
 
 logger = logging.getLogger("lockstep.watch")
 
@@ -98,7 +100,7 @@ class Watcher:
                 try:
                     self._watch(load_pipeline(self.pipeline))
                 except (LockstepError, PrefectException, OSError) as error:
-                    self._failed(error, "the watch cannot begin")
+                    self._failed(error, "the watch cannot begin", BEGINS_AGAIN_SECONDS)
 
     def _watch(self, block: Pipeline) -> None:
         with ExitStack() as opened:
@@ -196,8 +198,8 @@ class Watcher:
         self._failures = 0
         return report
 
-    def _failed(self, error: Exception, what: str) -> None:
+    def _failed(self, error: Exception, what: str, longest: float = LONGEST_PAUSE_SECONDS) -> None:
         self._failures += 1
-        pause = pause_after(self._failures)
+        pause = min(pause_after(self._failures), longest)
         logger.warning("%s, again in %.0f s: %s", what, pause, error)
         self.stop.wait(pause)
