@@ -22,6 +22,7 @@ from prefect.artifacts import create_markdown_artifact
 from prefect.runtime import flow_run
 
 from blocks.settings import Settings
+from flows.events import NAMED, emit_quarantined
 from flows.index_wave import Wave, run_wave
 from flows.line import left, stand_in_line, unattended
 from flows.prefect_runs import rename_run, without_heartbeat
@@ -37,7 +38,7 @@ from tasks.indexing.report import deletions_markdown, failures_markdown, sync_ma
 from tasks.ledger.canary import canary_of
 from tasks.ledger.database import now
 from tasks.ledger.generations import add_cost, record_sync
-from tasks.ledger.quarantine import failed
+from tasks.ledger.quarantine import failed, new_failures
 from tasks.listeners import Silent
 from tasks.models import SyncReport
 from tasks.pipelines import load_pipeline, still_saved
@@ -100,7 +101,9 @@ def sync(
             except OutageError:
                 show_failures(pipeline, resources, collection)
                 raise
+            new = patiently(new_failures)(resources.ledger, collection, resources.flow_run_id, NAMED)
             quarantine_failures(resources, collection)
+            emit_quarantined(pipeline, collection, *new)
             if done.chunks_embedded + done.chunks_reused >= MANY:
                 flush(resources, collection)
         record_sync(resources.ledger, collection, listed_at)
