@@ -99,6 +99,12 @@ class Environment(BaseModel):
         description="a Redis address, such as redis://user:password@host:6379/0",
     )
 
+    notify_block: Annotated[str, StringConstraints(pattern=r"^[a-z0-9-]+/[a-z0-9-]+$")] | None = Field(
+        default=None,
+        validation_alias="LOCKSTEP_NOTIFY_BLOCK",
+        description="the type and the name of a notification block in Prefect, such as slack-webhook/ops",
+    )
+
     otel_endpoint: HttpUrl | None = Field(
         default=None,
         validation_alias="OTEL_EXPORTER_OTLP_ENDPOINT",
