@@ -112,6 +112,17 @@ class Environment(BaseModel):
         validation_alias="LOCKSTEP_WATCH_POLL_SHARE",
         description="the share of the time that the watcher may spend on listings, above 0 and at most 0.5",
     )
+    watch_lag_seconds: float = Field(
+        default=300.0,
+        gt=0,
+        validation_alias="LOCKSTEP_WATCH_LAG_SECONDS",
+        description="the seconds that the index may be behind its bucket before Prefect is told",
+    )
+    notify_block: Annotated[str, StringConstraints(pattern=r"^[a-z0-9-]+/[a-z0-9-]+$")] | None = Field(
+        default=None,
+        validation_alias="LOCKSTEP_NOTIFY_BLOCK",
+        description="the type and the name of a notification block in Prefect, such as slack-webhook/ops",
+    )
 
     otel_endpoint: HttpUrl | None = Field(
         default=None,
@@ -284,6 +295,7 @@ def watcher_environment(env: Environment) -> dict[str, str]:
     return {
         "LOCKSTEP_WATCH_POLL_SECONDS": f"{env.watch_poll_seconds:g}",
         "LOCKSTEP_WATCH_POLL_SHARE": f"{env.watch_poll_share:g}",
+        "LOCKSTEP_WATCH_LAG_SECONDS": f"{env.watch_lag_seconds:g}",
     }
 
 

@@ -1,6 +1,7 @@
 """The `lockstep` command.
 
     lockstep up | down | status       the local stack: start, stop, inspect the parts that are not configured
+    lockstep automations apply | list  what Prefect does by itself: end dead runs, notify a person
     lockstep env                      its addresses and secrets, for a shell
     lockstep sync                     bring the index in step with the bucket
     lockstep search Q | ask Q         find chunks | get a cited answer
@@ -32,6 +33,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from deployments.cli.ask import ask
+from deployments.cli.automations import automations
 from deployments.cli.evaluate import evaluate
 from deployments.cli.generations import collect_garbage, generations, promote, rebuild, rollback
 from deployments.cli.keys import keys
@@ -70,7 +72,7 @@ app = typer.Typer(
 
 @app.command()
 def up(as_json: Json = False) -> None:
-    """Start the parts that you have not configured, register the blocks, deploy the flows.
+    """Start the parts that you have not configured, register blocks and automations, deploy the flows.
 
     Exits with 1 when a part does not answer, or when no sync is planned.
     """
@@ -83,9 +85,12 @@ def up(as_json: Json = False) -> None:
     started = stack.up(env, output.say)
     enter(env)
     with prefect_answers(started.endpoints.prefect_api_url):
+        from deployments.automations import ensure_automations
         from deployments.deploy import ensure_deployed, ensure_registered
 
-        ensure_deployed(env, ensure_registered(env, started.endpoints), output.say)
+        name = ensure_registered(env, started.endpoints)
+        ensure_deployed(env, name, output.say)
+        ensure_automations(env, name, output.say)
     schedule = stack.schedule(env)
     output.say(f"{schedule.name}: {schedule.detail}")
     parts = (*started.parts, schedule)
@@ -322,6 +327,7 @@ def quarantine_retry(
         output.say(f"{len(released)} released from quarantine. The next sync retries them; `lockstep sync` does it now")
 
 
+app.add_typer(automations, name="automations")
 app.add_typer(keys, name="keys")
 for command in (ask, serve, watch, mcp, questions, rebuild, promote, rollback, generations, collect_garbage, evaluate):
     app.command(command.__name__.replace("_", "-"))(command)

@@ -136,6 +136,9 @@ def _prefect(env: Environment, state: State, port: int) -> Command:
             # Leases are stored under PREFECT_HOME. By default they are in memory, where a restart ends each run that
             # holds a lease.
             "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE": "prefect.server.concurrency.lease_storage.filesystem",
+            # Prefect forgets after 60 s that it waits for a heartbeat. After a reboot, the runs that died with it would
+            # stay Running. Events themselves are kept for 7 days.
+            "PREFECT_SERVER_EVENTS_EXPIRED_BUCKET_BUFFER": "P7D",
             # Otherwise the UI calls the API at port 4200, whatever port the server has.
             "PREFECT_SERVER_UI_API_URL": url,
             # Otherwise the UI is unpacked into site-packages, which may be read-only.

@@ -23,11 +23,12 @@ from prefect.exceptions import PrefectException
 from deployments.watch.inbox import Inbox
 from deployments.watch.poll import Poll
 from deployments.watch.runs import end_old_runs, run_sync
+from flows.events import emit_caught_up, emit_lagging
 from flows.work import KEYS_AT_ONCE
 from tasks.bucket.listing import without_golden
 from tasks.embedding.model import load_model
 from tasks.errors import BusyError, LockstepError
-from tasks.ledger.changes import WHOLE_BUCKET, forget_changes, quiet_seconds, waiting_changes
+from tasks.ledger.changes import WHOLE_BUCKET, forget_changes, lag_of, quiet_seconds, waiting_changes
 from tasks.ledger.database import Database
 from tasks.ledger.lease import watch_of, writer_of, writing
 from tasks.milvus.store import Store
@@ -44,6 +45,7 @@ ASKED_EVERY_SECONDS = 0.1
 BUSY_SECONDS = 0.5
 RELOADED_EVERY_SECONDS = 15.0
 STAND_BY_SECONDS = 1.0
+LAG_EVERY_SECONDS = 10.0
 LONGEST_PAUSE_SECONDS = 300.0
 BEGINS_AGAIN_SECONDS = 5.0
 """`lockstep up` saves the pipeline after it has started the parts."""
@@ -86,10 +88,11 @@ def pause_after(failures: int) -> float:
 class Watcher:
     """Watches the bucket of one pipeline."""
 
-    def __init__(self, pipeline: str, poll_seconds: float, poll_share: float) -> None:
+    def __init__(self, pipeline: str, poll_seconds: float, poll_share: float, lag_bound: float) -> None:
         self.pipeline = pipeline
         self.stop = threading.Event()
-        self._poll_seconds, self._poll_share = poll_seconds, poll_share
+        self._poll_seconds, self._poll_share, self._lag_bound = poll_seconds, poll_share, lag_bound
+        self._lags, self._looks_at_lag = False, -math.inf
         self._last_run = -math.inf
         self._failures = 0
 
@@ -177,10 +180,23 @@ class Watcher:
                     if changed := moved(block, load_pipeline(self.pipeline)):
                         logger.info("the pipeline was saved with another %s: beginning anew", ", ".join(changed))
                         return
+                self._look_at_lag(block, ledger, store)
                 if due(quiet_seconds(ledger, block.alias), time.monotonic() - self._last_run):
                     self._serve(block, ledger, store)
             except (LockstepError, PrefectException, OSError) as error:
                 self._failed(error, "what changed waits")
+
+    def _look_at_lag(self, block: Pipeline, ledger: Database, store: Store) -> None:
+        """Tell Prefect once when the lag crosses its bound, either way."""
+        if time.monotonic() < self._looks_at_lag or not (live := store.live()):
+            return
+        self._looks_at_lag = time.monotonic() + LAG_EVERY_SECONDS
+        seconds = lag_of(ledger, block.alias, live).seconds
+        lags = seconds > self._lag_bound
+        if lags != self._lags:
+            self._lags = lags
+            (emit_lagging if lags else emit_caught_up)(self.pipeline, seconds, self._lag_bound)
+            logger.warning("the index is %.0f s behind the bucket (the bound is %.0f s)", seconds, self._lag_bound)
 
     def _serve(self, block: Pipeline, ledger: Database, store: Store) -> None:
         live = store.live()

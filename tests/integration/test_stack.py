@@ -117,7 +117,8 @@ def test_up_starts_all_parts(env: Environment, lines: list[str]) -> None:
     assert rows["vllm"].state == "not configured"
     assert all((rows[name].log or Path()).is_file() for name in PARTS)
     for name in PARTS:
-        assert any(line.startswith(f"{name}: up at http://127.0.0.1:") for line in lines)
+        at = "s3://" if name == "watcher" else "http://127.0.0.1:"
+        assert any(line.startswith(f"{name}: up at {at}") for line in lines)
 
 
 def test_the_endpoints_work(env: Environment) -> None:
