@@ -82,7 +82,7 @@ def due(quiet: tuple[float, float] | None, since_last: float) -> bool:
 
 def pause_after(failures: int) -> float:
     """Return the seconds to wait after so many failures in a row: 1, 2, 4 … 300."""
-    return min(2.0 ** (failures - 1), LONGEST_PAUSE_SECONDS) if failures else 0.0
+    return min(2.0 ** min(failures - 1, 20), LONGEST_PAUSE_SECONDS) if failures else 0.0
 
 
 class Watcher:

@@ -22,8 +22,9 @@ MOST_ROWS = 50_000
 def spot(listing: Iterable[Sequence[ObjectRef]], ledger: Database, collection: str) -> Iterator[dict[str, str]]:
     """Yield, for each page, the keys whose listed version no sync has recorded yet, with that version.
 
-    A key that the ledger has and a sorted listing lacks has the version ``GONE``. If the listing is not sorted, such
-    keys are left to a whole sync. ``WHOLE_BUCKET`` stands for more keys than are read here.
+    A key that the ledger has and a sorted listing lacks has the version ``GONE``. If the listing is not sorted, some of
+    these are not named, and others for nothing: the sync of a key asks the bucket for it. ``WHOLE_BUCKET`` stands for
+    more keys than are read here.
     """
     reached, in_order = "", True
     for page in listing:
