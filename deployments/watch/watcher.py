@@ -18,6 +18,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Protocol
 
+import psutil
 from prefect.exceptions import PrefectException
 
 from deployments.watch.inbox import Inbox
@@ -30,7 +31,7 @@ from tasks.embedding.model import load_model
 from tasks.errors import BusyError, LockstepError
 from tasks.ledger.changes import WHOLE_BUCKET, forget_changes, lag_of, quiet_seconds, waiting_changes
 from tasks.ledger.database import Database
-from tasks.ledger.lease import watch_of, writer_of, writing
+from tasks.ledger.lease import end_lease, watch_of, writer_of, writing
 from tasks.milvus.store import Store
 from tasks.pipelines import load_pipeline, moved
 from tasks.resources import keeping_parsers
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
     from blocks.pipeline import Pipeline
     from tasks.models import SyncReport
 
+WATCHER = "the watcher "
 QUIET_SECONDS = 0.3
 OLDEST_SECONDS = 2.0
 ASKED_EVERY_SECONDS = 0.1
@@ -65,7 +67,7 @@ class Receiver(Protocol):
 
 def own_name() -> str:
     """Return the name under which this process holds the lease of a watch."""
-    return f"the watcher {os.getpid()} on {socket.gethostname()}"
+    return f"{WATCHER}{os.getpid()} on {socket.gethostname()}"
 
 
 def due(quiet: tuple[float, float] | None, since_last: float) -> bool:
@@ -126,6 +128,7 @@ class Watcher:
             try:
                 opened.enter_context(writing(ledger, watch_of(alias), own_name(), 0, logger.info))
             except BusyError as error:
+                self._end_dead(ledger, alias)
                 if not told:
                     logger.info("standing by: %s", error)
                 told = True
@@ -133,6 +136,13 @@ class Watcher:
             else:
                 return True
         return False
+
+    def _end_dead(self, ledger: Database, alias: str) -> None:
+        """End the lease of a watcher that was killed on this machine, rather than wait until it ends by itself."""
+        holder = writer_of(ledger, watch_of(alias)) or ""
+        pid, _, host = holder.removeprefix(WATCHER).partition(" on ")
+        if host == socket.gethostname() and pid.isdecimal() and not psutil.pid_exists(int(pid)):
+            end_lease(ledger, watch_of(alias), holder)
 
     def _begin(self, block: Pipeline, store: Store) -> None:
         """Sync the whole bucket, for what nobody told of, and load the model before the first change needs it.
