@@ -99,6 +99,27 @@ class Environment(BaseModel):
         description="a Redis address, such as redis://user:password@host:6379/0",
     )
 
+    watch_token: Annotated[SecretStr, Field(min_length=16)] | None = Field(
+        default=None,
+        validation_alias="LOCKSTEP_WATCH_TOKEN",
+        description="a secret of 16 characters or more, with which S3 servers notify the service",
+    )
+    watch_sqs_url: HttpUrl | None = Field(
+        default=None,
+        validation_alias="LOCKSTEP_WATCH_SQS_URL",
+        description="the URL of an SQS queue that gets the bucket's notifications",
+    )
+    watch_redis_url: Annotated[SecretStr, AfterValidator(_redis_url)] | None = Field(
+        default=None,
+        validation_alias="LOCKSTEP_WATCH_REDIS_URL",
+        description="the address of the Redis that gets the bucket's notifications",
+    )
+    watch_redis_key: Annotated[str, StringConstraints(min_length=1)] = Field(
+        default="lockstep-events",
+        validation_alias="LOCKSTEP_WATCH_REDIS_KEY",
+        description="the name of the list in that Redis",
+    )
+
     otel_endpoint: HttpUrl | None = Field(
         default=None,
         validation_alias="OTEL_EXPORTER_OTLP_ENDPOINT",
@@ -260,6 +281,7 @@ def service_environment(env: Environment) -> dict[str, str]:
         "LOCKSTEP_PUBLIC_URL": env.public_url,
         "LOCKSTEP_RATE_LIMIT": env.rate_limit,
         "LOCKSTEP_REDIS_URL": plain(env.redis_url),
+        "LOCKSTEP_WATCH_TOKEN": plain(env.watch_token),
         "OTEL_EXPORTER_OTLP_ENDPOINT": env.otel_endpoint,
     }
     return {name: value for name, value in given.items() if value}
