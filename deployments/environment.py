@@ -99,9 +99,8 @@ class Environment(BaseModel):
         description="a Redis address, such as redis://user:password@host:6379/0",
     )
 
-    watch_poll_seconds: float = Field(
-        default=1.0,
-        ge=0,
+    watch_poll_seconds: Annotated[float, Field(ge=0)] | None = Field(
+        default=None,
         validation_alias="LOCKSTEP_WATCH_POLL_SECONDS",
         description="the least seconds between two listings of the watcher; 0 for none between the whole syncs",
     )
@@ -122,6 +121,26 @@ class Environment(BaseModel):
         default=None,
         validation_alias="LOCKSTEP_NOTIFY_BLOCK",
         description="the type and the name of a notification block in Prefect, such as slack-webhook/ops",
+    )
+    watch_token: Annotated[SecretStr, Field(min_length=16)] | None = Field(
+        default=None,
+        validation_alias="LOCKSTEP_WATCH_TOKEN",
+        description="a secret of 16 characters or more, with which S3 servers notify the service",
+    )
+    watch_sqs_url: HttpUrl | None = Field(
+        default=None,
+        validation_alias="LOCKSTEP_WATCH_SQS_URL",
+        description="the URL of an SQS queue that gets the bucket's notifications",
+    )
+    watch_redis_url: Annotated[SecretStr, AfterValidator(_redis_url)] | None = Field(
+        default=None,
+        validation_alias="LOCKSTEP_WATCH_REDIS_URL",
+        description="the address of the Redis that gets the bucket's notifications",
+    )
+    watch_redis_key: Annotated[str, StringConstraints(min_length=1)] = Field(
+        default="lockstep-events",
+        validation_alias="LOCKSTEP_WATCH_REDIS_KEY",
+        description="the name of the list in that Redis",
     )
 
     otel_endpoint: HttpUrl | None = Field(
@@ -200,6 +219,13 @@ class Environment(BaseModel):
     prefect_api_auth_string: SecretStr | None = Field(
         default=None, validation_alias="PREFECT_API_AUTH_STRING", description="user:password"
     )
+
+    @property
+    def polls_seconds(self) -> float:
+        """The least seconds between two listings of the watcher, 0 for none: the server's notifications do without."""
+        if self.watch_poll_seconds is not None:
+            return self.watch_poll_seconds
+        return 0.0 if self.watch_token or self.watch_sqs_url or self.watch_redis_url else 1.0
 
     @property
     def names_a_model(self) -> bool:
@@ -285,18 +311,23 @@ def service_environment(env: Environment) -> dict[str, str]:
         "LOCKSTEP_PUBLIC_URL": env.public_url,
         "LOCKSTEP_RATE_LIMIT": env.rate_limit,
         "LOCKSTEP_REDIS_URL": plain(env.redis_url),
+        "LOCKSTEP_WATCH_TOKEN": plain(env.watch_token),
         "OTEL_EXPORTER_OTLP_ENDPOINT": env.otel_endpoint,
     }
     return {name: value for name, value in given.items() if value}
 
 
 def watcher_environment(env: Environment) -> dict[str, str]:
-    """Return the variables of the watcher, which may stand in ``.env``, which its process does not read."""
-    return {
-        "LOCKSTEP_WATCH_POLL_SECONDS": f"{env.watch_poll_seconds:g}",
+    """Return the variables of the watcher that are set, here or in ``.env``, which its process does not read."""
+    given = {
+        "LOCKSTEP_WATCH_POLL_SECONDS": f"{env.polls_seconds:g}",
         "LOCKSTEP_WATCH_POLL_SHARE": f"{env.watch_poll_share:g}",
         "LOCKSTEP_WATCH_LAG_SECONDS": f"{env.watch_lag_seconds:g}",
+        "LOCKSTEP_WATCH_SQS_URL": env.watch_sqs_url,
+        "LOCKSTEP_WATCH_REDIS_URL": plain(env.watch_redis_url),
+        "LOCKSTEP_WATCH_REDIS_KEY": env.watch_redis_key,
     }
+    return {name: value for name, value in given.items() if value}
 
 
 def prefect_auth(env: Environment, state: State) -> SecretStr | None:

@@ -65,6 +65,12 @@ GUARDED = Counter(
     registry=REGISTRY,
 )
 FEEDBACK = Counter("lockstep_feedback_total", "Verdicts on answers.", ("verdict",), registry=REGISTRY)
+NOTIFICATIONS = Counter(
+    "lockstep_notifications_total",
+    "Notifications of S3 servers that were taken in, by outcome: recorded, nothing (to do) or unreadable.",
+    ("receiver", "outcome"),
+    registry=REGISTRY,
+)
 GENERATION = Gauge(
     "lockstep_generation_info", "1 for the generation that is live.", ("pipeline", "generation"), registry=REGISTRY
 )

@@ -15,13 +15,14 @@ from fastapi.responses import Response
 from fastapi.telemetry import TelemetryConfig
 from starlette.exceptions import HTTPException
 
-from deployments.server import native
+from deployments.server import native, notifications
 from deployments.server.access.caller import Access
 from deployments.server.access.links import Links
 from deployments.server.access.rates import Rates
-from deployments.server.errors import envelope, headers_of, told
+from deployments.server.errors import RequestError, envelope, headers_of, told
 from deployments.server.mcp import endpoint as mcp
 from deployments.server.middleware import LOOPBACK, Guard, request_id
+from deployments.server.notifications import Intakes
 from deployments.server.observability import health, index_state
 from deployments.server.observability.index_metrics import IndexMetrics
 from deployments.server.openai import routes as openai
@@ -52,7 +53,7 @@ TURNED_AWAY = (401, 403, 429)
 ABOUT = "Questions answered from a Milvus index that is kept in step with a bucket, with citations that are checked."
 
 
-def create_app(
+def create_app(  # noqa: PLR0913 - they are what the environment says of a service
     default: str,
     hosts: frozenset[str] = frozenset(LOOPBACK),
     draining: Callable[[], bool] = lambda: False,
@@ -62,13 +63,15 @@ def create_app(
     public_url: str = "",
     frame_origins: tuple[str, ...] = (),
     rates: Rates | None = None,
+    watch_token: str = "",
 ) -> Guard:
     """Return the service over the saved pipelines; ``default`` answers requests that name none.
 
     ``hosts`` are the names under which it may be called; ``draining`` says whether it is stopping. With ``local``,
     which is for a loopback address alone, nobody needs a key until there is one. Who sends ``own_key`` may do
     everything. Links in answers begin with ``public_url``, or with the request's own address. Pages of the
-    ``frame_origins`` may show passages in a frame. ``rates`` limits the requests of each caller.
+    ``frame_origins`` may show passages in a frame. ``rates`` limits the requests of each caller. S3 servers that send
+    ``watch_token`` may notify.
     """
 
     @asynccontextmanager
@@ -80,6 +83,7 @@ def create_app(
         app.state.frame_origins = frame_origins
         app.state.pictures = Pictures()
         app.state.access = Access(app.state.pipelines, local, own_key)
+        app.state.intakes = Intakes(app.state.pipelines, watch_token)
         app.state.history = History()
         recording = asyncio.create_task(app.state.history.run())
         app.state.draining = draining
@@ -91,6 +95,7 @@ def create_app(
             task.cancel()
         with suppress(asyncio.CancelledError):
             await recording
+        app.state.intakes.close()
         app.state.pipelines.close()
 
     app = FastAPI(
@@ -102,7 +107,7 @@ def create_app(
         redoc_url=None,
         telemetry=NO_TELEMETRY,
     )
-    for routes in (health, index_state, native, openai, passages, pages):
+    for routes in (health, index_state, native, notifications, openai, passages, pages):
         app.include_router(routes.router)
     mcp.add_to(app)
     app.add_exception_handler(LockstepError, on_error)
@@ -139,7 +144,7 @@ async def on_error(request: Request, error: Exception) -> Response:
     if not isinstance(error, LockstepError):
         logger.error("request %s failed", request_id(request), exc_info=error)
         message = f"unexpected: {type(error).__name__}. The service's log has the trace under {request_id(request)}"
-    return refusal(request, status, code, message, param)
+    return refusal(request, status, code, message, param, error.headers if isinstance(error, RequestError) else None)
 
 
 async def on_invalid(request: Request, error: Exception) -> Response:

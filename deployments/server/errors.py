@@ -29,13 +29,21 @@ class OverloadedError(TransientError):
 
 
 class RequestError(LockstepError):
-    """A request that cannot be answered as it is; ``status`` and ``code`` say why to machines."""
+    """A request that cannot be answered as it is; ``status`` and ``code`` say why to machines.
+
+    ``headers`` replace those that answers of this status have.
+    """
 
     def __init__(
-        self, message: str, status: int = 400, code: str = "invalid_request", param: str | None = None
+        self,
+        message: str,
+        status: int = 400,
+        code: str = "invalid_request",
+        param: str | None = None,
+        headers: dict[str, str] | None = None,
     ) -> None:
         super().__init__(message)
-        self.status, self.code, self.param = status, code, param
+        self.status, self.code, self.param, self.headers = status, code, param, headers
 
 
 RETRY_AFTER_SECONDS = 1

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
 
 from deployments.server.errors import NoPipelineError, OverloadedError
 from deployments.server.searching import Searching
@@ -22,6 +22,16 @@ if TYPE_CHECKING:
     from blocks.settings import Settings
 
 T = TypeVar("T")
+
+
+class Closable(Protocol):
+    """Connections."""
+
+    def close(self) -> None:
+        """Close them."""
+
+
+C = TypeVar("C", bound=Closable)
 
 FRESH_SECONDS = 5.0
 """How old a pipeline's settings may be; Prefect is asked beside the question, not before it."""
@@ -37,10 +47,10 @@ WAITING = 256
 """Questions of one pipeline that may wait; more are refused at once."""
 
 
-class Opened:
+class Opened(Generic[C]):
     """A pipeline as it was loaded, with open connections, which close when nobody uses them any more."""
 
-    def __init__(self, pipeline: Pipeline, connections: Connections) -> None:
+    def __init__(self, pipeline: Pipeline, connections: C) -> None:
         self.pipeline, self.connections = pipeline, connections
         self._lock = threading.Lock()
         self._users, self._left = 0, False
@@ -67,17 +77,16 @@ class Opened:
             self.connections.close()
 
 
-class Served:
-    """One pipeline of a service."""
+class OpenPipeline(Generic[C]):
+    """A saved pipeline with the connections that somebody needs. What is saved since is taken over within seconds.
 
-    def __init__(self, name: str) -> None:
-        self.name = name
-        self.searches = ThreadPoolExecutor(SEARCHES, thread_name_prefix=f"search {name}")
-        self.answers = ThreadPoolExecutor(ANSWERS, thread_name_prefix=f"answer {name}")
-        self.waiting = {self.searches: 0, self.answers: 0}
-        self.searching = Searching(name, lambda work: self.run(work, self.searches), WAITING)
+    ``connect`` opens the connections. It raises a ``LockstepError`` when it fails.
+    """
+
+    def __init__(self, name: str, connect: Callable[[Pipeline], C]) -> None:
+        self.name, self._connect = name, connect
         self._lock = threading.Lock()
-        self._opened: Opened | None = None
+        self._opened: Opened[C] | None = None
         self._loaded = self._failed = float("-inf")
         self._failure: LockstepError | None = None
         self._refreshing = False
@@ -87,27 +96,8 @@ class Served:
         """The pipeline's own settings as they are known; None before it was first used."""
         return self._opened.pipeline.settings if self._opened else None
 
-    async def run(self, work: Callable[[Pipeline, Connections], T], threads: ThreadPoolExecutor) -> T:
-        """Return what ``work`` returns, done in one of the pipeline's own threads.
-
-        Raises ``OverloadedError`` when too many questions wait for one.
-        """
-        if self.waiting[threads] >= WAITING:
-            raise OverloadedError(f"too many questions to '{self.name}' wait for an answer")
-        self.waiting[threads] += 1
-        try:
-            within = contextvars.copy_context()  # the request's trace goes along
-            loop = asyncio.get_running_loop()
-            return await loop.run_in_executor(threads, within.run, self._with_connections, work)
-        finally:
-            self.waiting[threads] -= 1
-
-    def _with_connections(self, work: Callable[[Pipeline, Connections], T]) -> T:
-        with self.using() as opened:
-            return work(opened.pipeline, opened.connections)
-
     @contextmanager
-    def using(self) -> Iterator[Opened]:
+    def using(self) -> Iterator[Opened[C]]:
         """Use the pipeline and its connections, which are opened by the first who does."""
         while not (opened := self._current()).enter():
             continue  # it was replaced just now
@@ -116,7 +106,7 @@ class Served:
         finally:
             opened.exit()
 
-    def _current(self) -> Opened:
+    def _current(self) -> Opened[C]:
         opened = self._opened
         if opened is None:
             with self._lock:
@@ -134,7 +124,7 @@ class Served:
             raise self._failure
         try:
             pipeline = self._load()
-            self._opened = Opened(pipeline, Connections(pipeline, shared=True))
+            self._opened = Opened(pipeline, self._connect(pipeline))
         except LockstepError as error:
             self._failure, self._failed = error, time.monotonic()
             raise
@@ -156,7 +146,7 @@ class Served:
                 if same and pipeline.alias == before.pipeline.alias:
                     before.pipeline = pipeline
                     return
-            after = Opened(pipeline, Connections(pipeline, shared=True))
+            after = Opened(pipeline, self._connect(pipeline))
             with self._lock:
                 self._opened = after
             before.leave()
@@ -169,11 +159,41 @@ class Served:
             self._refreshing = False
 
     def close(self) -> None:
-        """Close the connections when the last question is done."""
+        """Close the connections when the last user is done."""
         with self._lock:
             opened, self._opened = self._opened, None
         if opened:
             opened.leave()
+
+
+class Served(OpenPipeline[Connections]):
+    """One pipeline of a service, with threads for its questions."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(name, lambda pipeline: Connections(pipeline, shared=True))
+        self.searches = ThreadPoolExecutor(SEARCHES, thread_name_prefix=f"search {name}")
+        self.answers = ThreadPoolExecutor(ANSWERS, thread_name_prefix=f"answer {name}")
+        self.waiting = {self.searches: 0, self.answers: 0}
+        self.searching = Searching(name, lambda work: self.run(work, self.searches), WAITING)
+
+    async def run(self, work: Callable[[Pipeline, Connections], T], threads: ThreadPoolExecutor) -> T:
+        """Return what ``work`` returns, done in one of the pipeline's own threads.
+
+        Raises ``OverloadedError`` when too many questions wait for one.
+        """
+        if self.waiting[threads] >= WAITING:
+            raise OverloadedError(f"too many questions to '{self.name}' wait for an answer")
+        self.waiting[threads] += 1
+        try:
+            within = contextvars.copy_context()  # the request's trace goes along
+            loop = asyncio.get_running_loop()
+            return await loop.run_in_executor(threads, within.run, self._with_connections, work)
+        finally:
+            self.waiting[threads] -= 1
+
+    def _with_connections(self, work: Callable[[Pipeline, Connections], T]) -> T:
+        with self.using() as opened:
+            return work(opened.pipeline, opened.connections)
 
 
 class Pipelines:
@@ -209,6 +229,11 @@ class Pipelines:
             self._known = self._asked
         except Exception:  # noqa: BLE001 - Prefect is away: what is known holds
             self._known = self._asked - KNOWN_SECONDS + FAILED_SECONDS
+
+    @property
+    def certain(self) -> bool:
+        """Whether Prefect answered when it was last asked for the names."""
+        return self._known >= self._asked
 
     @property
     def served(self) -> tuple[Served, ...]:

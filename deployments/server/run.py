@@ -51,10 +51,11 @@ def log_plainly() -> None:
 
     Prefect's handler, which colours them, takes longer than anything else at the end of an answer.
     """
-    own, lines = logging.getLogger("deployments.server"), logging.StreamHandler()
+    lines = logging.StreamHandler()
     lines.setFormatter(logging.Formatter(LINE, "%H:%M:%S"))
-    own.setLevel(logging.INFO)
-    own.propagate, own.handlers = False, [lines]
+    for own in (logging.getLogger("deployments.server"), logging.getLogger("lockstep.watch")):
+        own.setLevel(logging.INFO)
+        own.propagate, own.handlers = False, [lines]
 
 
 def serve(env: Environment, default: str, host: str, port: int, names: frozenset[str] = frozenset()) -> None:
@@ -82,6 +83,7 @@ def serve(env: Environment, default: str, host: str, port: int, names: frozenset
         public_url=public_url,
         frame_origins=tuple(env.frame_origins.split()),
         rates=Rates(env.rate_limit or "", plain(env.redis_url) or ""),
+        watch_token=plain(env.watch_token) or "",
     )
     log_plainly()
     server = Draining(

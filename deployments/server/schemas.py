@@ -140,6 +140,13 @@ class Thanks(BaseModel):
     recorded: bool
 
 
+class PartlyRecorded(BaseModel):
+    """A notification of which a part cannot be read: how many keys were recorded, and how many parts are unread."""
+
+    recorded: int
+    unreadable: int
+
+
 class Problem(BaseModel):
     """Why a request was not answered."""
 

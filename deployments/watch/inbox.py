@@ -6,13 +6,13 @@ import logging
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from deployments.watch.notifications import NotificationError, read_notification
+from deployments.watch.notifications import Mentions, NotificationError, read_notification
 from tasks.ledger.changes import WHOLE_BUCKET, record_changes
 from tasks.retries import patiently
 from tasks.sanitize import inert
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
     from blocks.s3_source import S3Source
     from tasks.ledger.database import Database
@@ -27,11 +27,19 @@ dead_letters = logging.getLogger("lockstep.watch.unreadable")
 
 @dataclass(frozen=True, slots=True)
 class Taken:
-    """What came of a body: the keys of this pipeline that it names, those not waiting already, and the unread parts."""
+    """What came of a body: the keys of this pipeline that it names, those not waiting already, and the unread parts.
+
+    Of bodies that are taken together, the first one's ``new`` is that of all.
+    """
 
     named: int = 0
     new: int = 0
     unreadable: int = 0
+
+    @property
+    def outcome(self) -> str:
+        """What the metric calls it."""
+        return "unreadable" if self.unreadable else "recorded" if self.named else "nothing"
 
 
 class Inbox:
@@ -44,27 +52,48 @@ class Inbox:
         """Record what a body names. Return only when the ledger has it, so that the sender may forget it.
 
         A body that cannot be read goes to the log of dead letters. Raises ``TransientError`` or ``PartError`` if the
-        ledger does not take the keys: then the sender must keep the body.
+        ledger does not take the keys: then the sender must keep the body. The ledger is asked once, since whoever
+        receives the body can try again, and can stop.
         """
-        try:
-            mentions = read_notification(body)
-        except NotificationError as error:
-            self._put_aside(body, sender, str(error))
-            return Taken(unreadable=1)
-        for url in mentions.confirmations:
-            logger.warning("%s asks for a confirmation of its subscription. Open this address once: %s", sender, url)
-        if mentions.unreadable:
-            self._put_aside(body, sender, f"{mentions.unreadable:,} parts: {'; '.join(mentions.reasons)}")
-        keys = {one.key for one in mentions.objects if one.bucket == self._source.bucket}
-        named = {key for key in keys if key.startswith(self._source.prefix)}
-        if self._source.bucket in mentions.relist:
-            named.add(WHOLE_BUCKET)
-        return Taken(len(named), self.add(named), mentions.unreadable)
+        return self.take_all([body], sender)[0]
+
+    def take_all(self, bodies: Sequence[bytes], sender: str) -> list[Taken]:
+        """Record what several bodies name, in one transaction. Otherwise the same as ``take``."""
+        read = [self._read(body, sender) for body in bodies]
+        names = [self._names(mentions) for mentions in read]
+        together = set[str]().union(*names)
+        new = record_changes(self._ledger, self._alias, together) if together else 0
+        return [
+            Taken(len(named), new if position == 0 else 0, mentions.unreadable)
+            for position, (mentions, named) in enumerate(zip(read, names, strict=True))
+        ]
 
     def add(self, keys: Iterable[str]) -> int:
         """Record keys for the next sync. Return the number of those that were not waiting already."""
         named = set(keys)
         return patiently(record_changes)(self._ledger, self._alias, named) if named else 0
+
+    def _read(self, body: bytes, sender: str) -> Mentions:
+        """Return what a body mentions. What cannot be read is put aside, and shown is what a person has to do."""
+        try:
+            mentions = read_notification(body)
+        except NotificationError as error:
+            self._put_aside(body, sender, str(error))
+            return Mentions(unreadable=1)
+        except Exception as error:  # a mistake of ours must not stop what comes behind this body
+            logger.exception("a notification from %s led to an unexpected error", sender)
+            self._put_aside(body, sender, f"unexpected: {type(error).__name__}")
+            return Mentions(unreadable=1)
+        for url in mentions.confirmations:
+            logger.warning("%s asks for a confirmation of its subscription. Open this address once: %s", sender, url)
+        if mentions.unreadable:
+            self._put_aside(body, sender, f"{mentions.unreadable:,} parts: {'; '.join(mentions.reasons)}")
+        return mentions
+
+    def _names(self, mentions: Mentions) -> set[str]:
+        keys = {one.key for one in mentions.objects if one.bucket == self._source.bucket}
+        named = {key for key in keys if key.startswith(self._source.prefix)}
+        return named | {WHOLE_BUCKET} if self._source.bucket in mentions.relist else named
 
     def _put_aside(self, body: bytes, sender: str, reason: str) -> None:
         shown = inert(body[:SHOWN].decode("utf-8", "replace"))

@@ -13,7 +13,7 @@ def watch(env: Environment, pipeline: str) -> None:
     """Watch until SIGTERM or SIGINT."""
     from deployments.watch.watcher import Watcher
 
-    watcher = Watcher(pipeline, env.watch_poll_seconds, env.watch_poll_share, env.watch_lag_seconds)
+    watcher = Watcher(pipeline, env)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: watcher.stop.set())
     watcher.run()

@@ -16,13 +16,14 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 import psutil
 from prefect.exceptions import PrefectException
 
 from deployments.watch.inbox import Inbox
 from deployments.watch.poll import Poll
+from deployments.watch.queues import receivers
 from deployments.watch.runs import end_old_runs, run_sync
 from flows.events import emit_caught_up, emit_lagging
 from flows.work import KEYS_AT_ONCE
@@ -38,6 +39,8 @@ from tasks.resources import keeping_parsers
 
 if TYPE_CHECKING:
     from blocks.pipeline import Pipeline
+    from deployments.environment import Environment
+    from deployments.watch.receiver import Receiver
     from tasks.models import SyncReport
 
 WATCHER = "the watcher "
@@ -53,16 +56,6 @@ BEGINS_AGAIN_SECONDS = 5.0
 """`lockstep up` saves the pipeline after it has started the parts."""
 
 logger = logging.getLogger("lockstep.watch")
-
-
-class Receiver(Protocol):
-    """Something that hears of changes and hands them to the inbox."""
-
-    name: str
-    state: str
-
-    def run(self, stop: threading.Event) -> None:
-        """Receive until ``stop`` is set. Outlives every failure of what it listens to."""
 
 
 def own_name() -> str:
@@ -90,10 +83,10 @@ def pause_after(failures: int) -> float:
 class Watcher:
     """Watches the bucket of one pipeline."""
 
-    def __init__(self, pipeline: str, poll_seconds: float, poll_share: float, lag_bound: float) -> None:
+    def __init__(self, pipeline: str, env: Environment) -> None:
         self.pipeline = pipeline
         self.stop = threading.Event()
-        self._poll_seconds, self._poll_share, self._lag_bound = poll_seconds, poll_share, lag_bound
+        self._env, self._lag_bound = env, env.watch_lag_seconds
         self._lags, self._looks_at_lag = False, -math.inf
         self._last_run = -math.inf
         self._failures = 0
@@ -157,11 +150,11 @@ class Watcher:
         load_model(block.embedder)
 
     def _receivers(self, block: Pipeline, ledger: Database, store: Store, inbox: Inbox) -> list[Receiver]:
-        made: list[Receiver] = []
-        if self._poll_seconds:
+        made = receivers(self._env, inbox)
+        if seconds := self._env.polls_seconds:
             source = without_golden(block.source, block.settings.golden)
             client = block.source.get_client()
-            made.append(Poll(client, source, ledger, store, inbox, self._poll_seconds, self._poll_share))
+            made.append(Poll(client, source, ledger, store, inbox, seconds, self._env.watch_poll_share))
         return made
 
     @contextmanager

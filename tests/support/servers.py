@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import signal
@@ -183,6 +184,44 @@ def redis_server(folder: Path) -> Server:
             assert connection.recv(16).startswith(b"+PONG")
 
     return Server(argv, folder / "redis.log", answers, url)
+
+
+def moto_server(folder: Path) -> Server:
+    """Return a server that plays AWS: S3, SQS, SNS and EventBridge, with notifications between them."""
+    port = free_port()
+    url = f"http://127.0.0.1:{port}"
+    argv = [tool("moto_server"), "-H", "127.0.0.1", "-p", str(port)]
+    return Server(argv, folder / "moto.log", lambda: s3_client(url).list_buckets(), url)
+
+
+def seaweedfs(folder: Path, webhook: str, token: str) -> Server:
+    """Return the real SeaweedFS, with S3 and a filer that notifies a webhook. It needs a second to start."""
+    ports = {
+        f"{part}.port{grpc}": free_port() for part in ("master", "volume", "filer", "s3") for grpc in ("", ".grpc")
+    }
+    (folder / ".seaweedfs").mkdir()
+    (folder / ".seaweedfs" / "notification.toml").write_text(
+        f'[notification.webhook]\nenabled = true\nendpoint = "{webhook}"\nbearer_token = "{token}"\n'
+        "backoff_seconds = 1\n"
+    )
+    key = {"accessKey": ACCESS_KEY, "secretKey": SECRET_KEY}
+    identities = [{"name": "test", "credentials": [key], "actions": ["Admin", "Read", "Write", "List", "Tagging"]}]
+    (folder / "s3.json").write_text(json.dumps({"identities": identities}))
+    (folder / "seaweedfs").mkdir()
+    argv = [
+        tool("weed"), "server", f"-dir={folder / 'seaweedfs'}", "-ip=127.0.0.1", "-filer", "-s3",
+        f"-s3.config={folder / 's3.json'}", "-s3.port.iceberg=0", "-master.telemetry=false",
+        "-master.volumeSizeLimitMB=64", "-volume.max=20",
+        *(f"-{name}={port}" for name, port in ports.items()),
+    ]  # fmt: skip
+    url = f"http://127.0.0.1:{ports['s3.port']}"
+
+    def answers() -> None:
+        name = f"ready-{uuid.uuid4().hex[:8]}"
+        s3_client(url).create_bucket(Bucket=name)
+        s3_client(url).put_object(Bucket=name, Key="ready", Body=b"ready")
+
+    return Server(argv, folder / "seaweedfs.log", answers, url, env={**os.environ, "HOME": str(folder)})
 
 
 MILVUS_PORTS = (

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import json
 import re
 import tomllib
 from pathlib import Path
@@ -129,3 +130,11 @@ def test_every_dependency_is_bounded_and_pinned() -> None:
         name = re.split(r"[\[>=<]", requirement)[0].lower()
         assert name in pinned or name == "prefect-ray", requirement
     assert "torchvision" not in pinned
+
+
+def test_the_json_that_the_guide_to_notifications_shows_is_json() -> None:
+    guide = (ROOT / "docs" / "notifications.md").read_text()
+    shown = [*re.findall(r"'(\{.*\})'", guide), *re.findall(r'^ +(\{"VisibilityTimeout.*?"\})$', guide, re.M | re.S)]
+    assert len(shown) == 7
+    read = [json.loads(one) for one in shown]
+    assert json.loads(read[-1]["Policy"])["Statement"][0]["Principal"] == {"Service": "s3.amazonaws.com"}
