@@ -86,6 +86,8 @@ class Watcher:
     def __init__(self, pipeline: str, env: Environment) -> None:
         self.pipeline = pipeline
         self.stop = threading.Event()
+        self.works = threading.Event()
+        """Set when this watcher's turn has come, and the sync at the start is done."""
         self._env, self._lag_bound = env, env.watch_lag_seconds
         self._lags, self._looks_at_lag = False, -math.inf
         self._last_run = -math.inf
@@ -111,6 +113,7 @@ class Watcher:
             if ended := end_old_runs(self.pipeline):
                 logger.warning("%s runs of an earlier watcher were left unfinished. They are marked Crashed", ended)
             self._begin(block, store)
+            self.works.set()
             logger.info("watching s3://%s/%s for '%s'", block.source.bucket, block.source.prefix, self.pipeline)
             self._work(block, ledger, store)
 

@@ -29,7 +29,8 @@ if TYPE_CHECKING:
     from tasks.models import ObjectRef
     from tasks.resources import Resources
 
-HEADS_AT_ONCE = 16
+HEADS_AT_ONCE = 10
+"""As many connections as boto3 keeps open."""
 KEYS_SHOWN = 10
 TO_LISTING = "The next whole listing decides."
 
