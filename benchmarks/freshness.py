@@ -1,7 +1,7 @@
 """How soon a change of the bucket is answered: from PUT to the first search with it, DELETE to the first without.
 
     python -m benchmarks.freshness [--ways events poll trigger schedule] [--objects 100] [--milvus URI] [--busy 1000]
-                                   [--plot freshness.png] [--json]
+                                   [--pause 2] [--plot freshness.png] [--json]
 
     events     the watcher, and a notification that this program posts to the service right after the change, as an S3
                server does
@@ -19,6 +19,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import random
 import shutil
 import subprocess
 import sys
@@ -67,6 +68,7 @@ def main() -> None:
     options.add_argument("--objects", type=int, default=100)
     options.add_argument("--milvus", default="")
     options.add_argument("--busy", type=int, default=0)
+    options.add_argument("--pause", type=float, default=2.0, help="seconds between two changes, plus or minus a half")
     options.add_argument("--plot", type=Path)
     options.add_argument("--json", action="store_true")
     given = options.parse_args()
@@ -132,11 +134,13 @@ def measure(way: str, objects: int, given: argparse.Namespace) -> Measured:
         one.measured(warm := f"warm{uuid.uuid4().hex[:8]}", there=True)
         one.measured(warm, there=False)
         busy = others(bucket, given.busy) if given.busy else None
-        put, delete = [], []
+        put: list[float] = []
+        delete: list[float] = []
         for number in range(objects):
             mark = f"m{uuid.uuid4().hex[:10]}"
-            put.append(one.measured(mark, there=True))
-            delete.append(one.measured(mark, there=False))
+            for seconds, there in ((put, True), (delete, False)):
+                time.sleep(given.pause * random.uniform(0.5, 1.5))
+                seconds.append(one.measured(mark, there=there))
             show(f"\r{way}: {number + 1} of {objects}, PUT {put[-1]:.2f} s, DELETE {delete[-1]:.2f} s ")
             if busy and busy.poll() is not None:
                 show(f"(the other sync ended after {number + 1} objects)")

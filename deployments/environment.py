@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import difflib
 import os
+import re
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -53,6 +54,13 @@ def _database_url(secret: SecretStr) -> SecretStr:
 def _redis_url(secret: SecretStr) -> SecretStr:
     if not secret.get_secret_value().startswith(("redis://", "rediss://", "redis+unix:///")):
         raise ValueError("no scheme of Redis")
+    return secret
+
+
+def _token(secret: SecretStr) -> SecretStr:
+    """Return a token that every HTTP client can send in a header, and that nobody guesses."""
+    if not re.fullmatch(r"[!-~][ -~]{14,}[!-~]", secret.get_secret_value()):
+        raise ValueError("too short, or not printable ASCII")
     return secret
 
 
@@ -122,10 +130,10 @@ class Environment(BaseModel):
         validation_alias="LOCKSTEP_NOTIFY_BLOCK",
         description="the type and the name of a notification block in Prefect, such as slack-webhook/ops",
     )
-    watch_token: Annotated[SecretStr, Field(min_length=16)] | None = Field(
+    watch_token: Annotated[SecretStr, AfterValidator(_token)] | None = Field(
         default=None,
         validation_alias="LOCKSTEP_WATCH_TOKEN",
-        description="a secret of 16 characters or more, with which S3 servers notify the service",
+        description="a secret of 16 characters of ASCII or more, with which S3 servers notify the service",
     )
     watch_sqs_url: HttpUrl | None = Field(
         default=None,

@@ -14,6 +14,7 @@ import os
 import socket
 import threading
 import time
+from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING
@@ -46,7 +47,9 @@ if TYPE_CHECKING:
 WATCHER = "the watcher "
 QUIET_SECONDS = 0.3
 OLDEST_SECONDS = 2.0
-ASKED_EVERY_SECONDS = 0.1
+APART_SECONDS, BUSY_APART_SECONDS, MANY_RUNS = 0.5, 3.0, 20
+"""The least seconds between two runs, and between those after many runs in a minute."""
+ASKED_EVERY_SECONDS = 0.05
 BUSY_SECONDS = 0.5
 RELOADED_EVERY_SECONDS = 15.0
 STAND_BY_SECONDS = 1.0
@@ -63,16 +66,17 @@ def own_name() -> str:
     return f"{WATCHER}{os.getpid()} on {socket.gethostname()}"
 
 
-def due(quiet: tuple[float, float] | None, since_last: float) -> bool:
+def due(quiet: tuple[float, float] | None, runs: Sequence[float]) -> bool:
     """Return whether waiting keys are to be synced now.
 
-    ``quiet`` is for how long no key was named, and how long the oldest waits; ``since_last`` is the age of the last
-    run. Runs are at least ``OLDEST_SECONDS`` apart: each leaves rows in Prefect's history.
+    ``quiet`` is for how long no key was named, and how long the oldest waits. ``runs`` are the ages of the runs of the
+    last minute, in seconds. Each leaves rows in Prefect's history, so a stream of changes gets a run every few seconds.
     """
     if quiet is None:
         return False
     silent, oldest = quiet
-    return (silent >= QUIET_SECONDS or oldest >= OLDEST_SECONDS) and since_last >= OLDEST_SECONDS
+    apart = BUSY_APART_SECONDS if len(runs) >= MANY_RUNS else APART_SECONDS
+    return (silent >= QUIET_SECONDS or oldest >= OLDEST_SECONDS) and min(runs, default=apart) >= apart
 
 
 def pause_after(failures: int) -> float:
@@ -90,7 +94,8 @@ class Watcher:
         """Set when this watcher's turn has come, and the sync at the start is done."""
         self._env, self._lag_bound = env, env.watch_lag_seconds
         self._lags, self._looks_at_lag = False, -math.inf
-        self._last_run = -math.inf
+        self._runs: deque[float] = deque(maxlen=MANY_RUNS)
+        """When the last runs began."""
         self._failures = 0
 
     def run(self) -> None:
@@ -187,7 +192,7 @@ class Watcher:
                         logger.info("the pipeline was saved with another %s: beginning anew", ", ".join(changed))
                         return
                 self._look_at_lag(block, ledger, store)
-                if due(quiet_seconds(ledger, block.alias), time.monotonic() - self._last_run):
+                if due(quiet_seconds(ledger, block.alias), self._ages()):
                     self._serve(block, ledger, store)
             except (LockstepError, PrefectException, OSError) as error:
                 self._failed(error, "what changed waits")
@@ -215,10 +220,14 @@ class Watcher:
         forget_changes(ledger, block.alias, changes)
 
     def _sync(self, keys: Sequence[str] | None) -> SyncReport:
-        self._last_run = time.monotonic()
+        self._runs.append(time.monotonic())
         report = run_sync(self.pipeline, keys)
         self._failures = 0
         return report
+
+    def _ages(self) -> list[float]:
+        now = time.monotonic()
+        return [age for began in self._runs if (age := now - began) < 60]
 
     def _failed(self, error: Exception, what: str, longest: float = LONGEST_PAUSE_SECONDS) -> None:
         self._failures += 1

@@ -233,8 +233,11 @@ def test_no_message_is_deleted_before_the_ledger_has_it(
     assert set(counted.values()) == {1}
 
 
-def test_while_the_ledger_is_away_messages_are_handed_out_once(moto: Server, postgres_url: str) -> None:
+def test_while_the_ledger_is_away_messages_are_handed_out_once(
+    moto: Server, postgres_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A queue that counts how often it handed a message out gives it up in the end."""
+    monkeypatch.setattr(queues, "LEAST_VISIBILITY", 1)
     queue = Queue(moto, "counting", VisibilityTimeout="1")
     with ledger_behind(postgres_url) as (proxy, ledger, direct):
         receiving = SqsReceiver(queue.url, inbox_of(ledger), KEYS)

@@ -7,7 +7,7 @@ import pytest
 from sqlalchemy import create_engine
 
 from blocks.settings import Settings
-from deployments.environment import Environment, inherit, load, prefect_environment
+from deployments.environment import Environment, inherit, load, prefect_environment, service_environment
 from deployments.register import settings_of
 from deployments.state import Record, State
 from tasks.errors import MisuseError
@@ -215,3 +215,29 @@ def test_a_ledger_that_is_another_one_in_each_process_is_refused(url: str, monke
     monkeypatch.setenv("LEDGER_URL", url)
     with pytest.raises(MisuseError, match="LEDGER_URL"):
         load()
+
+
+@pytest.mark.parametrize(
+    "token", ["short", "fifteen letters", " leading space of it", "trailing space of it ", "fünfzehn und mehr Zeichen"]
+)
+def test_a_token_that_is_guessed_or_cannot_be_sent_is_refused(monkeypatch: pytest.MonkeyPatch, token: str) -> None:
+    monkeypatch.setenv("LOCKSTEP_WATCH_TOKEN", token)
+    message = misuse()
+    assert "LOCKSTEP_WATCH_TOKEN is invalid" in message
+    assert token not in message
+
+
+def test_the_token_in_dotenv_reaches_the_service(tmp_path: Path) -> None:
+    (tmp_path / ".env").write_text("LOCKSTEP_WATCH_TOKEN=sixteen letters!\n")
+    env = load()
+    assert "sixteen" not in repr(env)
+    assert service_environment(env) == {"LOCKSTEP_WATCH_TOKEN": "sixteen letters!"}
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("LOCKSTEP_WATCH_SQS_URL", "arn:aws:sqs:eu-central-1:1:docs"), ("LOCKSTEP_WATCH_REDIS_URL", "host:6379")],
+)
+def test_the_address_of_a_queue_is_checked(monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:
+    monkeypatch.setenv(name, value)
+    assert name in misuse()

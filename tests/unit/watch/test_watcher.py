@@ -6,23 +6,27 @@ import pytest
 
 from deployments.watch import poll, watcher
 
+MANY = tuple(float(age) for age in range(40, 60))
+
 
 @pytest.mark.parametrize(
-    ("quiet", "since_last", "syncs"),
+    ("quiet", "runs", "syncs"),
     [
-        (None, 99.0, False),
-        ((0.1, 0.1), 99.0, False),
-        ((0.4, 0.4), 99.0, True),
-        ((0.0, 2.5), 99.0, True),
-        ((0.4, 0.4), 1.0, False),
-        ((9.0, 9.0), 1.9, False),
-        ((9.0, 9.0), 2.1, True),
+        (None, (), False),
+        ((0.1, 0.1), (), False),
+        ((0.4, 0.4), (), True),
+        ((0.0, 2.5), (), True),
+        ((0.4, 0.4), (0.4,), False),
+        ((9.0, 9.0), (0.4, 5.0), False),
+        ((0.4, 0.4), (0.6, 5.0), True),
+        ((9.0, 9.0), (*MANY, 2.0), False),
+        ((9.0, 9.0), MANY, True),
     ],
 )
 def test_it_waits_for_a_moment_of_quiet_but_not_for_long(
-    quiet: tuple[float, float] | None, since_last: float, syncs: bool
+    quiet: tuple[float, float] | None, runs: tuple[float, ...], syncs: bool
 ) -> None:
-    assert watcher.due(quiet, since_last) is syncs
+    assert watcher.due(quiet, runs) is syncs
 
 
 def test_it_waits_longer_after_each_failure_up_to_five_minutes() -> None:
