@@ -21,7 +21,7 @@ from deployments.state import exclusive, load, replace
 from tasks.bucket.identity import Source, from_row, source_of
 from tasks.errors import LockstepError, PartError, SourceError
 from tasks.ledger.database import Database
-from tasks.ledger.generations import generations, recorded_source, recorded_sources
+from tasks.ledger.generations import generations, recorded, recorded_source
 
 PREFECT_YAML = Path(__file__).parent.parent / "prefect.yaml"
 FLOWS = ("sync", "ask", "audit", "rebuild", "promote", "rollback", "evaluate", "collect-garbage")
@@ -121,7 +121,7 @@ def check_move(old: Pipeline, new: Pipeline) -> None:
         return
     known: list[Source | None] = []
     with suppress(LockstepError), Database(old.ledger) as ledger:
-        known = [from_row(row) for row in recorded_sources(ledger, old.alias).values() if row]
+        known = [from_row(one.source) for one in recorded(ledger, old.alias).values() if one.source]
     if known and not any(one and one.place == mine.place for one in known):
         raise SourceError(
             f"'{old.alias}' is the index of {source_of(old.source)}, but the environment names {mine}. Nothing was "

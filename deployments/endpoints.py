@@ -42,6 +42,7 @@ class Endpoints:
     prefect_api_key: SecretStr | None
     prefect_auth_string: SecretStr | None
     worker_name: str
+    alias: str
     pipeline: str
 
     def __post_init__(self) -> None:
@@ -83,6 +84,7 @@ def resolve(env: Environment, state: State) -> Endpoints:
         # The name stays the same after a restart, so that the pool's page does not fill with dead workers.
         # Another home on this machine gets another worker.
         worker_name=f"{socket.gethostname()}-{zlib.crc32(str(env.home).encode()):08x}",
+        alias=env.collection_name,
         pipeline=block_name(env.collection_name),
     )
 

@@ -107,6 +107,29 @@ class Environment(BaseModel):
         description="a Redis address, such as redis://user:password@host:6379/0",
     )
 
+    watch_poll_seconds: Annotated[float, Field(ge=0)] | None = Field(
+        default=None,
+        validation_alias="LOCKSTEP_WATCH_POLL_SECONDS",
+        description="the least seconds between two listings of the watcher; 0 for none between the whole syncs",
+    )
+    watch_poll_share: float = Field(
+        default=0.05,
+        gt=0,
+        le=0.5,
+        validation_alias="LOCKSTEP_WATCH_POLL_SHARE",
+        description="the share of the time that the watcher may spend on listings, above 0 and at most 0.5",
+    )
+    watch_lag_seconds: float = Field(
+        default=300.0,
+        gt=0,
+        validation_alias="LOCKSTEP_WATCH_LAG_SECONDS",
+        description="the seconds that the index may be behind its bucket before Prefect is told",
+    )
+    notify_block: Annotated[str, StringConstraints(pattern=r"^[a-z0-9-]+/[a-z0-9-]+$")] | None = Field(
+        default=None,
+        validation_alias="LOCKSTEP_NOTIFY_BLOCK",
+        description="the type and the name of a notification block in Prefect, such as slack-webhook/ops",
+    )
     watch_token: Annotated[SecretStr, AfterValidator(_token)] | None = Field(
         default=None,
         validation_alias="LOCKSTEP_WATCH_TOKEN",
@@ -206,6 +229,13 @@ class Environment(BaseModel):
     )
 
     @property
+    def polls_seconds(self) -> float:
+        """The least seconds between two listings of the watcher, 0 for none: the server's notifications do without."""
+        if self.watch_poll_seconds is not None:
+            return self.watch_poll_seconds
+        return 0.0 if self.watch_token or self.watch_sqs_url or self.watch_redis_url else 1.0
+
+    @property
     def names_a_model(self) -> bool:
         """Whether EMBED_MODEL_NAME is set, even to the default."""
         return "embed_model_name" in self.model_fields_set
@@ -291,6 +321,19 @@ def service_environment(env: Environment) -> dict[str, str]:
         "LOCKSTEP_REDIS_URL": plain(env.redis_url),
         "LOCKSTEP_WATCH_TOKEN": plain(env.watch_token),
         "OTEL_EXPORTER_OTLP_ENDPOINT": env.otel_endpoint,
+    }
+    return {name: value for name, value in given.items() if value}
+
+
+def watcher_environment(env: Environment) -> dict[str, str]:
+    """Return the variables of the watcher that are set, here or in ``.env``, which its process does not read."""
+    given = {
+        "LOCKSTEP_WATCH_POLL_SECONDS": f"{env.polls_seconds:g}",
+        "LOCKSTEP_WATCH_POLL_SHARE": f"{env.watch_poll_share:g}",
+        "LOCKSTEP_WATCH_LAG_SECONDS": f"{env.watch_lag_seconds:g}",
+        "LOCKSTEP_WATCH_SQS_URL": env.watch_sqs_url,
+        "LOCKSTEP_WATCH_REDIS_URL": plain(env.watch_redis_url),
+        "LOCKSTEP_WATCH_REDIS_KEY": env.watch_redis_key,
     }
     return {name: value for name, value in given.items() if value}
 

@@ -24,10 +24,10 @@ from blocks.settings import Settings
 from flows.line import left, stand_in_line, unattended
 from flows.prefect_runs import rename_run
 from flows.sync_keys import sync_keys
-from flows.work import begin, catch_up, delete_all_the_same
+from flows.work import begin, catch_up, delete_all_the_same, judge
 from tasks.errors import DeletionError, FingerprintError, OutageError
 from tasks.generations.swap import nothing_answers, publish
-from tasks.indexing.finish import MANY, Totals, flush, quarantine_failures, totals
+from tasks.indexing.finish import MANY, Totals, flush, totals
 from tasks.indexing.outcome import Tally
 from tasks.indexing.plan import Plan, plan
 from tasks.indexing.report import deletions_markdown, failures_markdown, sync_markdown
@@ -68,7 +68,7 @@ def sync(
     block = load_pipeline(pipeline)
     block = block.model_copy(update={"settings": settings or block.settings})
     consent = Consent(allow_deletions, accept_source)
-    if keys is not None and (of_keys := sync_keys(block, keys, consent, into, as_saved=settings is None)):
+    if keys is not None and (of_keys := sync_keys(pipeline, block, keys, consent, into, as_saved=settings is None)):
         return of_keys
     described, wait = f"sync of '{pipeline}' ({flow_run.name})", block.settings.wait_for_writer_seconds
     with connect(block, flow_run.id or "", consent) as resources, ExitStack() as line:
@@ -99,7 +99,7 @@ def sync(
             except OutageError:
                 show_failures(pipeline, resources, collection)
                 raise
-            quarantine_failures(resources, collection)
+            judge(resources, pipeline, collection)
             if done.chunks_embedded + done.chunks_reused >= MANY:
                 flush(resources, collection)
         record_sync(resources.ledger, collection, listed_at)

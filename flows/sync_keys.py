@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from prefect.runtime import flow_run
 
 from flows.prefect_runs import plainly, rename_run
-from flows.work import begin, catch_up, delete_all_the_same
+from flows.work import begin, catch_up, delete_all_the_same, judge
 from tasks.errors import BusyError, FingerprintError
 from tasks.generations.opening import generation
 from tasks.indexing.finish import MANY, flush, quarantine_failures
@@ -32,7 +32,7 @@ CHANGES_SHOWN = 20
 
 
 def sync_keys(
-    block: Pipeline, keys: Sequence[str], consent: Consent, into: str | None, *, as_saved: bool
+    name: str, block: Pipeline, keys: Sequence[str], consent: Consent, into: str | None, *, as_saved: bool
 ) -> SyncReport | None:
     """Bring some keys in step. Return a report, or None if nothing answers yet: the first sync takes the whole bucket.
 
@@ -42,14 +42,21 @@ def sync_keys(
     with plainly(connect)(block, flow_run.id or "", consent) as resources:
         if into is None and patiently(resources.store.live)() is None:
             return None
-        report = _sync_into(resources, keys, into, described, as_saved=as_saved)
+        report = _sync_into(resources, name, keys, into, described, as_saved=as_saved)
         if into is None:
-            _sync_canary(resources, keys, report.collection, described)
+            _sync_canary(resources, name, keys, report.collection, described)
     return report
 
 
 def _sync_into(
-    resources: Resources, keys: Sequence[str], into: str | None, described: str, *, as_saved: bool, wait: float = 300.0
+    resources: Resources,
+    name: str,
+    keys: Sequence[str],
+    into: str | None,
+    described: str,
+    *,
+    as_saved: bool,
+    wait: float = 300.0,
 ) -> SyncReport:
     started = time.monotonic()
     lease = partial(resources.writing, described=described, wait_seconds=wait)
@@ -66,11 +73,11 @@ def _sync_into(
             rename_run(f"sync {collection}: {todo} of {len(keys):,} keys")
         done = Tally(todo.new + todo.changed)
         catch_up(resources, collection, done, described, alone=into is not None, keys=keys)
-        quarantined = plainly(quarantine_failures)(resources, collection)
+        quarantined = judge(resources, name, collection, plainly(quarantine_failures))
         if done.chunks_embedded + done.chunks_reused >= MANY:
             plainly(flush)(resources, collection)
     for stage, key, chunks in done.changes[:CHANGES_SHOWN]:
-        run_logger().info("%s: '%s', %s chunks", stage, inert(key), f"{chunks:,}")
+        run_logger().info("%s: '%s'%s", stage, inert(key), f", {chunks:,} chunks" if chunks else "")
     return SyncReport(
         collection=collection,
         new=todo.new,
@@ -89,12 +96,12 @@ def _sync_into(
     )
 
 
-def _sync_canary(resources: Resources, keys: Sequence[str], live: str, described: str) -> None:
+def _sync_canary(resources: Resources, name: str, keys: Sequence[str], live: str, described: str) -> None:
     """Bring the keys in step in the generation in canary too, since it answers a share of the questions."""
     canary = patiently(canary_of)(resources.ledger, resources.store.alias)
     if canary is None or canary.live != live or canary.collection == live:
         return
     try:
-        _sync_into(resources, keys, canary.collection, described, as_saved=True, wait=0.0)
+        _sync_into(resources, name, keys, canary.collection, described, as_saved=True, wait=0.0)
     except BusyError as error:
         run_logger().warning("the generation in canary gets these keys with its next sync: %s", error)

@@ -10,18 +10,21 @@ from typing import TYPE_CHECKING, Any
 
 from prefect.runtime import flow_run
 
+from flows.events import NAMED, emit_quarantined
 from flows.index_wave import Wave, run_plainly, run_wave
 from flows.prefect_runs import rename_run, without_heartbeat
 from tasks.errors import DeletionError, LockstepError
 from tasks.generations.claims import check_source
 from tasks.generations.opening import generation
 from tasks.indexing.batches import Pace, Stage, batched, recorded, waves
+from tasks.indexing.finish import quarantine_failures
 from tasks.indexing.outcome import Tally
 from tasks.indexing.plan import check_moved, plan
 from tasks.indexing.plan_keys import plan_keys
 from tasks.ledger.canary import canary_of
 from tasks.ledger.changes import forget_changes, waiting_changes
 from tasks.ledger.lease import watch_of, writer_of
+from tasks.ledger.quarantine import new_failures
 from tasks.listeners import Silent
 from tasks.pipelines import still_saved
 from tasks.retries import patiently
@@ -184,3 +187,14 @@ def serve_waiting(resources: Resources, collection: str, described: str) -> bool
         patiently(forget_changes)(ledger, alias, changes)
         run_logger().info("%s keys that notifications named in between: %s", f"{len(keys):,}", todo)
     return True
+
+
+def judge(resources: Resources, pipeline: str, collection: str, judged: Callable[..., int] | None = None) -> int:
+    """Quarantine the failed objects of this run, and tell Prefect of those that are new there. Return their number.
+
+    ``judged`` does the first instead of the task.
+    """
+    new = patiently(new_failures)(resources.ledger, collection, resources.flow_run_id, NAMED)
+    quarantined = (judged or quarantine_failures)(resources, collection)
+    emit_quarantined(pipeline, collection, *new)
+    return quarantined

@@ -80,6 +80,10 @@ CLEAN_AUDIT = Gauge(
     ("pipeline",), registry=REGISTRY,
 )  # fmt: skip
 INDEX_LAG_SECONDS = Gauge(
-    "lockstep_index_lag_seconds", "Age of the bucket's state that the index holds: since the last sync began.",
+    "lockstep_index_lag_seconds", "Age of the oldest change of the bucket that is known and not answerable, else 0.",
+    ("pipeline",), registry=REGISTRY,
+)  # fmt: skip
+LISTED_AGE_SECONDS = Gauge(
+    "lockstep_index_listed_age_seconds", "Age of the last whole listing of the bucket that was worked off.",
     ("pipeline",), registry=REGISTRY,
 )  # fmt: skip

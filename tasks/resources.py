@@ -41,6 +41,23 @@ class Consent:
     accept_source: bool = False
 
 
+_kept: dict[tuple[int, float, int], Isolated] | None = None
+"""The parsing processes that outlive a sync, by their number and limits, in a process that syncs again and again."""
+
+
+@contextmanager
+def keeping_parsers() -> Iterator[None]:
+    """Keep the parsing processes of all syncs inside. To start one takes a third of a second. End them afterwards."""
+    global _kept  # noqa: PLW0603 - the processes are this process' own
+    _kept = {}
+    try:
+        yield
+    finally:
+        kept, _kept = _kept, None
+        for isolated in kept.values():
+            isolated.__exit__(KeyboardInterrupt)
+
+
 class Resources:
     """The clients, the model and the parsing processes of one sync; a context manager.
 
@@ -101,7 +118,7 @@ class Resources:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """End the parsing processes and close the connections."""
-        if self._isolated:
+        if self._isolated and _kept is None:
             self._isolated.__exit__(kind, error, trace)
         self.store.close()
         self.ledger.close()
@@ -118,7 +135,10 @@ class Resources:
         with self._opening:
             if self._isolated is None:
                 settings = self.settings
-                self._isolated = Isolated(settings.parse_processes, settings.parse_seconds, settings.parse_memory_mb)
+                limits = (settings.parse_processes, settings.parse_seconds, settings.parse_memory_mb)
+                self._isolated = (_kept or {}).get(limits) or Isolated(*limits)
+                if _kept is not None:
+                    _kept[limits] = self._isolated
             return self._isolated
 
     @property

@@ -1,10 +1,12 @@
 """The `lockstep` command.
 
     lockstep up | down | status       the local stack: start, stop, inspect the parts that are not configured
+    lockstep automations apply | list  what Prefect does by itself: end dead runs, notify a person
     lockstep env                      its addresses and secrets, for a shell
     lockstep sync                     bring the index in step with the bucket
     lockstep search Q | ask Q         find chunks | get a cited answer
     lockstep serve                    answer questions over HTTP (`up` starts it in the background)
+    lockstep watch                    sync within seconds what changes (`up` starts it in the background)
     lockstep mcp                      the same for desktop assistants, over stdin and stdout
     lockstep keys create | list | revoke   who may ask the service
     lockstep questions                what the service was asked, and how it was answered
@@ -31,6 +33,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from deployments.cli.ask import ask
+from deployments.cli.automations import automations
 from deployments.cli.evaluate import evaluate
 from deployments.cli.generations import collect_garbage, generations, promote, rebuild, rollback
 from deployments.cli.keys import keys
@@ -49,6 +52,7 @@ from deployments.cli.options import (
 )
 from deployments.cli.questions import questions
 from deployments.cli.serve import serve
+from deployments.cli.watch import watch
 from deployments.server.shapes import hit_of, hits_json
 from tasks.errors import InconsistentError, LockstepError, MisuseError, PartError
 from tasks.sanitize import hidden, visible
@@ -68,7 +72,7 @@ app = typer.Typer(
 
 @app.command()
 def up(as_json: Json = False) -> None:
-    """Start the parts that you have not configured, register the blocks, deploy the flows.
+    """Start the parts that you have not configured, register blocks and automations, deploy the flows.
 
     Exits with 1 when a part does not answer, or when no sync is planned.
     """
@@ -81,9 +85,12 @@ def up(as_json: Json = False) -> None:
     started = stack.up(env, output.say)
     enter(env)
     with prefect_answers(started.endpoints.prefect_api_url):
+        from deployments.automations import ensure_automations
         from deployments.deploy import ensure_deployed, ensure_registered
 
-        ensure_deployed(env, ensure_registered(env, started.endpoints), output.say)
+        name = ensure_registered(env, started.endpoints)
+        ensure_deployed(env, name, output.say)
+        ensure_automations(env, name, output.say)
     schedule = stack.schedule(env)
     output.say(f"{schedule.name}: {schedule.detail}")
     parts = (*started.parts, schedule)
@@ -320,8 +327,9 @@ def quarantine_retry(
         output.say(f"{len(released)} released from quarantine. The next sync retries them; `lockstep sync` does it now")
 
 
+app.add_typer(automations, name="automations")
 app.add_typer(keys, name="keys")
-for command in (ask, serve, mcp, questions, rebuild, promote, rollback, generations, collect_garbage, evaluate):
+for command in (ask, serve, watch, mcp, questions, rebuild, promote, rollback, generations, collect_garbage, evaluate):
     app.command(command.__name__.replace("_", "-"))(command)
 
 

@@ -154,6 +154,15 @@ def keys_table(keys: Sequence[dict[str, Any]]) -> None:
     out.print(table)
 
 
+def automations_table(rows: Sequence[dict[str, Any]]) -> None:
+    """Print the automations of a pipeline, a line each."""
+    table = Table("name", "state", "enabled", "action", box=None)
+    for row in rows:
+        enabled = "" if row["state"] == "missing" else "yes" if row["enabled"] else "no"
+        table.add_row(*map(escape, (row["name"], row["state"], enabled, ", ".join(row["actions"]))))
+    out.print(table)
+
+
 def parts_table(parts: Sequence[PartStatus]) -> None:
     """Print the parts of the stack, one per line. Addresses are never cut, however narrow the terminal."""
     colours = {"up": "green", "down": "red"}

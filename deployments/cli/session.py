@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from deployments import environment, state
-from deployments.endpoints import Endpoints
+from deployments.endpoints import Endpoints, resolve
 from deployments.environment import Environment
 from deployments.local import stack
 from tasks.errors import PartError
@@ -73,6 +73,13 @@ def open_session(
             before = as_it_was(env, here.pipeline) if accept_source and not pipeline else None
             return Session(env, here, pipeline or ensure_registered(env, here, accept_source), before)
         return Session(env, here, pipeline or as_saved(env, here, output.say))
+
+
+def open_prefect(env: Environment, pipeline: str | None = None) -> Session:
+    """Return a session for a command that needs no part but Prefect. It saves nothing, and opens no pipeline."""
+    here = resolve(env, state.load(env.home)) if env.prefect_api_url else stack.endpoints(env)
+    enter(env)
+    return Session(env, here, pipeline or here.pipeline)
 
 
 def open_ledger(pipeline: str | None) -> tuple[str, Database]:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import time
 from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 from deployments.endpoints import Endpoints
 from deployments.local.health import SECONDS, short
+from deployments.local.processes import running
 from deployments.state import State
 from tasks.errors import PartError
 
@@ -16,6 +18,42 @@ from tasks.errors import PartError
 def check_ledger(endpoints: Endpoints, _state: State) -> str:
     """Open the database and query one row. A SQLite file that does not exist yet counts as healthy."""
     return "created on first use" if _ask_ledger(endpoints, "select 1") is None else ""
+
+
+BEGINS_SECONDS = 180.0
+"""How long a watcher may take to begin: it waits for the pipeline to be saved, and syncs what changed meanwhile."""
+WATCH = "select described from lockstep_writers where collection = :name and expires_at > :now"
+LAG = """
+select count(*), min(since) from (
+  select since from lockstep_changes where alias = :alias
+  union all
+  select coalesce(known_at, updated_at) as since from lockstep_objects
+  where state in ('pending', 'deleting', 'returned') and collection = (
+    select collection from lockstep_generations
+    where alias = :alias and promoted_at is not null and retired_at is null
+  )
+) as waiting
+"""
+
+
+def check_watcher(endpoints: Endpoints, state: State) -> str:
+    """Ask the ledger who watches the bucket, and how far the index is behind. Another home's watcher may be first."""
+    record = state.records.get("watcher")
+    if record is None or running(record) is None:
+        raise PartError("its process is gone: run `lockstep up`")
+    now = int(time.time() * 1000)
+    rows = _ask_ledger(endpoints, WATCH, name=f"the watch of '{endpoints.alias}'", now=now)
+    if not rows and time.time() - state.born("watcher") < BEGINS_SECONDS:
+        return "begins to watch"
+    if not rows:
+        raise PartError("it does not watch: see its log")
+    watching = str(rows[0][0])
+    if not watching.startswith(f"the watcher {record.pid} "):
+        return f"stands by: {watching} watches"
+    waiting, since = (_ask_ledger(endpoints, LAG, alias=endpoints.alias) or [(0, None)])[0]
+    if not waiting:
+        return "nothing waits"
+    return f"{waiting:,} change{'s' * (waiting != 1)} wait, for {max(now - since, 0) / 1000:.0f} s"
 
 
 CANARY = "select collection, live, steps, step, hold_seconds, since from lockstep_canaries where alias = :alias"
@@ -41,7 +79,7 @@ def canary(endpoints: Endpoints, alias: str) -> dict[str, Any] | None:
     }  # fmt: skip
 
 
-def _ask_ledger(endpoints: Endpoints, query: str, **values: str) -> list[Any] | None:
+def _ask_ledger(endpoints: Endpoints, query: str, **values: str | int) -> list[Any] | None:
     """Return the rows of a query to the ledger. None for a missing SQLite file, which is not created.
 
     A file of SQLite is read by Python's own module: importing SQLAlchemy takes longer than all the checks.
@@ -68,7 +106,7 @@ def _ask_ledger(endpoints: Endpoints, query: str, **values: str) -> list[Any] | 
         raise PartError(short(error)) from error
 
 
-def _ask_file(path: Path, query: str, values: dict[str, str]) -> list[Any] | None:
+def _ask_file(path: Path, query: str, values: dict[str, str | int]) -> list[Any] | None:
     import sqlite3
 
     if not path.exists():

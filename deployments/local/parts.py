@@ -6,6 +6,7 @@
     prefect   a Prefect server behind a gate, data HOME/prefect  PREFECT_API_URL is set
     worker    prefect worker, pool lockstep      (always started; it needs prefect)
     service   deployments.server.run, questions over HTTP  (always started; it needs the others)
+    watcher   deployments.watch.run, syncs what changed    (always started; it needs the others)
 
 The ledger (a database) and vLLM are never started, only used: see ``USED``.
 """
@@ -19,7 +20,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from deployments.endpoints import Endpoints, resolve
-from deployments.environment import Environment, prefect_environment, service_environment
+from deployments.environment import Environment, prefect_environment, service_environment, watcher_environment
 from deployments.local import health, ledger_health
 from deployments.local.processes import STOP_SECONDS
 from deployments.state import State
@@ -135,6 +136,9 @@ def _prefect(env: Environment, state: State, port: int) -> Command:
             # Leases are stored under PREFECT_HOME. By default they are in memory, where a restart ends each run that
             # holds a lease.
             "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE": "prefect.server.concurrency.lease_storage.filesystem",
+            # Prefect forgets after 60 s that it waits for a heartbeat. After a reboot, the runs that died with it would
+            # stay Running. Events themselves are kept for 7 days.
+            "PREFECT_SERVER_EVENTS_EXPIRED_BUCKET_BUFFER": "P7D",
             # Otherwise the UI calls the API at port 4200, whatever port the server has.
             "PREFECT_SERVER_UI_API_URL": url,
             # Otherwise the UI is unpacked into site-packages, which may be read-only.
@@ -173,17 +177,30 @@ def _service(env: Environment, state: State, port: int) -> Command:
     return Command(
         argv=(sys.executable, "-m", "deployments.server.run", str(port), resolve(env, state).pipeline),
         url=f"http://127.0.0.1:{port}",
-        variables={
-            **prefect_environment(env, state),
-            # The home folder, where it runs, is no place for Python to look for modules.
-            "PYTHONSAFEPATH": "1",
-            "HF_HUB_DISABLE_PROGRESS_BARS": "1",
-            "TRANSFORMERS_VERBOSITY": "error",
-            "PREFECT_LOGGING_TO_API_ENABLED": "false",
-            **service_environment(env),
-        },
+        variables={**_own(env, state), "PREFECT_LOGGING_TO_API_ENABLED": "false", **service_environment(env)},
         folders=(env.home / "prefect",),
     )
+
+
+def _watcher(env: Environment, state: State, _port: int) -> Command:
+    here = resolve(env, state)
+    return Command(
+        argv=(sys.executable, "-m", "deployments.watch.run", here.pipeline),
+        url=f"s3://{here.bucket}/{here.prefix}",
+        variables={**_own(env, state), **watcher_environment(env)},
+        folders=(env.home / "prefect",),
+    )
+
+
+def _own(env: Environment, state: State) -> dict[str, str]:
+    """Return the variables of our own processes that load the model."""
+    return {
+        **prefect_environment(env, state),
+        # The home folder, where they run, is no place for Python to look for modules.
+        "PYTHONSAFEPATH": "1",
+        "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+        "TRANSFORMERS_VERBOSITY": "error",
+    }
 
 
 S3 = Part("s3", health.check_s3, _s3, "AWS_ENDPOINT_URL", lambda env: env.aws_endpoint_url)
@@ -206,11 +223,13 @@ SERVICE = Part(
     stop_seconds=40.0,
 )
 
+WATCHER = Part("watcher", ledger_health.check_watcher, _watcher, listens=False, start_seconds=90.0)
+
 # Parts that start together. The worker comes later, since it registers with Prefect, and so does the service, since it
 # asks Prefect for the pipelines.
-WAVES = ((S3, MILVUS, PREFECT), (WORKER, SERVICE))
+WAVES = ((S3, MILVUS, PREFECT), (WORKER, SERVICE, WATCHER))
 # Parts that stop together. Prefect goes last, since runs in progress report their end to it.
-STOPS = ((WORKER, SERVICE), (S3, MILVUS), (PREFECT,))
+STOPS = ((WORKER, SERVICE, WATCHER), (S3, MILVUS), (PREFECT,))
 
 USED = (
     Used("ledger", ledger_health.check_ledger, lambda endpoints: endpoints.ledger_url.get_secret_value()),

@@ -182,6 +182,9 @@ class IndexState(BaseModel):
     objects: int | None = Field(default=None, description="Objects that answer.")
     quarantined: int | None = Field(default=None, description="Objects whose newest version cannot be indexed.")
     waiting: int | None = Field(default=None, description="Objects that the next sync works on.")
+    lag_seconds: float | None = Field(
+        default=None, description="Age of the oldest change that is known and not answerable yet, of all tenants."
+    )
     chunks: int | None = None
     synced_at: str | None = Field(default=None, description="When the last completed sync began (ISO 8601).")
     age_seconds: float | None = Field(default=None, description="How long ago that was.")

@@ -11,6 +11,7 @@ from prefect import task
 
 from tasks.crash_points import crash_point
 from tasks.ledger.database import digest
+from tasks.ledger.generations import record_write
 from tasks.ledger.objects import clear_confirmed, confirmed_versions, count_objects
 from tasks.ledger.quarantine import failed_keys, quarantined, send_to_quarantine
 from tasks.milvus.store import KEYS_AT_ONCE
@@ -30,6 +31,7 @@ def quarantine_failures(resources: Resources, collection: str) -> int:
     for keys in failed_keys(resources.ledger, collection, resources.flow_run_id):
         prune_failed(resources, collection, keys)
     crash_point("leftovers deleted")
+    record_write(resources.ledger, collection, resources.store.last_write(collection))
     quarantined = send_to_quarantine(resources.ledger, collection, resources.flow_run_id)
     crash_point("failures judged")
     return quarantined

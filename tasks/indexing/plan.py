@@ -78,16 +78,26 @@ def make_plan(
             actions = [compare(ref, rows.get(ref.key)) for ref in refs]
             counts.update(actions)
             todo = {ref.key for ref, action in zip(refs, actions, strict=True) if action != "unchanged"}
-            record_wanted(ledger, collection, [ref for ref in refs if ref.key in todo], flow_run_id)
-            crash_point("wanted recorded")
+            want(ledger, collection, [ref for ref in refs if ref.key in todo], flow_run_id)
             say(counts.total())
         missing.pass_rest()
         agree(missing.loss())
         for keys in missing.pieces():
-            record_deletions(ledger, collection, keys, flow_run_id)
-            crash_point("deletions recorded")
+            lose(ledger, collection, keys, flow_run_id)
             deleted += len(keys)
     return Plan(counts["new"], counts["changed"], deleted, counts["unchanged"])
+
+
+def want(ledger: Database, collection: str, refs: Sequence[ObjectRef], flow_run_id: str) -> None:
+    """Record what is to be written."""
+    record_wanted(ledger, collection, refs, flow_run_id)
+    crash_point("wanted recorded")
+
+
+def lose(ledger: Database, collection: str, keys: Sequence[str], flow_run_id: str) -> None:
+    """Record what is to be deleted."""
+    record_deletions(ledger, collection, keys, flow_run_id)
+    crash_point("deletions recorded")
 
 
 @patiently

@@ -11,13 +11,12 @@ from typing import TYPE_CHECKING
 from tasks.bucket.errors import MovedOnError, s3_errors, where
 from tasks.bucket.fetch import head
 from tasks.bucket.listing import readable, selected
-from tasks.crash_points import crash_point
 from tasks.errors import PartError, PermanentError
 from tasks.generations.claims import keep_source
 from tasks.generations.deletion_limit import unasked
 from tasks.indexing.compare import Action, compare
-from tasks.indexing.plan import Plan
-from tasks.ledger.objects import ObjectRow, count_answering, object_rows, record_deletions, record_wanted, versions_held
+from tasks.indexing.plan import Plan, lose, want
+from tasks.ledger.objects import ObjectRow, count_answering, object_rows, versions_held
 from tasks.limits import LeftOut
 from tasks.retries import patiently
 from tasks.sanitize import inert
@@ -30,7 +29,8 @@ if TYPE_CHECKING:
     from tasks.models import ObjectRef
     from tasks.resources import Resources
 
-HEADS_AT_ONCE = 16
+HEADS_AT_ONCE = 10
+"""As many connections as boto3 keeps open."""
 KEYS_SHOWN = 10
 TO_LISTING = "The next whole listing decides."
 
@@ -106,15 +106,13 @@ def plan_keys(resources: Resources, collection: str, keys: Sequence[str]) -> Pla
     gone = [key for key in looked.gone if key in rows]
     if todo or gone:
         patiently(keep_source)(resources, collection)
-    patiently(record_wanted)(ledger, collection, todo, resources.flow_run_id)
-    crash_point("wanted recorded")
+    patiently(want)(ledger, collection, todo, resources.flow_run_id)
     if too_many(resources, collection, {key: rows[key] for key in gone}, todo):
         _say(f"{len(gone):,} objects are gone from {where(source)}, too many to delete without a listing", gone)
         gone = []
     if looked.unknown:
         _say(f"{where(source)} does not say whether it has {len(looked.unknown):,} objects", looked.unknown)
-    patiently(record_deletions)(ledger, collection, gone, resources.flow_run_id)
-    crash_point("deletions recorded")
+    patiently(lose)(ledger, collection, gone, resources.flow_run_id)
     return Plan(counts["new"], counts["changed"], len(gone), counts["unchanged"], left_out.count, tuple(left_out.first))
 
 

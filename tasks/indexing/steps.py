@@ -20,6 +20,7 @@ from tasks.indexing.outcome import Outcome
 from tasks.indexing.read import parse_batch
 from tasks.indexing.write import write_piece
 from tasks.ledger.database import now
+from tasks.ledger.generations import record_write
 from tasks.ledger.objects import confirm_indexed, forget_objects
 from tasks.ledger.quarantine import known_bad
 from tasks.models import ChunkedBatch, CutDocument, EmbeddedBatch, Failure, ObjectRef, ParsedBatch
@@ -121,6 +122,7 @@ def record(batch: EmbeddedBatch, deleted: int, resources: Resources, collection:
     resources.check_writer()
     chunks = {document.ref: [chunk.id for chunk in document.chunks] for document in batch.cut.documents}
     failures, moved_on, bad = judged(batch.cut, resources, collection)
+    record_write(resources.ledger, collection, resources.store.last_write(collection))
     confirm_indexed(resources.ledger, collection, chunks, failures, resources.flow_run_id, moved_on)
     crash_point("batch recorded")
     resources.progress.advanced(len(chunks) + len(failures) + len(batch.cut.moved_on))
@@ -161,6 +163,7 @@ def delete(refs: Sequence[ObjectRef], resources: Resources, collection: str, num
     keys = [ref.key for ref in refs]
     deleted = resources.store.prune(collection, keys, keep=set())
     crash_point("gone deleted")
+    record_write(resources.ledger, collection, resources.store.last_write(collection))
     forget_objects(resources.ledger, collection, keys)
     crash_point("gone forgotten")
     resources.progress.advanced(len(keys))

@@ -183,16 +183,38 @@ def recorded_source(ledger: Database, collection: str) -> dict[str, Any] | None:
         ).scalar()
 
 
-def recorded_sources(ledger: Database, alias: str) -> dict[str, dict[str, Any] | None]:
-    """Return the source of each recorded generation of an alias, by collection."""
+@dataclass(frozen=True, slots=True)
+class Recorded:
+    """What a question has to know of a generation: its bucket, and the last write that it has to see.
+
+    ``written_ts`` is Milvus' time of that write, and ``changed_at`` the ledger's (ms since 1970).
+    """
+
+    source: dict[str, Any] | None
+    changed_at: int | None
+    written_ts: int | None
+
+
+def recorded(ledger: Database, alias: str) -> dict[str, Recorded]:
+    """Return what is recorded of each generation of an alias for its questions, by collection."""
     with ledger.connected() as connection:
-        return dict(connection.execute(SOURCES, {"of_alias": alias}).tuples().all())
+        rows = connection.execute(RECORDED, {"of_alias": alias}).tuples().all()
+    return {collection: Recorded(*rest) for collection, *rest in rows}
 
 
-SOURCES = sa.select(GENERATIONS.c.collection, GENERATIONS.c.source).where(
-    GENERATIONS.c.alias == sa.bindparam("of_alias")
-)
+RECORDED = sa.select(
+    GENERATIONS.c.collection, GENERATIONS.c.source, GENERATIONS.c.changed_at, GENERATIONS.c.written_ts
+).where(GENERATIONS.c.alias == sa.bindparam("of_alias"))
 """Made once, as each question runs it."""
+
+
+def record_write(ledger: Database, collection: str, written_ts: int) -> None:
+    """Record Milvus' time of a write that is about to be confirmed. 0 stands for a server that does not say."""
+    if not written_ts:
+        return
+    newer = sa.or_(GENERATIONS.c.written_ts.is_(None), GENERATIONS.c.written_ts < written_ts)
+    chosen = sa.and_(GENERATIONS.c.collection == collection, newer)
+    _update(ledger, chosen, changed_at=ledger.clock, written_ts=written_ts)
 
 
 def record_source(ledger: Database, collection: str, source: dict[str, Any]) -> None:

@@ -50,6 +50,16 @@ def object_rows(ledger: Database, collection: str, keys: Sequence[str]) -> dict[
         return {key: ObjectRow(*row) for key, *row in connection.execute(query)}
 
 
+def rows_between(ledger: Database, collection: str, after: str, upto: str | None, limit: int) -> dict[str, ObjectRow]:
+    """Return the first rows, at most ``limit``, of the keys after one key, up to another or to the end, by key."""
+    query = sa.select(OBJECTS.c.key, *ROW).where(OBJECTS.c.collection == collection, OBJECTS.c.key > after)
+    if upto is not None:
+        query = query.where(OBJECTS.c.key <= upto)
+    with ledger.transaction() as connection:
+        rows = connection.execute(query.order_by(OBJECTS.c.key).limit(limit))
+        return {key: ObjectRow(*row) for key, *row in rows}
+
+
 def record_wanted(ledger: Database, collection: str, refs: Sequence[ObjectRef], flow_run_id: str) -> None:
     """Record that these versions are wanted. Call it before any of their chunks is written."""
     wanted = [

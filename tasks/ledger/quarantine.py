@@ -38,6 +38,18 @@ def failed_keys(ledger: Database, collection: str, flow_run_id: str) -> Iterator
         last = keys[-1]
 
 
+def new_failures(ledger: Database, collection: str, flow_run_id: str, limit: int) -> tuple[int, list[str]]:
+    """Return the number, and the first keys, of a run's failed objects whose version never was in quarantine.
+
+    Call it before the run's failed objects are sent to quarantine.
+    """
+    chosen = (*_of_run(collection, flow_run_id), OBJECTS.c.since.is_(None))
+    keys = sa.select(OBJECTS.c.key).where(*chosen).order_by(OBJECTS.c.key).limit(limit)
+    with ledger.transaction() as connection:
+        number = connection.execute(sa.select(sa.func.count()).select_from(OBJECTS).where(*chosen)).scalar_one()
+        return int(number), list(connection.execute(keys).scalars())
+
+
 def known_bad(ledger: Database, collection: str, keys: Sequence[str], failing_since: int | None = None) -> set[str]:
     """Return the keys whose version was in quarantine before, or has failed in two runs already.
 

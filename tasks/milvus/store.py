@@ -14,6 +14,7 @@ from tasks.crash_points import crash_point
 from tasks.errors import LockstepError, PartError, TransientError
 from tasks.limits import WRITE_SECONDS
 from tasks.milvus.capabilities import Capabilities, capabilities
+from tasks.milvus.consistency import last_write, seeing
 from tasks.milvus.errors import milvus_errors
 from tasks.milvus.expressions import literal
 from tasks.milvus.portions import portions
@@ -48,6 +49,8 @@ class Store:
         self._loaded: set[str] = set()
         self._pointed = False
         """Whether the alias was there when it was last looked for."""
+        self.sees: dict[str, int | None] = {}
+        """The time of Milvus, by collection, up to which a search has to see all writes."""
         self.check_writer: Callable[[], None] = lambda: None
         """Called before each write. Raises if another writer has taken over."""
         check_address(block.uri, "Milvus", "MILVUS_URI")
@@ -288,6 +291,10 @@ class Store:
         else:  # after the strong read above, all earlier writes are visible
             yield from self._pages(collection, output, READ_AT_ONCE, chosen)
 
+    def last_write(self, collection: str) -> int:
+        """Return Milvus' own time of this process' last write to a collection, or 0 if it does not say."""
+        return last_write(self.client, collection)
+
     def delete(self, collection: str, ids: Sequence[str]) -> None:
         """Delete chunks by id."""
         for start in range(0, len(ids), READ_AT_ONCE):
@@ -431,5 +438,5 @@ class Store:
         self.load(collection)
         asked = Queries(questions, vectors, settings, where)
         with traces.search(collection, self.block.uri, settings.mode), self._call() as options:
-            found = SEARCHES[settings.mode](self.client, collection, asked, options)
+            found = SEARCHES[settings.mode](self.client, collection, asked, options | seeing(self.sees.get(collection)))
         return [[as_hit(row) for row in rows] for rows in found]

@@ -64,7 +64,7 @@ def search_all(
     notes = (some for _, some in admitted)
     with Index(pipeline) as index:
         while questions:
-            index.router.look()
+            index.look()
             # A canary is judged by the seconds of its questions, so each is searched by itself.
             together = 1 if index.router.canary else TOGETHER
             group, questions = questions[:together], questions[together:]

@@ -12,7 +12,7 @@ from tasks.generations.claims import check_asked, source_in
 from tasks.generations.fingerprint import built_in, with_settings_of
 from tasks.ledger.canary import Canary, canary_of, note_question
 from tasks.ledger.database import Database, now
-from tasks.ledger.generations import generation_of, recorded_sources
+from tasks.ledger.generations import Recorded, generation_of, recorded
 from tasks.milvus.store import Store
 
 if TYPE_CHECKING:
@@ -28,6 +28,17 @@ LedgerOrWhy = Database | LockstepError
 """The ledger, or the error if it cannot be opened. Questions are answered without it."""
 
 
+SEEN_AFTER_MS = 60_000
+"""After this time a write can be seen without asking for it. So the clock of a Milvus that was restored elsewhere, and
+goes wrong, makes nobody wait."""
+
+
+def to_see(generation: Recorded, at: int) -> int | None:
+    """Return Milvus' time of the last write that a question at ``at`` (ms since 1970) has to see, if it is recent."""
+    recent = generation.changed_at is not None and abs(at - generation.changed_at) < SEEN_AFTER_MS
+    return generation.written_ts if recent else None
+
+
 class Router:
     """Route questions between the live generation and the canary, and record the outcome of each question.
 
@@ -39,6 +50,8 @@ class Router:
         self.canary: Canary | None = None
         self.sources: dict[str, dict[str, Any] | None] | None = None
         """The bucket of each generation, as recorded in the ledger; None while the ledger is down."""
+        self.sees: dict[str, int | None] = {}
+        """The time of Milvus, by collection, up to which a question has to see all writes."""
         self._search_params: dict[str, Any] | None = None
         self.look()
 
@@ -48,10 +61,12 @@ class Router:
         if isinstance(self._ledger, LockstepError):
             return
         with suppress(LockstepError):
-            self.sources = recorded_sources(self._ledger, self.alias)
+            known = recorded(self._ledger, self.alias)
+            self.sources = {collection: one.source for collection, one in known.items()}
+            self.sees = {collection: to_see(one, now()) for collection, one in known.items()}
             if canary := canary_of(self._ledger, self.alias):
-                known = generation_of(self._ledger, self.alias, canary.collection)
-                self._search_params = known.search_params if known else None
+                generation = generation_of(self._ledger, self.alias, canary.collection)
+                self._search_params = generation.search_params if generation else None
                 self.canary = canary
 
     def collection(self, live: str, asker: str) -> str:
@@ -128,6 +143,12 @@ class Index:
         self.store = self.connections.store
         self.ledger = self.connections.ledger
         self.router = Router(pipeline.alias, self.ledger)
+        self.store.sees = self.router.sees
+
+    def look(self) -> None:
+        """Look up again in the ledger what a question has to know."""
+        self.router.look()
+        self.store.sees = self.router.sees
 
     def __enter__(self) -> Index:
         """Return itself."""

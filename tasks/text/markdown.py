@@ -14,6 +14,9 @@ _HIDES = re.compile(r"(?:(?<=\])|\A)[(:]")
 """What makes a link or a picture of brackets: an address behind them, here or, for `[1]:`, elsewhere in the text."""
 _OPENS = re.compile(r"(\\*+)(<(?=[A-Za-z/!?]|\Z)|\Z)")
 """The start of a tag, or the end, with the backslashes before it. An odd number of them escapes the tag already."""
+_ADDRESS = re.compile(r"(?:\A|[:@]|www\.)\S*\Z")
+"""What may be a plain address up to here, or the end of one that an earlier piece began. It takes a backslash in: the
+tag behind it would be one."""
 
 
 class Markdown(str):
@@ -53,6 +56,8 @@ def harmless(text: str) -> str:
 
 def _escaped(found: re.Match[str]) -> str:
     slashes, tag = found[1], found[2]
+    if tag and _ADDRESS.search(found.string, 0, found.start()):
+        return f"{slashes}&lt;"
     alone = len(slashes) % 2 == 0
     return f"{slashes}\\{tag}" if alone == bool(tag) else found[0]
 

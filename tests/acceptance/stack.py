@@ -32,9 +32,11 @@ QUESTION = "When does the north gate open?"
 class Stack:
     """A running local stack and the command that drives it."""
 
-    def __init__(self, home: Path) -> None:
+    def __init__(self, home: Path, **variables: str) -> None:
         kept = {name: value for name, value in os.environ.items() if not name.startswith(OURS)}
-        self.env = {**kept, "LOCKSTEP_HOME": str(home / "lockstep"), "HOME": str(home), "HF_HUB_OFFLINE": "1"}
+        # Most tests look at what one command does, so the watcher must not be quicker.
+        quiet = {"LOCKSTEP_WATCH_POLL_SECONDS": "0", **variables}
+        self.env = {**kept, "LOCKSTEP_HOME": str(home / "lockstep"), "HOME": str(home), "HF_HUB_OFFLINE": "1", **quiet}
         self.folder = home
         self._cold = {"sync", "ask"}
         self._warm = WarmCommand(self.env)

@@ -96,6 +96,21 @@ def test_up_again_starts_nothing_and_deploys_nothing(stack: Stack) -> None:
     assert {part["name"]: part["pid"] for part in stack.json("status")["parts"]} == before
 
 
+def test_up_registers_the_automations_and_the_workers_runs_are_theirs(stack: Stack) -> None:
+    """A heartbeat of a run that the worker started has the tags that the automation for silent runs looks for."""
+    listed = stack.json("automations", "list")["automations"]
+    assert [one["state"] for one in listed] == ["current"] * 4
+    assert "automations: unchanged" in stack.run("automations", "apply").stderr
+    found = api(stack, "POST", "/automations/filter", {})
+    (silent,) = [one["trigger"] for one in found if one["name"] == "docs: a silent run has crashed"]
+    wanted = {"filter": {"event": {"name": silent["after"]}}, "limit": 1}
+    eventually(lambda: bool(api(stack, "POST", "/events/filter", wanted)["events"]))
+    (beat,) = api(stack, "POST", "/events/filter", wanted)["events"]
+    assert {one["prefect.resource.id"] for one in silent["match_related"]} <= {
+        one["prefect.resource.id"] for one in beat["related"]
+    }
+
+
 def test_many_questions_in_one_process(stack: Stack, bucket: Any, tmp_path: Path) -> None:
     bucket.put_object(
         Bucket="documents", Key="bridge.md", Body=b"# Bridge\n\nThe draw bridge is lifted at noon and lowered at one.\n"

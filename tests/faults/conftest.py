@@ -31,6 +31,7 @@ ON_BOTH = {
     "test_an_index_that_the_server_has_not_is_refused_before_anything_is_made",
     "test_a_milvus_that_is_killed_and_restarted_in_the_middle_of_a_sync",
     "test_one_clean_sync_makes_the_index_equal_to_the_bucket",
+    "test_what_a_sync_of_keys_has_confirmed_is_seen_by_the_next_search",
 }
 """What Milvus or PostgreSQL have a part in. What the others show is decided before: on the real servers `make test-all`
 tries them as well."""

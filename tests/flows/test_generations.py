@@ -188,7 +188,7 @@ def test_a_first_generation_that_was_begun_is_gone_on_with_and_not_let_answer_by
         raise RuntimeError("it died")
 
     with monkeypatch.context() as broken:
-        broken.setattr("flows.sync.quarantine_failures", die)
+        broken.setattr("flows.work.quarantine_failures", die)
         with pytest.raises(RuntimeError):
             sync(name)
     assert store_of(name).live() is None

@@ -77,6 +77,24 @@ def test_a_retry_is_for_the_next_sync(pipeline: str) -> None:
     assert release(pipeline) == ["valve.txt"]
 
 
+def test_prefect_is_told_once_of_each_version_in_quarantine(
+    pipeline: str, bucket: Bucket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A retry of the same version is no news. A new broken version is."""
+    told: list[Any] = []
+    monkeypatch.setattr("flows.events.emit_event", lambda event, **also: told.append((event, also["payload"])))
+    assert release(pipeline) == ["valve.txt"]
+    sync(pipeline)
+    assert (len(contents(pipeline)), told) == (1, [])
+    bucket.put("valve.txt", BROKEN + b"\x00")
+    bucket.put("pump.txt", BROKEN)
+    sync(pipeline)
+    payload = {"collection": f"{pipeline}_g0001", "number": 2, "objects": ["pump.txt", "valve.txt"]}
+    assert told == [("lockstep.objects.quarantined", payload)]
+    sync(pipeline)
+    assert len(told) == 1
+
+
 def test_an_object_that_was_deleted_in_between_has_no_older_version(pipeline: str, bucket: Bucket) -> None:
     bucket.delete("valve.txt")
     sync(pipeline)

@@ -301,6 +301,7 @@ def test_what_is_read_of_one_generation_is_of_no_other(ledger: Database) -> None
     assert quarantine.quarantined(ledger, ON) == []
     assert quarantine.failed(ledger, ON, "run", 9) == []
     assert list(quarantine.failed_keys(ledger, ON, "run")) == []
+    assert quarantine.new_failures(ledger, ON, "run", 9) == (0, [])
     assert quarantine.known_bad(ledger, ON, KEYS) == set()
     assert quarantine.outdated(ledger, ON, KEYS) == set()
     assert quarantine.quarantined_here_alone(ledger, ON, OTHER) == []
@@ -315,6 +316,7 @@ def test_much_is_recorded_in_pieces_and_all_of_it(ledger: Database, monkeypatch:
     for key in KEYS:
         failed(ledger, ref(key, "e2"), "run")
     assert [len(some) for some in quarantine.failed_keys(ledger, ON, "run")] == [3, 3, 2]
+    assert quarantine.new_failures(ledger, ON, "run", 2) == (8, KEYS[:2])
     record_deletions(ledger, ON, KEYS, "run")
     assert count_objects(ledger, ON) == {"deleting": 8, "chunks": 8}
 

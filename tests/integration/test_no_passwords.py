@@ -191,6 +191,7 @@ def test_the_status(check: Callable[..., Any], password: str, logged: Callable[[
         prefect_api_key=None,
         prefect_auth_string=secret,
         worker_name="w",
+        alias="docs",
         pipeline="docs",
     )
     told(lambda: check(here, State()), logged)

@@ -38,7 +38,7 @@ OURS = (
     "PREFECT_",
     "LOCKSTEP_",
 )
-PARTS = {"s3", "milvus", "prefect", "worker", "service"}
+PARTS = {"s3", "milvus", "prefect", "worker", "service", "watcher"}
 
 
 def environment(home: Path, **variables: str) -> Environment:
@@ -117,7 +117,8 @@ def test_up_starts_all_parts(env: Environment, lines: list[str]) -> None:
     assert rows["vllm"].state == "not configured"
     assert all((rows[name].log or Path()).is_file() for name in PARTS)
     for name in PARTS:
-        assert any(line.startswith(f"{name}: up at http://127.0.0.1:") for line in lines)
+        at = "s3://" if name == "watcher" else "http://127.0.0.1:"
+        assert any(line.startswith(f"{name}: up at {at}") for line in lines)
 
 
 def test_the_endpoints_work(env: Environment) -> None:
@@ -207,7 +208,7 @@ def test_configured_parts_are_used_and_a_taken_port_is_left(other: Environment, 
         taken = squatter.getsockname()[1]
         state.save(other.home, State().keyed().keeping(Record(name="s3", url="http://old", port=taken)))
         stack.up(other, lines.append)
-    assert set(state.load(other.home).records) == {"s3", "worker", "service"}
+    assert set(state.load(other.home).records) == {"s3", "worker", "service", "watcher"}
     assert any(f"s3: port {taken} is taken by another program" in line for line in lines)
     assert all(row.state == "up" for row in stack.status(other) if row.name in PARTS)
     # Flow runs that outlive a killed worker are still ours to stop, whoever their parent is now.

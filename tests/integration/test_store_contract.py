@@ -258,6 +258,21 @@ def test_searching_finds_the_nearest_first(store: Store, collection: str) -> Non
     assert [hit.score for hit in hits] == sorted((hit.score for hit in hits), reverse=True)
 
 
+def test_a_search_sees_the_write_that_it_asks_for_at_once(store: Store, collection: str) -> None:
+    """Another process' search, which may be behind on a server with more than one part."""
+    with Store(store.block, store.alias) as reader:
+        for number in range(12):
+            write(store, collection, batch(f"seen-{number}.md", [500 + number]))
+            reader.sees = {collection: store.last_write(collection)}
+            assert bool(store.last_write(collection)) is (not store.capabilities.bm25), "Milvus Lite gives no time"
+            hits = reader.search(collection, ["x"], [vector(500 + number)], Settings(mode="dense", top_k=1))[0]
+            assert hits[0].key == f"seen-{number}.md"
+            store.prune(collection, [f"seen-{number}.md"], set())
+            reader.sees = {collection: store.last_write(collection)}
+            hits = reader.search(collection, ["x"], [vector(500 + number)], Settings(mode="dense", top_k=1))[0]
+            assert not [hit for hit in hits if hit.key == f"seen-{number}.md"]
+
+
 def test_words_are_searched_where_the_server_can(store: Store, collection: str) -> None:
     if not store.capabilities.bm25:
         assert "sparse" not in {field["name"] for field in store.client.describe_collection(collection)["fields"]}

@@ -17,6 +17,7 @@ import pytest
 import sqlalchemy as sa
 
 from deployments.server.page.templates import HERE
+from tasks.ledger.changes import forget_changes, record_changes, waiting_changes
 from tasks.ledger.database import Database
 from tasks.ledger.keys import create_key
 from tasks.ledger.objects import count_objects, record_suspects
@@ -324,6 +325,14 @@ def test_the_state_is_that_of_the_ledger(client: httpx.Client, index: Index) -> 
         assert told["canary"] is None
         assert told["notes"] == []
         assert 0 <= told["age_seconds"] < 3600
+        assert told["lag_seconds"] == 0
+        alias = load_pipeline(index.name).alias
+        record_changes(ledger, alias, ["page-state.md"])
+        try:
+            late = client.get("/state").json()
+            assert 0 < late["lag_seconds"] < 60
+        finally:
+            forget_changes(ledger, alias, waiting_changes(ledger, alias, 10))
         other = index.make(name="page-state")  # another name for the same index
         assert client.get("/state", params={"pipeline": other}).json()["synced_at"] == told["synced_at"]
     assert client.get("/state", params={"pipeline": "nobody"}).status_code == 404

@@ -162,13 +162,15 @@ def test_metrics_say_how_the_index_is(index: Index, monkeypatch: pytest.MonkeyPa
         answering = f'lockstep_objects{{pipeline="{index.name}",state="answering"}}'
         lag = f'lockstep_index_lag_seconds{{pipeline="{index.name}"}}'
         audit_at = f'lockstep_last_clean_audit_timestamp_seconds{{pipeline="{index.name}"}}'
-        while not {answering, lag, audit_at} <= shown(service.url).keys():
+        listed = f'lockstep_index_listed_age_seconds{{pipeline="{index.name}"}}'
+        while not {answering, lag, listed, audit_at} <= shown(service.url).keys():
             assert time.monotonic() < until
             time.sleep(0.2)
         found = shown(service.url)
     assert found[answering] == 2
     assert found[f'lockstep_objects{{pipeline="{index.name}",state="quarantined"}}'] == 0
-    assert 0 < found[lag] < 3600
+    assert found[lag] == 0
+    assert 0 < found[listed] < 3600
     assert int(began) <= found[audit_at] <= time.time()
     live = f"{load_pipeline(index.name).alias}_g0001"
     assert found[f'lockstep_generation_info{{generation="{live}",pipeline="{index.name}"}}'] == 1

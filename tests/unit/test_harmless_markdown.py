@@ -108,6 +108,9 @@ SPECIAL = [
 @given(st.lists(st.lists(st.sampled_from(SPECIAL), max_size=8).map("".join), max_size=5))
 @example(["see [here]", "(http://e.example)"])
 @example(["a <", "img src=x>"])
+@example(["http://e.example<x>"])
+@example(["http://e.example", "<x>"])
+@example(["http://e.example/\\\\", "\\<x>"])
 @example(["a \\", "<img src=x>"])
 @example(["[1]", ": http://e.example\n\n[x][1]"])
 def test_pieces_that_are_sent_one_after_the_other_are_as_harmless(pieces: list[str]) -> None:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from tasks.retrieval.routing import Connections
 
 logger = logging.getLogger(__name__)
-EVERY_SECONDS = 30.0
+EVERY_SECONDS = 15.0
 
 
 class IndexMetrics:
@@ -30,7 +30,7 @@ class IndexMetrics:
         self._generations: dict[str, str] = {}
 
     async def run(self) -> None:
-        """Look at the indexes now and every 30 seconds, until cancelled."""
+        """Look at the indexes now and every 15 seconds, until cancelled."""
         while True:
             for served in self._pipelines.served:
                 await self.look(served)
@@ -53,8 +53,12 @@ class IndexMetrics:
         for state, count in counts.items():
             if count is not None:
                 metrics.OBJECTS.labels(served.name, state).set(count)
-        if found.age_seconds is not None:
-            metrics.INDEX_LAG_SECONDS.labels(served.name).set(found.age_seconds)
+        for gauge, seconds in (
+            (metrics.INDEX_LAG_SECONDS, found.lag_seconds),
+            (metrics.LISTED_AGE_SECONDS, found.age_seconds),
+        ):
+            if seconds is not None:
+                gauge.labels(served.name).set(seconds)
         if found.audited_at:
             audited = datetime.fromisoformat(found.audited_at).timestamp()
             metrics.CLEAN_AUDIT.labels(served.name).set(audited)

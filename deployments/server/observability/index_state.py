@@ -14,7 +14,7 @@ from deployments.server.native import REFUSALS, Known
 from deployments.server.replies import Reply
 from tasks.errors import LockstepError
 from tasks.ledger.canary import canary_of
-from tasks.ledger.database import now
+from tasks.ledger.changes import lag_of
 from tasks.ledger.generations import in_step
 from tasks.ledger.objects import count_objects
 from tasks.retrieval.routing import Attempt, Index
@@ -59,6 +59,7 @@ def look(name: str, block: Pipeline, connections: Connections, caller: Caller) -
         counts = count_objects(connections.ledger, live, folder)
         canary = canary_of(connections.ledger, block.alias)
         when = in_step(connections.ledger, live)
+        lag = lag_of(connections.ledger, block.alias, live)
     except LockstepError as error:
         told.notes.append(hidden(str(error)))
         return told
@@ -67,8 +68,7 @@ def look(name: str, block: Pipeline, connections: Connections, caller: Caller) -
     told.waiting = sum(counts.get(one, 0) for one in ("pending", "deleting", "returned"))
     if canary and canary.live == live:
         told.canary = schemas.CanaryState(generation=canary.collection, share=canary.share)
-    if when.synced_at:
-        told.age_seconds = round(max(now() - when.synced_at, 0) / 1000, 1)
+    told.lag_seconds, told.age_seconds = lag.seconds, lag.listed_seconds
     told.synced_at, told.audited_at = iso(when.synced_at), iso(when.audited_at)
     return told
 

@@ -62,6 +62,7 @@ SERVICE_KEY = {
     "id": "0123abcd", "name": SAID, "tenant": SAID, "pipelines": [SAID], "rights": ["ask"], "used_at": None,
     "expires_at": None, "revoked_at": None,
 }  # fmt: skip
+AUTOMATION = {"name": SAID, "state": "current", "enabled": True, "actions": [SAID]}
 MISSED = SimpleNamespace(question=SAID, relevant=(KEY,), rank=None)
 EVALUATED = SimpleNamespace(
     evaluation=SimpleNamespace(
@@ -109,6 +110,7 @@ PRINTED: dict[str, Callable[[], Any]] = {
     "canary_line": lambda: output.canary_line(CANARY),
     "audit_report": lambda: output.audit_report(FOUND),
     "quarantine_table": lambda: output.quarantine_table([QUARANTINED]),
+    "automations_table": lambda: output.automations_table([AUTOMATION]),
     "keys_table": lambda: output.keys_table([SERVICE_KEY]),
     "swap_report": lambda: output.swap_report(SWAP),
     "generations_table": lambda: output.generations_table([GENERATION]),

@@ -16,8 +16,10 @@ ARGUMENTS = {
     "keys revoke": ["0a1b2c3d"],
 }  # fmt: skip
 SAVE = {"sync", "rebuild"}
-OPEN_NONE = {"down", "status", "env", "serve", "mcp", "keys"}
-"""`keys` alone prints its help."""
+OPEN_NONE = {
+    "down", "status", "env", "serve", "watch", "mcp", "keys", "automations", "automations apply", "automations list",
+}  # fmt: skip
+"""`keys` and `automations` alone print their help. The automations need no part but Prefect."""
 UP = {"up"}
 """It saves: that is what it is for."""
 

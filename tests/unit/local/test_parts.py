@@ -52,6 +52,18 @@ def test_leases_outlive_the_embedded_prefect(tmp_path: Path) -> None:
     assert "lease_storage.filesystem." in done.stdout
 
 
+def test_the_embedded_prefect_remembers_runs_that_died_with_it(tmp_path: Path) -> None:
+    """Prefect forgets after 60 s that it waits for a heartbeat. Its settings know no number of seconds."""
+    variables = PREFECT.command(Environment(home=tmp_path), State().keyed(), 4242).variables
+    script = (
+        "from prefect.settings import get_current_settings\n"
+        "print(get_current_settings().server.events.expired_bucket_buffer.days)"
+    )
+    env = {**os.environ, **variables, "PREFECT_HOME": str(tmp_path)}
+    done = subprocess.run([sys.executable, "-c", script], env=env, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "7"
+
+
 def test_what_a_part_writes_is_its_owners_alone(tmp_path: Path, usual_mask: None) -> None:
     script = "import pathlib; pathlib.Path('written').touch(); pathlib.Path('folder').mkdir()"
     assert processes.spawn([sys.executable, "-c", script], {}, tmp_path, tmp_path / "log").wait(60) == 0

@@ -7,7 +7,8 @@ from typing import Any, cast
 import pytest
 
 from tasks.errors import GoneError, LockstepError, MisuseError, SourceError, TransientError
-from tasks.retrieval.routing import Index, Router
+from tasks.ledger.generations import Recorded
+from tasks.retrieval.routing import Index, Router, to_see
 
 
 class Store:
@@ -79,3 +80,11 @@ def test_a_question_that_fails_is_noted_for_a_canary(error: LockstepError, noted
 def test_what_stays_gone_is_told(collections: tuple[str, ...]) -> None:
     with pytest.raises(GoneError):
         ask(index(*collections), {"docs_g0001", "docs_g0002"})
+
+
+@pytest.mark.parametrize(
+    ("changed_at", "seen"), [(None, None), (1_000, 7), (-58_000, 7), (-62_000, None), (70_000, None)]
+)
+def test_a_question_asks_for_a_recent_write_alone(changed_at: int | None, seen: int | None) -> None:
+    """After a minute it can be seen anyway, and a clock that went wrong must make nobody wait."""
+    assert to_see(Recorded(None, changed_at, 7), 0) == seen

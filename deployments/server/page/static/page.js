@@ -257,6 +257,7 @@ function showState(state) {
   const parts = [
     make("span", { className: "generation", title: "The generation that answers" }, state.generation),
     make("span", { className: state.age_seconds > LATE_SECONDS ? "late" : "", title: state.synced_at ?? "" }, age),
+    state.lag_seconds ? make("span", { className: state.lag_seconds > LATE_SECONDS ? "late" : "", title: "Changes of the bucket that do not answer yet" }, `${ago(state.lag_seconds)} behind`) : "",
     state.objects === null ? "" : make("span", {}, `${state.objects.toLocaleString("en")} object${state.objects === 1 ? "" : "s"}`),
     state.quarantined ? make("span", { className: "late", title: "Objects that cannot be indexed. `lockstep quarantine` lists them with the reasons." }, `${state.quarantined} quarantined`) : "",
     state.canary ? make("span", {}, `${state.canary.generation} answers ${state.canary.share}%`) : "",
