@@ -70,7 +70,7 @@ class MissingKeys:
         return sa.select(OBJECTS.c.key, *ROW).where(OBJECTS.c.collection == self._collection, *chosen)
 
     def _rows(self, query: sa.Select[Any]) -> dict[str, ObjectRow]:
-        return {key: ObjectRow(*row) for key, *row in self._connection.execute(query)}
+        return {key: ObjectRow(*row) for key, *row in self._connection.execute(query).all()}
 
     def pass_rest(self) -> None:
         """Walk on to the end of the ledger: the listing is complete."""
