@@ -88,8 +88,7 @@ class Range:
             raise self._error
 
     def go_on(self) -> Iterator[Page]:
-        """Yield what the server lists after the page that has a key past the end. That page has to be read already."""
-        self._fetched.get()  # the thread is done
+        """Yield what the server lists after the page that has a key past the end: the thread left off there."""
         yield from self.listing
 
     def close(self) -> None:

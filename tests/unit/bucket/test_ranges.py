@@ -137,6 +137,14 @@ def test_the_threads_end_when_nobody_reads_on(read: int) -> None:
     wait_for_threads()
 
 
+def test_the_threads_of_given_up_ranges_end_while_the_listing_goes_on() -> None:
+    keys = [f"{number:03}" for number in range(900)]
+    reading = list_ranges(ignoring(keys, 2), ["010", "800", "810"], 3, broke_off)
+    assert len(list(islice(reading, 20))) == 20
+    wait_for_threads()
+    assert [ref.key for page in reading for ref in page] == keys[40:]
+
+
 def test_a_range_that_fails_ends_them_all() -> None:
     keys = [f"{number:03}" for number in range(900)]
 
