@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from botocore.config import Config
 from botocore.loaders import Loader, create_loader
+from botocore.utils import parse_timestamp
 from prefect.blocks.core import Block
 from prefect_aws import AwsCredentials, MinIOCredentials
 from pydantic import Field
@@ -68,6 +70,8 @@ class S3Source(SchemaOnce, Block):
         )
         session: Any = self.credentials.get_boto3_session()
         session._session.register_component("data_loader", _descriptions())
+        parsers = session._session.get_component("response_parser_factory")
+        parsers.set_parser_defaults(timestamp_parser=parse_time)
         return session.client("s3", endpoint_url=self.endpoint_url, config=config)  # type: ignore[no-any-return]
 
 
@@ -75,3 +79,15 @@ class S3Source(SchemaOnce, Block):
 def _descriptions() -> Loader:
     """Return a loader of botocore's service descriptions, which reads them once a process, not once a client."""
     return create_loader()
+
+
+def parse_time(said: Any) -> datetime:
+    """Return a response's time. botocore tries every form of a time, most of the work of reading a listing."""
+    if isinstance(said, str):
+        try:
+            time = datetime.fromisoformat(said)
+        except ValueError:
+            return parse_timestamp(said)
+        if time.tzinfo:
+            return time
+    return parse_timestamp(said)

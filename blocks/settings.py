@@ -64,6 +64,12 @@ class Settings(BaseModel):
         default_factory=dict, description='Search parameters of the index, such as {"ef": 128}; others have defaults.'
     )
 
+    list_ranges: int = Field(
+        default=4,
+        ge=1,
+        le=10,
+        description="Ranges of 20,000 keys that are listed at once. 1: a listing after the other.",
+    )
     batch_objects: int = Field(default=64, ge=1, le=1000, description="Maximum objects of one batch.")
     batch_bytes: int = Field(
         default=8_000_000,

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import glob
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from contextlib import closing
 from fnmatch import fnmatchcase
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
 from tasks.bucket.errors import MovedOnError, s3_errors, where
 from tasks.bucket.identity import still_named
+from tasks.bucket.ranges import Page, list_ranges
 from tasks.errors import PartError, TransientError
 from tasks.limits import LeftOut
 from tasks.models import WRITTEN, ObjectRef
@@ -60,8 +63,17 @@ def to_ref(listed: Any) -> ObjectRef:
     )
 
 
-def pages(client: S3Client, source: S3Source, left_out: LeftOut | None = None) -> Iterator[list[ObjectRef]]:
+def pages(
+    client: S3Client,
+    source: S3Source,
+    left_out: LeftOut | None = None,
+    cuts: Sequence[str] = (),
+    at_once: int = 1,
+) -> Generator[list[ObjectRef], None, None]:
     """Yield the bucket's selected objects in pages of up to 1,000, in the server's order.
+
+    The ranges of keys between ``cuts``, which ascend, are listed ``at_once``, each by a thread. Close the iterator if
+    you do not read all of it, which ends them.
 
     Objects for which no row can be stored are counted in ``left_out``. The iteration ends only if the server says that
     the listing is complete. Raises ``PartError`` if the bucket or the credentials are wrong. Raises ``TransientError``
@@ -71,8 +83,11 @@ def pages(client: S3Client, source: S3Source, left_out: LeftOut | None = None) -
     strange = f"S3: {where(source)} does not answer like an S3 server. Check AWS_ENDPOINT_URL and BUCKET."
     try:
         readable(source)
-        for refs in _pages(client, source, strange):
-            yield left_out.keepable(refs)
+        listing_after = partial(_pages, client, source, strange)
+        cuts = [cut for cut in cuts if cut.startswith(source.prefix)] if at_once > 1 else []
+        with closing(list_ranges(listing_after, cuts, at_once, partial(broke_off, source))) as listing:
+            for refs in listing:
+                yield left_out.keepable(refs)
         readable(source)  # a folder may have become unreadable during the listing
     except MovedOnError as error:
         raise PartError(strange) from error
@@ -80,11 +95,18 @@ def pages(client: S3Client, source: S3Source, left_out: LeftOut | None = None) -
         raise TransientError(f"{strange} ({error})") from error
 
 
-def _pages(client: S3Client, source: S3Source, strange: str) -> Iterator[list[ObjectRef]]:
+def broke_off(source: S3Source, why: str) -> TransientError:
+    """Return the error for a listing that lacks its end."""
+    return TransientError(f"S3: the listing of {where(source)} broke off: {why}. {WHOLE}")
+
+
+def _pages(client: S3Client, source: S3Source, strange: str, start: str) -> Iterator[Page]:
+    """Yield the pages of the listing that begins after the key ``start``."""
     with s3_errors(source):
         paginator = client.get_paginator("list_objects_v2")
+        after: Any = {"StartAfter": start} if start else {}
         before: Any = None
-        for page in paginator.paginate(Bucket=source.bucket, Prefix=source.prefix):
+        for page in paginator.paginate(Bucket=source.bucket, Prefix=source.prefix, **after):
             if "Name" not in page:
                 # A web page, or a truncated response. Taken as an empty listing, it would delete the whole index.
                 raise TransientError(strange)
@@ -92,9 +114,15 @@ def _pages(client: S3Client, source: S3Source, strange: str) -> Iterator[list[Ob
                 raise TransientError(f"S3: the listing of {where(source)} cannot be trusted: {wrong}. {WHOLE}")
             before = page
             entries = page.get("Contents", [])
-            yield [to_ref(entry) for entry in entries if selected(entry["Key"], source.include, source.exclude)]
+            yield Page(
+                [entry["Key"] for entry in entries],
+                [
+                    to_ref(entry) if selected(entry["Key"], source.include, source.exclude) else None
+                    for entry in entries
+                ],
+            )
         if wrong := not_the_last(before or {}):
-            raise TransientError(f"S3: the listing of {where(source)} broke off: {wrong}. {WHOLE}")
+            raise broke_off(source, wrong)
 
 
 def wrong_page(page: Mapping[str, Any], before: Mapping[str, Any] | None, prefix: str) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from contextlib import closing
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -18,7 +19,7 @@ from tasks.generations.deletion_limit import stop, unasked
 from tasks.indexing.compare import Action, compare
 from tasks.ledger.database import now
 from tasks.ledger.missing_keys import KEYS_NAMED, missing_keys
-from tasks.ledger.objects import not_arrived, record_deletions, record_wanted
+from tasks.ledger.objects import every_nth_key, not_arrived, record_deletions, record_wanted
 from tasks.ledger.quarantine import retry_withheld
 from tasks.limits import LeftOut
 from tasks.models import Loss, ObjectRef
@@ -30,6 +31,10 @@ if TYPE_CHECKING:
 
     from tasks.ledger.database import Database
     from tasks.resources import Resources
+
+RANGE_KEYS = 20_000
+"""Keys of a range. It is 20 requests long, of which one goes past its end. A smaller bucket is not cut: it is listed
+in seconds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,15 +144,10 @@ def plan(resources: Resources, collection: str, again: bool = True) -> Plan:
             stop(collection, loss, resources.source, resources.settings, accepted=accepted)
         keep_source(resources, collection)
 
-    left_out = LeftOut()
-    made = make_plan(
-        pages(resources.s3, resources.source, left_out),
-        resources.ledger,
-        collection,
-        resources.flow_run_id,
-        resources.progress.listed,
-        agree,
-    )
+    left_out, at_once = LeftOut(), resources.settings.list_ranges
+    cuts = every_nth_key(resources.ledger, collection, RANGE_KEYS) if at_once > 1 else []
+    with closing(pages(resources.s3, resources.source, left_out, cuts, at_once)) as listing:
+        made = make_plan(listing, resources.ledger, collection, resources.flow_run_id, resources.progress.listed, agree)
     new, changed = retry_withheld(resources.ledger, collection, now()) if again else (0, 0)
     return replace(
         made,

@@ -6,7 +6,7 @@ Python's text compares by code points, which is the same order.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -22,10 +22,21 @@ if TYPE_CHECKING:
     from tasks.ledger.database import Database
     from tasks.models import ObjectRef
 
+TEMPORARY = sa.MetaData()
 MISSING = sa.Table(
     "lockstep_missing",
-    sa.MetaData(),
+    TEMPORARY,
     sa.Column("key", BYTEWISE, primary_key=True),
+    *(sa.Column(column.name, column.type) for column in ROW),
+    prefixes=["TEMPORARY"],
+)
+ELSEWHERE = sa.Table(
+    "lockstep_elsewhere",
+    TEMPORARY,
+    # The number of listed objects that have a missing object's version.
+    sa.Column("etag", sa.String(255), primary_key=True),
+    sa.Column("size", sa.BigInteger, primary_key=True),
+    sa.Column("number", sa.Integer),
     prefixes=["TEMPORARY"],
 )
 KEYS_AT_ONCE = 10_000
@@ -34,10 +45,17 @@ LISTED = ("pending", "indexed", "quarantined", "returned")
 """The states that the row of a listed object may have after its page was recorded."""
 
 
-class MissingKeys:
-    """The keys of a generation that a listing lacks so far, in a temporary table of one connection.
+def answers(table: sa.Table) -> sa.ColumnElement[bool]:
+    """Return the condition that Milvus may hold chunks of an object, and no deletion of them is recorded."""
+    # An empty ETag marks a doubt of an audit or a lost ledger.
+    held = sa.or_(table.c.indexed_etag.is_not(None), table.c.etag == "")
+    return sa.and_(table.c.state.not_in(["deleting", "returned"]), held)
 
-    The walk has reached the greatest key that was listed. The table holds the ledger's keys up to there that no page
+
+class MissingKeys:
+    """The rows of a generation that a listing lacks so far, in a temporary table of one connection.
+
+    The walk has reached the greatest key that was listed. The table holds the ledger's rows up to there that no page
     had. A sorting server's next page lies beyond. What another server lists late, or again, leaves the table: then
     the table grows, and the result is the same.
     """
@@ -60,7 +78,7 @@ class MissingKeys:
             while self._reached < end:
                 query = self._query(OBJECTS.c.key > self._reached, OBJECTS.c.key <= end)
                 some = self._rows(query.order_by(OBJECTS.c.key).limit(KEYS_AT_ONCE))
-                if passed := [{"key": key} for key in some if key not in keys]:
+                if passed := [{"key": key, **row._asdict()} for key, row in some.items() if key not in keys]:
                     self._connection.execute(sa.insert(MISSING), passed)
                 rows |= {key: row for key, row in some.items() if key in keys}
                 self._reached = max(some) if len(some) == KEYS_AT_ONCE else end
@@ -70,15 +88,13 @@ class MissingKeys:
         return sa.select(OBJECTS.c.key, *ROW).where(OBJECTS.c.collection == self._collection, *chosen)
 
     def _rows(self, query: sa.Select[Any]) -> dict[str, ObjectRow]:
-        return {key: ObjectRow(*row) for key, *row in self._connection.execute(query)}
+        return {key: ObjectRow(*row) for key, *row in self._connection.execute(query).all()}
 
     def pass_rest(self) -> None:
         """Walk on to the end of the ledger: the listing is complete."""
-        rest = sa.select(OBJECTS.c.key).where(OBJECTS.c.collection == self._collection, OBJECTS.c.key > self._reached)
+        rest = self._query(OBJECTS.c.key > self._reached)
         with self._connection.begin():
-            self._connection.execute(sa.insert(MISSING).from_select(["key"], rest))
-            if self._connection.dialect.name == "postgresql":  # it has no statistics of a table that was just filled
-                self._connection.execute(sa.text(f"analyze {MISSING.name}"))
+            self._connection.execute(sa.insert(MISSING).from_select(["key", *ObjectRow._fields], rest))
 
     def loss(self) -> Loss:
         """Count the objects that the generation answers from, and those of them that the listing lacks.
@@ -88,47 +104,48 @@ class MissingKeys:
         not count either.
         """
         of_all = OBJECTS.c.collection == self._collection
-        answers = (
-            of_all,
-            OBJECTS.c.state.not_in(["deleting", "returned"]),
-            # An empty ETag marks a doubt of an audit or a lost ledger: Milvus may hold chunks of that object.
-            sa.or_(OBJECTS.c.indexed_etag.is_not(None), OBJECTS.c.etag == ""),
-        )
-        gone = [*answers, OBJECTS.c.key.in_(sa.select(MISSING.c.key))]
         with self._connection.begin():
-            held, lost = self._count(OBJECTS, *answers), self._count(OBJECTS, *gone)
+            held = self._count(OBJECTS, of_all, answers(OBJECTS))
             listed = self._count(OBJECTS, of_all) - self._count(MISSING)
+            lost = self._count(MISSING, answers(MISSING))
             if not lost:
                 return Loss(held, 0, listed)
-            there = self._listed_elsewhere(gone)
-            lost -= self._moved(gone, there)
-            moved = sa.func.coalesce(OBJECTS.c.indexed_etag.in_(sa.select(there.c.etag)), sa.false())
-            some = sa.select(OBJECTS.c.key).where(*gone).order_by(moved, OBJECTS.c.key).limit(min(lost, KEYS_NAMED))
-            return Loss(held, lost, listed, tuple(self._connection.execute(some).scalars()))
+            self._find_elsewhere()
+            lost -= self._moved()
+            moved = sa.exists().where(ELSEWHERE.c.etag == MISSING.c.indexed_etag)
+            some = sa.select(MISSING.c.key).where(answers(MISSING)).order_by(moved, MISSING.c.key)
+            keys = self._connection.execute(some.limit(min(lost, KEYS_NAMED))).scalars()
+            return Loss(held, lost, listed, tuple(keys))
 
-    def _listed_elsewhere(self, gone: Sequence[sa.ColumnElement[bool]]) -> sa.Subquery:
-        """Return the query of the listed versions that lost objects have too, each with its number.
+    def _find_elsewhere(self) -> None:
+        """Count the listed objects that have a missing object's version.
 
         When the listing is recorded, a row that is not missing has the version that was listed.
         """
-        other = OBJECTS.alias("other")
-        lost = sa.select(OBJECTS.c.indexed_etag).where(*gone)
-        query = sa.select(other.c.etag, other.c.size, sa.func.count().label("number")).where(
-            other.c.collection == self._collection,
-            other.c.state.in_(LISTED),
-            other.c.etag.in_(lost),
-            ~sa.exists().where(MISSING.c.key == other.c.key),
+        self._connection.execute(sa.text(f"create index ix_{MISSING.name} on {MISSING.name} (indexed_etag)"))
+        self._analyze(MISSING)
+        query = sa.select(OBJECTS.c.etag, OBJECTS.c.size, sa.func.count()).where(
+            OBJECTS.c.collection == self._collection,
+            OBJECTS.c.state.in_(LISTED),
+            OBJECTS.c.etag.in_(sa.select(MISSING.c.indexed_etag)),
+            ~sa.exists().where(MISSING.c.key == OBJECTS.c.key),
         )
-        return query.group_by(other.c.etag, other.c.size).subquery()
+        counted = query.group_by(OBJECTS.c.etag, OBJECTS.c.size)
+        self._connection.execute(sa.insert(ELSEWHERE).from_select(["etag", "size", "number"], counted))
+        self._analyze(ELSEWHERE)
 
-    def _moved(self, gone: Sequence[sa.ColumnElement[bool]], listed: sa.Subquery) -> int:
+    def _analyze(self, table: sa.Table) -> None:
+        if self._connection.dialect.name == "postgresql":  # it has no statistics of a table that was just filled
+            self._connection.execute(sa.text(f"analyze {table.name}"))
+
+    def _moved(self) -> int:
         """Count lost objects that were listed under another key. A version that is a time says nothing of bytes."""
-        lost, number = OBJECTS.c.indexed_etag, sa.func.count().label("number")
-        of_gone = sa.select(lost, OBJECTS.c.size, number).where(*gone, lost.not_like(f"{WRITTEN}%"))
-        left = of_gone.group_by(lost, OBJECTS.c.size).subquery()
-        same = sa.and_(left.c.indexed_etag == listed.c.etag, left.c.size == listed.c.size)
-        fewer = sa.case((left.c.number < listed.c.number, left.c.number), else_=listed.c.number)
-        query = sa.select(sa.func.coalesce(sa.func.sum(fewer), 0)).select_from(left.join(listed, same))
+        etag, number = MISSING.c.indexed_etag, sa.func.count().label("number")
+        lost = sa.select(etag, MISSING.c.size, number).where(answers(MISSING), etag.not_like(f"{WRITTEN}%"))
+        left = lost.group_by(etag, MISSING.c.size).subquery()
+        same = sa.and_(left.c.indexed_etag == ELSEWHERE.c.etag, left.c.size == ELSEWHERE.c.size)
+        fewer = sa.case((left.c.number < ELSEWHERE.c.number, left.c.number), else_=ELSEWHERE.c.number)
+        query = sa.select(sa.func.coalesce(sa.func.sum(fewer), 0)).select_from(left.join(ELSEWHERE, same))
         return int(self._connection.execute(query).scalar_one())
 
     def _count(self, table: sa.Table, *chosen: sa.ColumnElement[bool]) -> int:
@@ -150,14 +167,14 @@ class MissingKeys:
 
 @contextmanager
 def missing_keys(ledger: Database, collection: str) -> Iterator[MissingKeys]:
-    """Begin a walk at the first key of a generation, and delete its table afterwards."""
+    """Begin a walk at the first key of a generation, and delete its tables afterwards."""
     with ledger.connected() as connection:
         with connection.begin():
-            MISSING.create(connection, checkfirst=False)
+            TEMPORARY.create_all(connection, checkfirst=False)
         try:
             yield MissingKeys(connection, collection)
         except BaseException:
             connection.invalidate()  # the table goes with the connection, even if the server is gone
             raise
         with connection.begin():
-            MISSING.drop(connection)
+            TEMPORARY.drop_all(connection, checkfirst=False)

@@ -60,6 +60,17 @@ def rows_between(ledger: Database, collection: str, after: str, upto: str | None
         return {key: ObjectRow(*row) for key, *row in rows}
 
 
+def every_nth_key(ledger: Database, collection: str, number: int) -> list[str]:
+    """Return every ``number``-th key of a generation: the keys that cut it into equal ranges."""
+    cuts: list[str] = []
+    query = sa.select(OBJECTS.c.key).where(OBJECTS.c.collection == collection).order_by(OBJECTS.c.key)
+    with ledger.transaction() as connection:
+        after = ""
+        while key := connection.execute(query.where(OBJECTS.c.key > after).offset(number - 1).limit(1)).scalar():
+            cuts.append(after := key)
+    return cuts
+
+
 def record_wanted(ledger: Database, collection: str, refs: Sequence[ObjectRef], flow_run_id: str) -> None:
     """Record that these versions are wanted. Call it before any of their chunks is written."""
     wanted = [

@@ -17,6 +17,7 @@ from prefect.states import Pending
 
 from blocks.s3_source import S3Source
 from flows.sync import sync
+from tasks.bucket.listing import pages
 from tasks.errors import FingerprintError, MisuseError, PartError, TransientError
 from tasks.indexing.plan import make_plan
 from tasks.ledger import lease, quarantine
@@ -293,6 +294,34 @@ def test_of_the_runs_of_a_deployment_one_writes_one_waits_and_the_others_leave(
         waiting.join(60)
     assert states["first"].result().new == 1
     assert keys(name) == {"a.md", "b.txt"}
+
+
+@pytest.mark.parametrize(("list_ranges", "cuts"), [(1, []), (2, ["2.txt", "5.txt"])])
+def test_a_large_bucket_is_listed_in_ranges_of_what_the_ledger_knows(
+    make_pipeline: Callable[..., str],
+    bucket: Bucket,
+    monkeypatch: pytest.MonkeyPatch,
+    list_ranges: int,
+    cuts: list[str],
+) -> None:
+    given: list[Any] = []
+
+    def noting(*arguments: Any) -> Any:
+        given.append(arguments[3:])
+        return pages(*arguments)
+
+    monkeypatch.setattr("tasks.indexing.plan.pages", noting)
+    monkeypatch.setattr("tasks.indexing.plan.RANGE_KEYS", 3)
+    for number in range(8):
+        bucket.put(f"{number}.txt", f"The text of number {number}.")
+    name = make_pipeline(list_ranges=list_ranges)
+    sync(name)
+    bucket.delete("5.txt")
+    bucket.put("3.txt", "Another text of number 3.")
+    bucket.put("8.txt", "The text of number 8.")
+    assert counts(sync(name)) == (1, 1, 1, 6)
+    assert given == [([], list_ranges), (cuts, list_ranges)]
+    assert keys(name) == {f"{number}.txt" for number in (0, 1, 2, 3, 4, 6, 7, 8)}
 
 
 @pytest.mark.parametrize("refused", [False, True])

@@ -166,3 +166,10 @@ def test_keys_are_compared_letter_by_letter(ledger: Database) -> None:
     listed = [ObjectRef(key, "e1", 1, 5) for key in ("A.md", "a.md", "a.md ", "e\u0301", "é")]
     plan = make_plan([listed], ledger, ON, "run")
     assert (plan.new, plan.unchanged) == (4, 1)
+
+
+def test_of_a_key_that_a_page_has_twice_the_last_version_counts(ledger: Database) -> None:
+    fill(ledger, {"a.md": ObjectRow("indexed", "e1", 1, "e1")})
+    twice = [ObjectRef("a.md", "e2", 1, 5), ObjectRef("a.md", "e1", 1, 5)]
+    make_plan([twice], ledger, ON, "run")
+    assert rows_of(ledger, ON) == {"a.md": ObjectRow("pending", "e1", 1, "e1")}

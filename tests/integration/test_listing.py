@@ -15,7 +15,7 @@ import pytest
 from prefect_aws import AwsCredentials
 from pydantic import SecretStr
 
-from blocks.s3_source import S3Source
+from blocks.s3_source import S3Source, parse_time
 from tasks.bucket.listing import pages
 from tasks.errors import PartError, TransientError
 from tasks.limits import LeftOut
@@ -70,6 +70,20 @@ def xml(keys: list[str], *said: str, prefix: str = "") -> bytes:
 LAST = "<IsTruncated>false</IsTruncated>"
 MORE = "<IsTruncated>true</IsTruncated>"
 FIRST = ["a1", "a2", "a3"]
+
+
+def test_times_are_read_without_trying_every_form(monkeypatch: pytest.MonkeyPatch) -> None:
+    """botocore's own way takes three quarters of the time of a listing."""
+    read: list[str] = []
+
+    def noting(said: str) -> Any:
+        read.append(said)
+        return parse_time(said)
+
+    monkeypatch.setattr("blocks.s3_source.parse_time", noting)
+    with serving(lambda _query: (200, xml(["a1"], LAST))) as url:
+        assert listed(url) == ["a1"]
+    assert read == ["2026-01-01T00:00:00.000Z"]
 
 
 def token(value: str) -> str:

@@ -5,7 +5,9 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
+from botocore.utils import parse_timestamp
 
+from blocks.s3_source import parse_time
 from tasks.bucket.listing import selected, to_ref
 from tasks.models import ObjectRef
 
@@ -39,3 +41,20 @@ def test_an_entry_of_a_listing(etag: str, zone: timezone) -> None:
     moment = datetime(2026, 1, 2, 3, 4, 5, 250_000, tzinfo=UTC).astimezone(zone)
     entry = {"Key": "a b/ü#%.md", "ETag": etag, "Size": 7, "LastModified": moment, "StorageClass": "STANDARD"}
     assert to_ref(entry) == ObjectRef("a b/ü#%.md", "abc-2", 7, 1_767_323_045_250)
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        "2026-01-02T03:04:05.250Z", "2026-01-02T03:04:05Z", "2026-01-02T03:04:05.123456789Z", "2026-01-02T03:04:05+02:00",
+        "2026-01-02T03:04:05", "2026-01-02", "20260102", "Fri, 02 Jan 2026 03:04:05 GMT", "1767323045", 1767323045,
+        1767323045.25,
+    ],
+)  # fmt: skip
+def test_a_time_is_read_as_botocore_reads_it(said: str | float) -> None:
+    assert parse_time(said).timestamp() == parse_timestamp(said).timestamp()
+
+
+def test_what_is_no_time_is_refused_as_botocore_refuses_it() -> None:
+    with pytest.raises(ValueError, match="Invalid timestamp"):
+        parse_time("yesterday")

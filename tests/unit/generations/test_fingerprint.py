@@ -25,6 +25,7 @@ SETTINGS_IN = {
     "index_params": {"M": 32, "efConstruction": 100},
 }
 SETTINGS_OUT = {
+    "list_ranges": 7,
     "batch_objects": 7, "batch_bytes": 7, "wave_batches": 7, "parse_processes": 7, "parse_seconds": 7.0,
     "parse_memory_mb": 777, "wait_for_writer_seconds": 7.0, "search_params": {"ef": 77}, "gate_recall": 0.7,
     "gate_latency": 7.0, "gate_samples": 7, "golden": "golden.jsonl", "gate_golden": 0.7, "approval_hours": 7.0,
