@@ -23,6 +23,7 @@ from prefect.runtime import flow_run
 from blocks.settings import Settings
 from flows.line import left, stand_in_line, unattended
 from flows.prefect_runs import rename_run
+from flows.progress import Progress
 from flows.sync_keys import sync_keys
 from flows.work import begin, catch_up, delete_all_the_same, judge
 from tasks.errors import DeletionError, FingerprintError, OutageError
@@ -30,6 +31,7 @@ from tasks.generations.swap import nothing_answers, publish
 from tasks.indexing.finish import MANY, Totals, flush, totals
 from tasks.indexing.outcome import Tally
 from tasks.indexing.plan import Plan, plan
+from tasks.indexing.plan_keys import plan_keys
 from tasks.indexing.report import deletions_markdown, failures_markdown, sync_markdown
 from tasks.ledger.canary import canary_of
 from tasks.ledger.changes import forget_listed
@@ -93,9 +95,9 @@ def sync(
                     "%s objects are left out: %s", f"{todo.left_out:,}", inert("; ".join(todo.named))
                 )
             resources.progress.planned(todo.todo)
-            done = Tally(todo.new + todo.changed)
+            done, progress = Tally(todo.new + todo.changed), Progress(pipeline, todo.todo)
             try:
-                catch_up(resources, collection, done, described, alone=into is not None)
+                catch_up(resources, collection, done, described, alone=into is not None, show=progress.show)
             except OutageError:
                 show_failures(pipeline, resources, collection)
                 raise
@@ -128,7 +130,9 @@ def sync(
 def planned(pipeline: str, resources: Resources, collection: str) -> Plan:
     """Record the work of this sync. If that raises ``DeletionError``, save the numbers as an artifact."""
     try:
-        return plan(resources, collection)
+        todo = plan(resources, collection)
+        # The listing may be behind what a sync of keys has seen.
+        return todo.with_those(plan_keys(resources, collection, todo.doubtful)) if todo.doubtful else todo
     except DeletionError as error:
         create_markdown_artifact(
             deletions_markdown(collection, str(error), error.loss),

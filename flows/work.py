@@ -67,14 +67,27 @@ def begin(
 
 
 def catch_up(
-    resources: Resources, collection: str, done: Tally, described: str, *, alone: bool, keys: Keys = None
+    resources: Resources,
+    collection: str,
+    done: Tally,
+    described: str,
+    *,
+    alone: bool,
+    keys: Keys = None,
+    show: Callable[[Tally], None] = lambda _done: None,
 ) -> None:
     """Do the recorded work, or that for some ``keys``: renamed objects first, then deletions, then the rest.
+
+    Calls ``show`` after each wave.
 
     Deletions are done even if renamed objects fail. They are done in the generation in canary too, unless this one is
     written ``alone``. Otherwise keys that notifications named are served between two waves.
     """
-    serve = partial(serve_waiting, resources, collection, described) if keys is None and not alone else nobody_waits
+    serves = partial(serve_waiting, resources, collection, described) if keys is None and not alone else nobody_waits
+
+    def serve() -> bool:
+        show(done)
+        return serves()
 
     def delete() -> None:
         work_off(resources, collection, "deleted", done, keys, serve)
@@ -136,6 +149,8 @@ def delete_gone(resources: Resources, collection: str, keys: Keys = None) -> int
     shown, resources.progress = resources.progress, Silent()
     try:
         todo = plan(resources, collection, again=False) if keys is None else plan_keys(resources, collection, keys)
+        if todo.doubtful:
+            todo = todo.with_those(plan_keys(resources, collection, todo.doubtful))
         work_off(resources, collection, "deleted", Tally(), keys)
     finally:
         resources.progress = shown

@@ -15,12 +15,16 @@ from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
     Progress,
+    ProgressColumn,
     SpinnerColumn,
+    Task,
     TextColumn,
     TimeElapsedColumn,
+    TimeRemainingColumn,
 )
 from rich.segment import Segment
 from rich.table import Table
+from rich.text import Text
 
 from tasks.listeners import listener
 from tasks.retrieval.scope import EVERYTHING, Scope, nothing_found
@@ -292,6 +296,14 @@ def generations_table(rows: Sequence[dict[str, Any]]) -> None:
             out.print(f"    [dim]{escape(difference)}[/]")
 
 
+class Rate(ProgressColumn):
+    """The objects a second of the last half a minute."""
+
+    def render(self, task: Task) -> Text:
+        """Return the rate, or nothing before there is one."""
+        return Text(f"{task.speed:,.0f}/s" if task.speed else "", style="progress.data.speed")
+
+
 class Bar:
     """A progress bar that listens to a sync."""
 
@@ -321,6 +333,8 @@ def progress_bar(shown: bool) -> Iterator[None]:
         BarColumn(),
         MofNCompleteColumn(),
         TimeElapsedColumn(),
+        Rate(),
+        TimeRemainingColumn(),
     )
     with Progress(*columns, console=err, transient=True, disable=not shown) as progress:
         token = listener.set(Bar(progress))

@@ -104,7 +104,7 @@ class Watcher:
             while not self.stop.is_set():
                 try:
                     self._watch(load_pipeline(self.pipeline))
-                except (LockstepError, PrefectException, OSError) as error:
+                except Exception as error:  # noqa: BLE001 - a watcher that ends is noticed too late
                     self._failed(error, "the watch cannot begin", BEGINS_AGAIN_SECONDS)
 
     def _watch(self, block: Pipeline) -> None:
@@ -153,7 +153,7 @@ class Watcher:
         try:
             if store.live():
                 self._sync(None)
-        except (LockstepError, PrefectException, OSError) as error:
+        except Exception as error:  # noqa: BLE001 - a watcher that ends is noticed too late
             self._failed(error, "the sync at the start did not come through, the schedule's will")
         load_model(block.embedder)
 
@@ -194,7 +194,7 @@ class Watcher:
                 self._look_at_lag(block, ledger, store)
                 if due(quiet_seconds(ledger, block.alias), self._ages()):
                     self._serve(block, ledger, store)
-            except (LockstepError, PrefectException, OSError) as error:
+            except Exception as error:  # noqa: BLE001 - a watcher that ends is noticed too late
                 self._failed(error, "what changed waits")
 
     def _look_at_lag(self, block: Pipeline, ledger: Database, store: Store) -> None:
@@ -232,5 +232,6 @@ class Watcher:
     def _failed(self, error: Exception, what: str, longest: float = LONGEST_PAUSE_SECONDS) -> None:
         self._failures += 1
         pause = min(pause_after(self._failures), longest)
-        logger.warning("%s, again in %.0f s: %s", what, pause, error)
+        told = isinstance(error, (LockstepError, PrefectException, OSError))
+        logger.warning("%s, again in %.0f s: %s", what, pause, error, exc_info=None if told else error)
         self.stop.wait(pause)

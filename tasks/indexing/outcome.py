@@ -37,6 +37,8 @@ CHANGES_KEPT = 100
 class Tally:
     """The totals of all batches so far, and the first objects that were written or deleted.
 
+    ``objects`` counts those that were worked on, whatever came of it.
+
     ``changes`` holds at most 100 tuples (stage, key, chunks) for the report. ``failed`` counts objects that may
     have failed because of an outage. ``wanted`` counts the objects to be written in the whole sync.
     """
@@ -44,13 +46,14 @@ class Tally:
     def __init__(self, wanted: int = 0) -> None:
         self.wanted = wanted
         self.chunks_embedded = self.chunks_reused = self.chunks_deleted = self.moved_on = self.batches = 0
-        self.failed = 0
+        self.failed = self.objects = 0
         self.reason = ""
         self.changes: list[tuple[Stage, str, int]] = []
 
     def add(self, stage: Stage, outcome: Outcome) -> None:
         """Add one batch."""
         self.batches += 1
+        self.objects += len(outcome.done) + len(outcome.failures) + outcome.moved_on
         self.chunks_embedded += outcome.chunks_embedded
         self.chunks_reused += outcome.chunks_reused
         self.chunks_deleted += outcome.chunks_deleted

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from contextlib import closing
@@ -17,9 +18,10 @@ from tasks.errors import DeletionError
 from tasks.generations.claims import keep_source
 from tasks.generations.deletion_limit import stop, unasked
 from tasks.indexing.compare import Action, compare
+from tasks.ledger.changes import LISTINGS_LAG_MS
 from tasks.ledger.database import now
 from tasks.ledger.missing_keys import KEYS_NAMED, missing_keys
-from tasks.ledger.objects import every_nth_key, not_arrived, record_deletions, record_wanted
+from tasks.ledger.objects import every_nth_key, not_arrived, object_rows, record_deletions, record_wanted
 from tasks.ledger.quarantine import retry_withheld
 from tasks.limits import LeftOut
 from tasks.models import Loss, ObjectRef
@@ -42,7 +44,8 @@ class Plan:
     """The numbers of objects to write, to delete and to leave alone.
 
     ``left_out`` counts the objects that neither ledger nor Milvus can hold. ``named`` gives the first few of them
-    with the reason.
+    with the reason. ``doubtful`` are keys of which the listing may be older than what is known: nothing is recorded
+    for them.
     """
 
     new: int = 0
@@ -51,6 +54,18 @@ class Plan:
     unchanged: int = 0
     left_out: int = 0
     named: tuple[str, ...] = ()
+    doubtful: tuple[str, ...] = ()
+
+    def with_those(self, other: Plan) -> Plan:
+        """Return the numbers of both, once the bucket was asked for the doubtful keys."""
+        return replace(
+            self,
+            new=self.new + other.new,
+            changed=self.changed + other.changed,
+            deleted=self.deleted + other.deleted,
+            unchanged=self.unchanged + other.unchanged,
+            doubtful=(),
+        )
 
     @property
     def todo(self) -> int:
@@ -69,28 +84,42 @@ def make_plan(
     flow_run_id: str,
     say: Callable[[int], None] = lambda _listed: None,
     agree: Callable[[Loss], None] = lambda _loss: None,
+    doubted_from: float = math.inf,
 ) -> Plan:
     """Record in the ledger which objects to write and to delete, a page at a time. Return the numbers.
 
     Deletions are known, and recorded, only after the whole listing. Before that, ``agree`` is called with the
-    expected loss, and may raise.
+    expected loss, and may raise. What was recorded after ``doubted_from`` (ms since 1970, by the ledger's clock) may be
+    newer than the listing: where they disagree, the key is doubtful.
     """
     counts: Counter[Action] = Counter()
+    doubtful: list[str] = []
     deleted = 0
     with missing_keys(ledger, collection) as missing:
         for refs in listing:
             rows = missing.pass_page(refs)
-            actions = [compare(ref, rows.get(ref.key)) for ref in refs]
-            counts.update(actions)
-            todo = {ref.key for ref, action in zip(refs, actions, strict=True) if action != "unchanged"}
-            want(ledger, collection, [ref for ref in refs if ref.key in todo], flow_run_id)
+            todo: list[ObjectRef] = []
+            for ref in refs:
+                row = rows.get(ref.key)
+                if row and row.etag != ref.etag and (row.known_at or 0) > doubted_from:
+                    doubtful.append(ref.key)
+                    continue
+                action = compare(ref, row)
+                counts[action] += 1
+                if action != "unchanged":
+                    todo.append(ref)
+            want(ledger, collection, todo, flow_run_id)
             say(counts.total())
         missing.pass_rest()
         agree(missing.loss())
         for keys in missing.pieces():
-            lose(ledger, collection, keys, flow_run_id)
-            deleted += len(keys)
-    return Plan(counts["new"], counts["changed"], deleted, counts["unchanged"])
+            known = object_rows(ledger, collection, keys)
+            young = {key for key, row in known.items() if (row.known_at or 0) > doubted_from}
+            gone = [key for key in keys if key not in young]
+            lose(ledger, collection, gone, flow_run_id)
+            deleted += len(gone)
+            doubtful += sorted(young)
+    return Plan(counts["new"], counts["changed"], deleted, counts["unchanged"], doubtful=tuple(doubtful))
 
 
 def want(ledger: Database, collection: str, refs: Sequence[ObjectRef], flow_run_id: str) -> None:
@@ -144,10 +173,13 @@ def plan(resources: Resources, collection: str, again: bool = True) -> Plan:
             stop(collection, loss, resources.source, resources.settings, accepted=accepted)
         keep_source(resources, collection)
 
-    left_out, at_once = LeftOut(), resources.settings.list_ranges
-    cuts = every_nth_key(resources.ledger, collection, RANGE_KEYS) if at_once > 1 else []
+    ledger, left_out, at_once = resources.ledger, LeftOut(), resources.settings.list_ranges
+    doubted_from = ledger.moment() - LISTINGS_LAG_MS
+    cuts = every_nth_key(ledger, collection, RANGE_KEYS) if at_once > 1 else []
     with closing(pages(resources.s3, resources.source, left_out, cuts, at_once)) as listing:
-        made = make_plan(listing, resources.ledger, collection, resources.flow_run_id, resources.progress.listed, agree)
+        made = make_plan(
+            listing, ledger, collection, resources.flow_run_id, resources.progress.listed, agree, doubted_from
+        )
     new, changed = retry_withheld(resources.ledger, collection, now()) if again else (0, 0)
     return replace(
         made,

@@ -32,12 +32,14 @@ REASON_LENGTH = 1000
 
 
 class ObjectRow(NamedTuple):
-    """What a row says of an object: its state, the wanted version, and the version that Milvus confirmed."""
+    """What a row says of an object: its state, the wanted version, the version that Milvus confirmed, and since when
+    that state was not settled for the last time (ms since 1970, by the database's clock)."""
 
     state: str
     etag: str
     size: int
     indexed_etag: str | None
+    known_at: int | None = None
 
 
 ROW = [OBJECTS.c[name] for name in ObjectRow._fields]

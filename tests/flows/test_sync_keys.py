@@ -247,3 +247,22 @@ def test_it_leaves_one_run_in_the_history(name: str, bucket: Bucket) -> None:
         children = FlowRunFilter(parent_flow_run_id=FlowRunFilterParentFlowRunId(any_=[run.id]))
         assert client.read_flow_runs(flow_run_filter=children) == []
         assert client.read_task_runs(flow_run_filter=FlowRunFilter(id={"any_": [run.id]})) == []  # type: ignore[arg-type]
+
+
+def test_a_listing_that_is_behind_undoes_nothing(name: str, bucket: Bucket, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Some servers list what was there a moment ago."""
+    from tasks.bucket.listing import pages
+
+    block = load_pipeline(name)
+    before = [list(page) for page in pages(bucket.client, block.source)]
+    bucket.put("yew.md", guide("yew"))
+    bucket.put("ash.md", guide("ash", " It is grey."))
+    bucket.delete("oak.md")
+    sync(name, keys=["yew.md", "ash.md", "oak.md"])
+    now_held = held(name)
+    with monkeypatch.context() as patch:
+        patch.setattr("tasks.indexing.plan.pages", lambda *_args, **_more: (page for page in before))
+        report = sync(name)
+    assert held(name) == now_held
+    assert report.deleted == 0
+    assert audit(name, sync_first=True).consistent
