@@ -56,6 +56,28 @@ def test_a_file_is_found_soon_after_it_came_and_not_after_it_went(stack: Stack, 
     assert stack.json("audit")["consistent"]
 
 
+def test_a_change_leaves_ten_rows_in_the_history_at_the_most(stack: Stack, bucket: Any) -> None:
+    put(bucket, "rows.md")
+    eventually(lambda: "rows.md" in found_keys(stack), SOON)
+    eventually(lambda: of_watcher(stack)[0]["state_type"] == "COMPLETED", SOON)
+    run = of_watcher(stack)[0]["id"]
+    of_run = {"flow_run_id": {"any_": [run]}}
+
+    def rows() -> dict[str, int]:
+        events = {"filter": {"resource": {"id": [f"prefect.flow-run.{run}"]}, "occurred": {}}}
+        return {
+            "runs": 1,
+            "task runs": len(api(stack, "POST", "/task_runs/filter", {"flow_runs": {"id": {"any_": [run]}}})),
+            "states": len(api(stack, "GET", f"/flow_run_states/?flow_run_id={run}")),
+            "log lines": len(api(stack, "POST", "/logs/filter", {"logs": of_run})),
+            "artifacts": len(api(stack, "POST", "/artifacts/filter", {"artifacts": of_run})),
+            "events": len(api(stack, "POST", "/events/filter", events)["events"]),
+        }
+
+    eventually(lambda: rows()["events"] >= 3 and rows()["log lines"] >= 3, SOON)
+    assert sum(rows().values()) <= 10, rows()
+
+
 def test_a_watcher_that_was_killed_is_replaced_and_nothing_is_lost(stack: Stack, bucket: Any) -> None:
     before = watcher(stack)
     os.kill(before["pid"], signal.SIGKILL)
