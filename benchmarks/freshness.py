@@ -1,7 +1,7 @@
 """How soon a change of the bucket is answered: from PUT to the first search with it, DELETE to the first without.
 
     python -m benchmarks.freshness [--ways events poll trigger schedule] [--objects 100] [--milvus URI] [--busy 1000]
-                                   [--pause 2] [--plot freshness.png] [--json]
+                                   [--pause 3] [--plot freshness.png] [--json]
 
     events     the watcher, and a notification that this program posts to the service right after the change, as an S3
                server does
@@ -68,7 +68,7 @@ def main() -> None:
     options.add_argument("--objects", type=int, default=100)
     options.add_argument("--milvus", default="")
     options.add_argument("--busy", type=int, default=0)
-    options.add_argument("--pause", type=float, default=2.0, help="seconds between two changes, plus or minus a half")
+    options.add_argument("--pause", type=float, default=3.0, help="seconds between two changes, plus or minus a half")
     options.add_argument("--plot", type=Path)
     options.add_argument("--json", action="store_true")
     given = options.parse_args()

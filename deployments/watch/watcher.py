@@ -47,7 +47,7 @@ if TYPE_CHECKING:
 WATCHER = "the watcher "
 QUIET_SECONDS = 0.3
 OLDEST_SECONDS = 2.0
-APART_SECONDS, BUSY_APART_SECONDS, MANY_RUNS = 0.5, 3.0, 20
+APART_SECONDS, BUSY_APART_SECONDS, MANY_RUNS = 0.5, 3.0, 30
 """The least seconds between two runs, and between those after many runs in a minute."""
 ASKED_EVERY_SECONDS = 0.05
 BUSY_SECONDS = 0.5

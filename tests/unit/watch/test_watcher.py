@@ -6,7 +6,7 @@ import pytest
 
 from deployments.watch import poll, watcher
 
-MANY = tuple(float(age) for age in range(40, 60))
+MANY = tuple(float(age) for age in range(30, 60))
 
 
 @pytest.mark.parametrize(
