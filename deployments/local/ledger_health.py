@@ -22,7 +22,7 @@ def check_ledger(endpoints: Endpoints, _state: State) -> str:
 
 BEGINS_SECONDS = 180.0
 """How long a watcher may take to begin: it waits for the pipeline to be saved, and syncs what changed meanwhile."""
-WATCH = "select described from lockstep_writers where collection = :name and expires_at > :now"
+WATCH = "select described, expires_at from lockstep_writers where collection = :name"
 LAG = """
 select count(*), min(since) from (
   select since from lockstep_changes where alias = :alias
@@ -42,14 +42,18 @@ def check_watcher(endpoints: Endpoints, state: State) -> str:
     if record is None or running(record) is None:
         raise PartError("its process is gone: run `lockstep up`")
     now = int(time.time() * 1000)
-    rows = _ask_ledger(endpoints, WATCH, name=f"the watch of '{endpoints.alias}'", now=now)
-    if not rows and time.time() - state.born("watcher") < BEGINS_SECONDS:
-        return "begins to watch"
-    if not rows:
-        raise PartError("it does not watch: see its log")
-    watching = str(rows[0][0])
+    try:
+        rows = _ask_ledger(endpoints, WATCH, name=f"the watch of '{endpoints.alias}'")
+    except PartError:
+        _ask_ledger(endpoints, "select 1")  # raises if the ledger is away; else it has no tables yet
+        rows = None
+    watching, until = rows[0] if rows else ("", 0)
     if not watching.startswith(f"the watcher {record.pid} "):
-        return f"stands by: {watching} watches"
+        if until > now:
+            return f"stands by: {watching} watches"
+        if time.time() - state.born("watcher") < BEGINS_SECONDS:
+            return "begins to watch"
+        raise PartError("it does not watch: see its log")
     waiting, since = (_ask_ledger(endpoints, LAG, alias=endpoints.alias) or [(0, None)])[0]
     if not waiting:
         return "nothing waits"

@@ -98,6 +98,16 @@ def test_a_watcher_that_was_killed_is_replaced_and_nothing_is_lost(stack: Stack,
     assert stack.json("audit")["consistent"]
 
 
+@pytest.mark.long
+def test_prefect_is_killed_and_comes_back(stack: Stack, bucket: Any) -> None:
+    parts = json.loads(stack.run("status", "--json").stdout)["parts"]
+    os.kill(next(part["pid"] for part in parts if part["name"] == "prefect"), signal.SIGKILL)
+    put(bucket, "without-prefect.md")
+    stack.run("up")
+    eventually(lambda: "without-prefect.md" in found_keys(stack), 150)
+    assert stack.json("audit")["consistent"]
+
+
 def test_a_second_watcher_stands_by(stack: Stack, bucket: Any) -> None:
     second = stack.start("watch")
     try:

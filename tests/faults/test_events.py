@@ -26,7 +26,8 @@ from tasks.ledger.changes import lag_of, waiting_changes
 from tasks.ledger.database import Database
 from tasks.pipelines import load_pipeline
 from tasks.retrieval.routing import Index
-from tests.support.servers import Bucket
+from tests.support.proxy import Proxy
+from tests.support.servers import Bucket, Server
 
 NOTIFICATIONS = 5000
 FEW = 25
@@ -146,6 +147,44 @@ def test_a_burst_of_doubled_shuffled_lost_and_forged_notifications(
     assert not sync(name).quarantined, "the listing finds what was lost"
     assert audit(name).consistent
     assert len(held(name)) == 30
+
+
+@pytest.mark.parametrize("part", ["milvus", "s3"])
+def test_a_part_that_is_away_while_it_watches(
+    make_pipeline: Callable[..., str],
+    bucket: Bucket,
+    s3_server: Server,
+    milvus: Server,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    part: str,
+) -> None:
+    monkeypatch.setattr("deployments.watch.watcher.LONGEST_PAUSE_SECONDS", 2.0)
+    proxy = Proxy((milvus if part == "milvus" else s3_server).url)
+    at = {"milvus": proxy.url, "milvus_seconds": 3.0} if part == "milvus" else {"source": {"endpoint_url": proxy.url}}
+    for number in range(4):
+        bucket.put(f"{number}.md", text(number))
+    name = make_pipeline(**at)
+    sync(name)
+    block = load_pipeline(name)
+    with watching(name, tmp_path), Database(block.ledger) as ledger:
+        inbox = Inbox(ledger, name, block.source)
+        for version in range(1, 7):
+            bucket.put("0.md", text(0, version))
+            bucket.put(f"new-{version}.md", text(version))
+            inbox.take(body((bucket.name, "0.md"), (bucket.name, f"new-{version}.md")), "a test")
+            if version in (2, 4):
+                proxy.make("refuse" if version == 2 else "reset")
+                time.sleep(2)
+                proxy.make("none")
+        bucket.delete("1.md")
+        inbox.take(body((bucket.name, "1.md")), "a test")
+        nothing_waits(name)
+        answering = held(name)
+        assert "version 6" in answering["0.md"]
+        assert set(answering) == {"0.md", "2.md", "3.md", *(f"new-{version}.md" for version in range(1, 7))}
+        assert audit(name).consistent
+    proxy.close()
 
 
 def test_two_watchers_at_once(make_pipeline: Callable[..., str], bucket: Bucket, tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ from blocks.s3_source import S3Source
 from blocks.settings import Settings
 from deployments.cli.session import prefect_answers
 from deployments.endpoints import Endpoints
-from deployments.local import health
+from deployments.local import health, ledger_health
 from deployments.state import State
 from flows.ask import link
 from tasks.addresses import check_address
@@ -163,7 +163,10 @@ def test_the_bucket(password: str, logged: Callable[[Exception], str]) -> None:
     told(lambda: read_golden("s3://documents/golden.jsonl", source), logged)
 
 
-CHECKS = [getattr(health, f"check_{part}") for part in ("s3", "milvus", "prefect", "worker", "vllm", "ledger")]
+CHECKS = [
+    *(getattr(health, f"check_{part}") for part in ("s3", "milvus", "prefect", "worker", "vllm")),
+    ledger_health.check_ledger,
+]
 
 
 @pytest.mark.parametrize("password", PASSWORDS)
