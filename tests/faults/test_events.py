@@ -12,6 +12,7 @@ from pathlib import Path
 from urllib.parse import quote_plus
 
 import numpy as np
+import pytest
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterTags
 
