@@ -5,8 +5,9 @@
 Starts a stack of its own in a temporary home and indexes FOLDER (default: the project's own docs). The bare script
 loads the model, opens a client and does what a question needs: embed it, search. It does so in threads, alone (each
 embeds for itself) and together (one forward pass for all that wait). The service is asked over HTTP by a process of its
-own, which takes its share of the cores. Each is measured in turn, twice, and the better turn counts. The table has
-requests a second, p50 and p99, and the ratios to the better bare script.
+own, which takes its share of the cores; so is the bare script behind HTTP (`benchmarks.bare_server`): what any service
+has to pay. Each is measured in turn, twice, and the better turn counts. The table has requests a second, p50 and p99,
+and the ratios to the better bare script, and to the one behind HTTP.
 """
 
 from __future__ import annotations
@@ -14,11 +15,13 @@ from __future__ import annotations
 import argparse
 import http.client
 import json
+import socket
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -37,6 +40,7 @@ QUESTIONS = (
 )
 TOP_K = 5
 TURNS = 2
+OVER_HTTP = ("service", "http")
 
 
 def measured(ask: Callable[[str], object], clients: int, seconds: float) -> dict[str, float]:
@@ -114,7 +118,7 @@ def served(url: str, mode: str) -> Callable[[str], object]:
 
 def child(kind: str, where: str, collection: str, mode: str, seconds: float, clients: str) -> None:
     """Measure one kind in this process, and print a line of JSON for each number of clients."""
-    ask = served(where, mode) if kind == "service" else bare(where, collection, mode, kind == "together")
+    ask = served(where, mode) if kind in OVER_HTTP else bare(where, collection, mode, kind == "together")
     measured(ask, 2, 2.0)  # warm
     for number in map(int, clients.split(",")):
         print(json.dumps({"clients": number, **measured(ask, number, seconds)}), flush=True)
@@ -152,25 +156,50 @@ def main() -> None:
         milvus, service = records["milvus"].url, records["service"].url
         rest = (given.mode, str(given.seconds), given.clients)
         collection = lockstep("search", "warm")["collection"]
-        runs: dict[str, list[list[dict[str, float]]]] = {"alone": [], "together": [], "service": []}
-        for _ in range(TURNS):
-            for kind, made in runs.items():
-                made.append(in_child(kind, service if kind == "service" else milvus, collection, *rest))
+        runs: dict[str, list[list[dict[str, float]]]] = {"alone": [], "together": [], "http": [], "service": []}
+        with bare_server(milvus, collection, given.mode) as behind_http:
+            places = {"alone": milvus, "together": milvus, "http": behind_http, "service": service}
+            for _ in range(TURNS):
+                for kind, made in runs.items():
+                    made.append(in_child(kind, places[kind], collection, *rest))
         show({kind: best(made) for kind, made in runs.items()}, given.mode)
+
+
+@contextmanager
+def bare_server(*arguments: str) -> Iterator[str]:
+    """Start the bare script behind HTTP, and give its address."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    argv = [sys.executable, "-m", "benchmarks.bare_server", str(port), *arguments]
+    process = subprocess.Popen(argv, cwd=ROOT)
+    try:
+        while True:
+            with suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
+                break
+            if process.poll() is not None:
+                sys.exit("the bare server did not start")
+            time.sleep(0.2)
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        process.terminate()
+        process.wait()
 
 
 def show(found: dict[str, list[dict[str, float]]], mode: str) -> None:
     """Print the table."""
     print(f"\n{mode} searches, 2 turns each, the better one; requests a second, p50 and p99 in ms")
-    print(f"{'clients':>8}{'bare alone':>26}{'bare together':>26}{'service':>26}{'p50 ratio':>11}{'throughput':>12}")
-    for alone, together, service in zip(found["alone"], found["together"], found["service"], strict=True):
-        cells = [
-            f"{one['per_second']:8.1f}/s {one['p50']:6.1f} {one['p99']:7.1f}" for one in (alone, together, service)
-        ]
+    heads = ("bare alone", "bare together", "bare behind HTTP", "service")
+    ratios = ("p50", "throughput", "p50 / HTTP", "throughput / HTTP")
+    print(f"{'clients':>8}" + "".join(f"{head:>26}" for head in heads) + "".join(f"{head:>19}" for head in ratios))
+    for alone, together, behind, service in zip(*(found[kind] for kind in found), strict=True):
+        kinds = (alone, together, behind, service)
+        cells = [f"{one['per_second']:8.1f}/s {one['p50']:6.1f} {one['p99']:7.1f}" for one in kinds]
         top = max((alone, together), key=lambda one: one["per_second"])
-        ratios = f"{service['p50'] / top['p50']:11.2f}{service['per_second'] / top['per_second']:12.2f}"
+        shares = [service[what] / floor[what] for floor in (top, behind) for what in ("p50", "per_second")]
         errors = f"   {service['errors']:.0f} errors" if service["errors"] else ""
-        print(f"{alone['clients']:8.0f}{cells[0]:>26}{cells[1]:>26}{cells[2]:>26}{ratios}{errors}")
+        row = "".join(f"{cell:>26}" for cell in cells) + "".join(f"{share:19.2f}" for share in shares)
+        print(f"{alone['clients']:8.0f}{row}{errors}")
 
 
 if __name__ == "__main__":
