@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, suppress
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from prefect.runtime import flow_run
@@ -22,7 +21,7 @@ from tasks.indexing.outcome import Tally
 from tasks.indexing.plan import check_moved, plan
 from tasks.indexing.plan_keys import plan_keys
 from tasks.ledger.canary import canary_of
-from tasks.ledger.changes import forget_changes, waiting_changes
+from tasks.ledger.changes import WHOLE_BUCKET, forget_changes, waiting_changes
 from tasks.ledger.lease import watch_of, writer_of
 from tasks.ledger.quarantine import new_failures
 from tasks.listeners import Silent
@@ -83,25 +82,21 @@ def catch_up(
     Deletions are done even if renamed objects fail. They are done in the generation in canary too, unless this one is
     written ``alone``. Otherwise keys that notifications named are served between two waves.
     """
-    serves = partial(serve_waiting, resources, collection, described) if keys is None and not alone else nobody_waits
-
-    def serve() -> bool:
-        show(done)
-        return serves()
+    serve = Waiting(resources, collection, described).serve if keys is None and not alone else nobody_waits
 
     def delete() -> None:
-        work_off(resources, collection, "deleted", done, keys, serve)
+        work_off(resources, collection, "deleted", done, keys, serve, show)
         if not alone:
             delete_in_canary(resources, collection, described, keys)
 
     try:
-        work_off(resources, collection, "renamed", done, keys, serve)
+        work_off(resources, collection, "renamed", done, keys, serve, show)
     except Exception:
         with suppress(DeletionError):
             delete()
         raise
     delete()
-    work_off(resources, collection, "written", done, keys, serve)
+    work_off(resources, collection, "written", done, keys, serve, show)
 
 
 def delete_in_canary(resources: Resources, live: str, described: str, keys: Keys = None) -> None:
@@ -164,44 +159,74 @@ def work_off(
     done: Tally,
     keys: Keys = None,
     serve: Callable[[], bool] = nobody_waits,
+    show: Callable[[Tally], None] = lambda _done: None,
 ) -> None:
     """Carry out the work that the ledger has recorded for a stage, wave by wave, and add it to the tally.
 
-    Calls ``serve`` after each wave. It returns whether somebody watches the bucket: then waves are short. Raises
-    ``DeletionError`` before deleting too many objects that were moved to keys that cannot be read.
+    Calls ``serve`` after each wave. If that changed what is recorded, the rest is read anew: what was read before may
+    be about versions that are no longer wanted. Raises ``DeletionError`` before deleting too many objects that were
+    moved to keys that cannot be read.
     """
     if stage == "deleted":
         check_moved(resources, collection, keys)
-    pace = Pace()
-    most = (lambda: pace.batches) if serve() else None
-    batches = batched(recorded(resources.ledger, collection, stage, keys), resources.settings)
-    for number, wave in enumerate(waves(batches, resources.settings, most), start=1):
-        began, work = time.monotonic(), Wave(resources, collection, wave, done)
-        if keys is None:
-            with without_heartbeat():
-                run_wave(stage, number, work)
-        else:
-            run_plainly(stage, work)
-        done.check(resources.settings)
-        pace.took(len(wave), time.monotonic() - began)
+    number, again = 0, True
+    while again:
+        again, pace = False, Pace()
         serve()
+        most = pace.most if is_watched(resources) else None
+        batches = batched(recorded(resources.ledger, collection, stage, keys), resources.settings)
+        for wave in waves(batches, resources.settings, most):
+            number, began, work = number + 1, time.monotonic(), Wave(resources, collection, wave, done)
+            if keys is None:
+                with without_heartbeat():
+                    run_wave(stage, number, work)
+            else:
+                run_plainly(stage, work)
+            done.check(resources.settings)
+            pace.took(len(wave), time.monotonic() - began)
+            show(done)
+            if again := serve():
+                break
 
 
-def serve_waiting(resources: Resources, collection: str, described: str) -> bool:
-    """Work off the keys that notifications named, in the middle of a long sync. Return whether somebody watches.
+def is_watched(resources: Resources) -> bool:
+    """Return whether a watcher works for the pipeline: then waves are short, and keys are served in between."""
+    return patiently(writer_of)(resources.ledger, watch_of(resources.store.alias)) is not None
 
-    So a small change does not wait behind a large one.
-    """
-    ledger, alias = resources.ledger, resources.store.alias
-    if patiently(writer_of)(ledger, watch_of(alias)) is None:
-        return False
-    while changes := patiently(waiting_changes)(ledger, alias, KEYS_AT_ONCE):
+
+class Waiting:
+    """Serves keys that notifications named in the middle of a long sync, so that small changes do not wait for it."""
+
+    def __init__(self, resources: Resources, collection: str, described: str) -> None:
+        self._resources, self._collection, self._described = resources, collection, described
+        self._failed = False
+
+    def serve(self) -> bool:
+        """Work off some of the keys, if somebody watches. Return whether the recorded work may have changed.
+
+        What goes wrong with these keys stops nothing else: they are left to the watcher, and so are all others. Raises
+        ``LockstepError`` if this run is no longer the writer.
+        """
+        ledger, alias = self._resources.ledger, self._resources.store.alias
+        if self._failed or not is_watched(self._resources):
+            return False
+        waiting = patiently(waiting_changes)(ledger, alias, KEYS_AT_ONCE)
+        changes = [change for change in waiting if change.key != WHOLE_BUCKET]
+        if not changes:
+            return False
         keys = [change.key for change in changes]
-        todo = plan_keys(resources, collection, keys)
-        catch_up(resources, collection, Tally(todo.new + todo.changed), described, alone=False, keys=keys)
+        try:
+            todo = plan_keys(self._resources, self._collection, keys)
+            tally = Tally(todo.new + todo.changed)
+            catch_up(self._resources, self._collection, tally, self._described, alone=False, keys=keys)
+        except LockstepError as error:
+            self._resources.check_writer()
+            self._failed = True
+            run_logger().warning("%s keys that notifications named are left to the watcher: %s", len(keys), error)
+            return True
         patiently(forget_changes)(ledger, alias, changes)
         run_logger().info("%s keys that notifications named in between: %s", f"{len(keys):,}", todo)
-    return True
+        return True
 
 
 def judge(resources: Resources, pipeline: str, collection: str, judged: Callable[..., int] | None = None) -> int:

@@ -28,7 +28,7 @@ select count(*), min(since) from (
   select since from lockstep_changes where alias = :alias
   union all
   select coalesce(known_at, updated_at) as since from lockstep_objects
-  where state in ('pending', 'deleting', 'returned') and collection = (
+  where state in ('pending', 'deleting', 'returned') and collection in (
     select collection from lockstep_generations
     where alias = :alias and promoted_at is not null and retired_at is null
   )

@@ -58,10 +58,11 @@ class Poll:
             began, before = time.monotonic(), self.state
             try:
                 number = self.look()
-            except LockstepError as error:
+            except Exception as error:
                 self.state = f"waits: {error}"
                 if self.state != before:
-                    logger.warning("the bucket is not listed: %s", error)
+                    told = isinstance(error, LockstepError)
+                    logger.warning("the bucket is not listed: %s", error, exc_info=None if told else error)
             else:
                 self.state = f"{number:,} objects listed"
             spent = time.monotonic() - began

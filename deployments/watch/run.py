@@ -5,18 +5,28 @@ from __future__ import annotations
 import logging
 import signal
 import sys
+from contextlib import suppress
 
 from deployments.environment import Environment, load
 
 
 def watch(env: Environment, pipeline: str) -> None:
-    """Watch until SIGTERM or SIGINT."""
+    """Watch until SIGTERM or SIGINT. The second SIGINT does not wait for the sync under way."""
+    from prefect.exceptions import TerminationSignal
+
     from deployments.watch.watcher import Watcher
 
     watcher = Watcher(pipeline, env)
+
+    def end(number: int, _frame: object) -> None:
+        if number == signal.SIGINT and watcher.stop.is_set():
+            raise KeyboardInterrupt
+        watcher.stop.set()
+
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: watcher.stop.set())
-    watcher.run()
+        signal.signal(number, end)
+    with suppress(TerminationSignal):  # Prefect ends a run so; the next watcher goes on with its work
+        watcher.run()
 
 
 def log_to_stderr() -> None:

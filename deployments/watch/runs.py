@@ -12,6 +12,7 @@ from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
+import httpx
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import (
     FlowRunFilter,
@@ -57,7 +58,7 @@ def run_sync(pipeline: str, keys: Sequence[str] | None) -> SyncReport:
             )
     except ObjectNotFound as error:
         raise PartError(f"Prefect: sync/{pipeline} is not deployed. Run `lockstep up`.") from error
-    except (PrefectException, OSError) as error:
+    except (PrefectException, httpx.HTTPError, OSError) as error:
         raise TransientError(f"Prefect: the API does not take a run ({type(error).__name__}). Is it up?") from error
     # A heartbeat's thread costs a second at the end of a run. A run of a watcher that died is ended by the next one.
     with without_heartbeat() if keys is not None else nullcontext():

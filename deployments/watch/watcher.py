@@ -8,6 +8,7 @@ watcher of a pipeline works, by a lease in the ledger; others receive too, and t
 
 from __future__ import annotations
 
+import json
 import logging
 import math
 import os
@@ -15,7 +16,7 @@ import socket
 import threading
 import time
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING
 
@@ -30,8 +31,8 @@ from flows.events import emit_caught_up, emit_lagging
 from flows.work import KEYS_AT_ONCE
 from tasks.bucket.listing import without_golden
 from tasks.embedding.model import load_model
-from tasks.errors import BusyError, LockstepError
-from tasks.ledger.changes import WHOLE_BUCKET, forget_changes, lag_of, quiet_seconds, waiting_changes
+from tasks.errors import BusyError, DeletionError, FingerprintError, LockstepError, OutageError, TransientError
+from tasks.ledger.changes import WHOLE_BUCKET, Change, forget_changes, lag_of, quiet_seconds, waiting_changes
 from tasks.ledger.database import Database
 from tasks.ledger.lease import end_lease, watch_of, writer_of, writing
 from tasks.milvus.store import Store
@@ -54,7 +55,9 @@ BUSY_SECONDS = 0.5
 RELOADED_EVERY_SECONDS = 15.0
 STAND_BY_SECONDS = 1.0
 LAG_EVERY_SECONDS = 10.0
-LONGEST_PAUSE_SECONDS = 300.0
+LONGEST_PAUSE_SECONDS = 30.0
+MOST_BYTES = 300_000
+"""Of the keys of one run, as JSON."""
 BEGINS_AGAIN_SECONDS = 5.0
 """`lockstep up` saves the pipeline after it has started the parts."""
 
@@ -79,8 +82,19 @@ def due(quiet: tuple[float, float] | None, runs: Sequence[float]) -> bool:
     return (silent >= QUIET_SECONDS or oldest >= OLDEST_SECONDS) and min(runs, default=apart) >= apart
 
 
+def portion(changes: Sequence[Change]) -> list[Change]:
+    """Return the first changes whose keys fit into the parameters of a run: Prefect takes half a megabyte."""
+    size, some = 0, list[Change]()
+    for change in changes:
+        size += len(json.dumps(change.key)) + 2
+        if some and size > MOST_BYTES:
+            break
+        some.append(change)
+    return some
+
+
 def pause_after(failures: int) -> float:
-    """Return the seconds to wait after so many failures in a row: 1, 2, 4 … 300."""
+    """Return the seconds to wait after so many failures in a row: 1, 2, 4 … 30."""
     return min(2.0 ** min(failures - 1, 20), LONGEST_PAUSE_SECONDS) if failures else 0.0
 
 
@@ -97,6 +111,7 @@ class Watcher:
         self._runs: deque[float] = deque(maxlen=MANY_RUNS)
         """When the last runs began."""
         self._failures = 0
+        self._check: Callable[[], None] = lambda: None
 
     def run(self) -> None:
         """Watch until ``stop`` is set. When the pipeline is saved with another bucket or ledger, begin anew."""
@@ -127,7 +142,7 @@ class Watcher:
         told = False
         while not self.stop.is_set():
             try:
-                opened.enter_context(writing(ledger, watch_of(alias), own_name(), 0, logger.info))
+                self._check = opened.enter_context(writing(ledger, watch_of(alias), own_name(), 0, logger.info))
             except BusyError as error:
                 self._end_dead(ledger, alias)
                 if not told:
@@ -150,12 +165,12 @@ class Watcher:
 
         The first build of all is left to the schedule or a person.
         """
+        load_model(block.embedder)
         try:
             if store.live():
                 self._sync(None)
         except Exception as error:  # noqa: BLE001 - a watcher that ends is noticed too late
             self._failed(error, "the sync at the start did not come through, the schedule's will")
-        load_model(block.embedder)
 
     def _receivers(self, block: Pipeline, ledger: Database, store: Store, inbox: Inbox) -> list[Receiver]:
         made = receivers(self._env, inbox)
@@ -185,6 +200,8 @@ class Watcher:
         """Sync what waits, until the pipeline is saved with another bucket, index or ledger."""
         looked = time.monotonic()
         while not self.stop.wait(ASKED_EVERY_SECONDS):
+            if self._lost():
+                return
             try:
                 if time.monotonic() - looked > RELOADED_EVERY_SECONDS:
                     looked = time.monotonic()
@@ -197,11 +214,24 @@ class Watcher:
             except Exception as error:  # noqa: BLE001 - a watcher that ends is noticed too late
                 self._failed(error, "what changed waits")
 
+    def _lost(self) -> bool:
+        """Return whether another watcher has taken over, as after a long sleep of the machine."""
+        try:
+            self._check()
+        except TransientError:
+            return False  # the ledger is away, and the lease may still hold
+        except LockstepError:
+            logger.warning("another watcher has taken over. This one stands by")
+            return True
+        return False
+
     def _look_at_lag(self, block: Pipeline, ledger: Database, store: Store) -> None:
         """Tell Prefect once when the lag crosses its bound, either way."""
-        if time.monotonic() < self._looks_at_lag or not (live := store.live()):
+        if time.monotonic() < self._looks_at_lag:
             return
         self._looks_at_lag = time.monotonic() + LAG_EVERY_SECONDS
+        if not (live := store.live()):
+            return
         seconds = lag_of(ledger, block.alias, live).seconds
         lags = seconds > self._lag_bound
         if lags != self._lags:
@@ -214,12 +244,18 @@ class Watcher:
         if live is None or writer_of(ledger, live):  # a whole sync serves what waits, or is the first
             self.stop.wait(BUSY_SECONDS)
             return
-        changes = waiting_changes(ledger, block.alias, KEYS_AT_ONCE)
+        changes = portion(waiting_changes(ledger, block.alias, KEYS_AT_ONCE))
         keys = [change.key for change in changes]
-        self._sync(None if WHOLE_BUCKET in keys else keys)
+        try:
+            if self._sync(None if WHOLE_BUCKET in keys else keys) is None:  # another whole sync stands in line
+                self.stop.wait(BUSY_SECONDS)
+                return
+        except (OutageError, FingerprintError, DeletionError) as error:
+            # The work is recorded, and whole syncs go on with it, at the pace at which failures are judged.
+            logger.warning("what changed is left to the next whole sync: %s", error)
         forget_changes(ledger, block.alias, changes)
 
-    def _sync(self, keys: Sequence[str] | None) -> SyncReport:
+    def _sync(self, keys: Sequence[str] | None) -> SyncReport | None:
         self._runs.append(time.monotonic())
         report = run_sync(self.pipeline, keys)
         self._failures = 0

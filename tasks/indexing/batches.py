@@ -68,6 +68,10 @@ class Pace:
     def __init__(self) -> None:
         self.batches = 1
 
+    def most(self) -> int:
+        """Return the most batches that the next wave may have."""
+        return self.batches
+
     def took(self, batches: int, seconds: float) -> None:
         """Learn from a wave: the next one has at most twice as many batches."""
         fitting = int(batches * WAVE_SECONDS / max(seconds, 0.001))

@@ -98,17 +98,19 @@ def make_plan(
     with missing_keys(ledger, collection) as missing:
         for refs in listing:
             rows = missing.pass_page(refs)
-            todo: list[ObjectRef] = []
+            sure: list[ObjectRef] = []
+            todo: set[str] = set()
             for ref in refs:
                 row = rows.get(ref.key)
                 if row and row.etag != ref.etag and (row.known_at or 0) > doubted_from:
                     doubtful.append(ref.key)
                     continue
+                sure.append(ref)
                 action = compare(ref, row)
                 counts[action] += 1
                 if action != "unchanged":
-                    todo.append(ref)
-            want(ledger, collection, todo, flow_run_id)
+                    todo.add(ref.key)
+            want(ledger, collection, [ref for ref in sure if ref.key in todo], flow_run_id)
             say(counts.total())
         missing.pass_rest()
         agree(missing.loss())

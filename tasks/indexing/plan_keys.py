@@ -11,13 +11,15 @@ from typing import TYPE_CHECKING
 from tasks.bucket.errors import MovedOnError, s3_errors, where
 from tasks.bucket.fetch import head
 from tasks.bucket.listing import readable, selected
-from tasks.errors import PartError, PermanentError
+from tasks.errors import PartError, TransientError
 from tasks.generations.claims import keep_source
 from tasks.generations.deletion_limit import unasked
 from tasks.indexing.compare import Action, compare
 from tasks.indexing.plan import Plan, lose, want
+from tasks.ledger.generations import add_lost, lost_since_listing
 from tasks.ledger.objects import ObjectRow, count_answering, object_rows, versions_held
 from tasks.limits import LeftOut
+from tasks.models import ObjectRef
 from tasks.retries import patiently
 from tasks.sanitize import inert
 from tasks.task_runs import run_logger
@@ -26,7 +28,6 @@ if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
     from blocks.s3_source import S3Source
-    from tasks.models import ObjectRef
     from tasks.resources import Resources
 
 HEADS_AT_ONCE = 10
@@ -47,27 +48,31 @@ class Looked:
 def look(client: S3Client, source: S3Source, keys: Sequence[str]) -> Looked:
     """Ask the bucket for the version of each key.
 
-    A key counts as gone only if the bucket itself is there. Raises ``PartError`` if it is not, and ``TransientError``
-    if the server does not answer.
+    A key counts as gone only if the bucket itself is there. A key that the server cannot answer for is unknown, if the
+    bucket answers: one odd key must not stop the others. Raises ``PartError`` if there is no such bucket, and
+    ``TransientError`` if the server does not answer.
     """
     looked = Looked()
 
-    def ask(key: str) -> ObjectRef | MovedOnError | PermanentError:
+    def ask(key: str) -> ObjectRef | Exception:
         try:
-            return patiently(head)(client, source, key)
-        except (MovedOnError, PermanentError) as error:
+            return head(client, source, key)
+        except Exception as error:  # noqa: BLE001 - of one key; whether the bucket answers is asked below
             return error
 
+    rest = list(keys)
     with ThreadPoolExecutor(HEADS_AT_ONCE) as pool:
-        for key, answer in zip(keys, pool.map(ask, keys), strict=True):
-            if isinstance(answer, MovedOnError):
-                looked.gone.append(key)
-            elif isinstance(answer, PermanentError):
-                looked.unknown.append(key)
-            else:
-                looked.there.append(answer)
-    if looked.gone:
-        patiently(check_bucket)(client, source)
+        for again in (True, False):
+            answers = dict(zip(rest, pool.map(ask, rest), strict=True))
+            rest = [key for key, answer in answers.items() if isinstance(answer, TransientError)]
+            looked.there += [answer for answer in answers.values() if isinstance(answer, ObjectRef)]
+            looked.gone += [key for key, answer in answers.items() if isinstance(answer, MovedOnError)]
+            settled = (ObjectRef, MovedOnError, TransientError)
+            looked.unknown += [key for key, answer in answers.items() if not isinstance(answer, settled)]
+            if looked.gone or looked.unknown or rest:
+                patiently(check_bucket)(client, source)
+            if not again:
+                looked.unknown += rest
     return looked
 
 
@@ -93,7 +98,7 @@ def plan_keys(resources: Resources, collection: str, keys: Sequence[str]) -> Pla
     asked = [
         key
         for key in dict.fromkeys(keys)
-        if key.startswith(source.prefix) and selected(key, source.include, source.exclude)
+        if key and key.startswith(source.prefix) and selected(key, source.include, source.exclude)
     ]
     if not asked:
         return Plan()
@@ -107,27 +112,42 @@ def plan_keys(resources: Resources, collection: str, keys: Sequence[str]) -> Pla
     if todo or gone:
         patiently(keep_source)(resources, collection)
     patiently(want)(ledger, collection, todo, resources.flow_run_id)
-    if too_many(resources, collection, {key: rows[key] for key in gone}, todo):
+    lost = lost_for_good(resources, collection, {key: rows[key] for key in gone}, todo)
+    if too_many(resources, collection, lost):
         _say(f"{len(gone):,} objects are gone from {where(source)}, too many to delete without a listing", gone)
-        gone = []
+        gone, lost = [], 0
     if looked.unknown:
         _say(f"{where(source)} does not say whether it has {len(looked.unknown):,} objects", looked.unknown)
+    patiently(add_lost)(ledger, collection, lost)
     patiently(lose)(ledger, collection, gone, resources.flow_run_id)
     return Plan(counts["new"], counts["changed"], len(gone), counts["unchanged"], left_out.count, tuple(left_out.first))
 
 
-def too_many(resources: Resources, collection: str, gone: dict[str, ObjectRow], wanted: Sequence[ObjectRef]) -> bool:
-    """Return whether more objects are gone than may be deleted without a person's consent.
+def lost_for_good(
+    resources: Resources, collection: str, gone: dict[str, ObjectRow], wanted: Sequence[ObjectRef]
+) -> int:
+    """Count the objects that answer and are gone.
 
     An object whose bytes are wanted or indexed under another key was moved, and does not count.
     """
-    if resources.consent.allow_deletions or not gone:
-        return False
     lost = {key: row.indexed_etag for key, row in gone.items() if row.indexed_etag}
+    if not lost:
+        return 0
     moved = {ref.etag for ref in wanted}
     moved |= patiently(versions_held)(resources.ledger, collection, sorted(set(lost.values())), except_for=sorted(lost))
-    left = sum(etag not in moved for etag in lost.values())
-    return left > unasked(patiently(count_answering)(resources.ledger, collection), resources.settings)
+    return sum(etag not in moved for etag in lost.values())
+
+
+def too_many(resources: Resources, collection: str, lost: int) -> bool:
+    """Return whether more objects would be lost than may be deleted without a person's consent.
+
+    Those count that were lost since the last whole listing: a bucket that empties bit by bit is an emptied bucket.
+    """
+    if resources.consent.allow_deletions or not lost:
+        return False
+    before = patiently(lost_since_listing)(resources.ledger, collection)
+    held = patiently(count_answering)(resources.ledger, collection) + before
+    return before + lost > unasked(held, resources.settings)
 
 
 def _say(what: str, keys: Sequence[str]) -> None:

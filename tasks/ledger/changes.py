@@ -27,10 +27,11 @@ OPEN = ("pending", "deleting", "returned")
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """A key to look at, and how often it was named."""
+    """A key to look at, how often it was named, and since when it waits: a later wait of the same key is another."""
 
     key: str
     times: int
+    since: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +67,7 @@ def record_changes(ledger: Database, alias: str, keys: Iterable[str]) -> int:
 
 def waiting_changes(ledger: Database, alias: str, limit: int) -> list[Change]:
     """Return the keys that have waited longest."""
-    query = sa.select(CHANGES.c.key, CHANGES.c.times).where(CHANGES.c.alias == alias)
+    query = sa.select(CHANGES.c.key, CHANGES.c.times, CHANGES.c.since).where(CHANGES.c.alias == alias)
     with ledger.transaction() as connection:
         rows = connection.execute(query.order_by(CHANGES.c.since, CHANGES.c.key).limit(limit))
         return [Change(*row) for row in rows]
@@ -77,10 +78,18 @@ def forget_changes(ledger: Database, alias: str, changes: Sequence[Change]) -> N
     if not changes:
         return
     done = sa.delete(CHANGES).where(
-        CHANGES.c.alias == alias, CHANGES.c.key == sa.bindparam("done"), CHANGES.c.times == sa.bindparam("seen")
+        CHANGES.c.alias == alias,
+        CHANGES.c.key == sa.bindparam("done"),
+        CHANGES.c.times == sa.bindparam("seen"),
+        CHANGES.c.since == sa.bindparam("waited_since"),
     )
+    # In the order in which keys are recorded, so that the two wait for each other in turn.
+    rows = [
+        {"done": change.key, "seen": change.times, "waited_since": change.since}
+        for change in sorted(changes, key=lambda change: change.key)
+    ]
     with ledger.transaction() as connection:
-        connection.execute(done, [{"done": change.key, "seen": change.times} for change in changes])
+        connection.execute(done, rows)
 
 
 def forget_listed(ledger: Database, alias: str, listed_at: int) -> None:

@@ -39,6 +39,13 @@ def digest(ids: Iterable[str]) -> str:
     return hashlib.sha256("\n".join(sorted(ids)).encode()).hexdigest()[:16]
 
 
+def clock_of(postgres: bool) -> sa.ColumnElement[int]:
+    """Return a database's own time in ms since 1970, as a part of a statement: the clocks of its clients may differ."""
+    if postgres:
+        return sa.cast(sa.func.extract("epoch", sa.func.clock_timestamp()) * 1000, sa.BigInteger)
+    return sa.cast((sa.func.julianday("now") - 2440587.5) * 86_400_000, sa.BigInteger)
+
+
 class Database:
     """A ledger's database with its schema up to date. Each transaction may raise ``TransientError``."""
 
@@ -61,11 +68,14 @@ class Database:
         migrate(self.transaction, self.where)
 
     @property
+    def postgres(self) -> bool:
+        """Whether it is PostgreSQL, and not SQLite."""
+        return self.engine.dialect.name == "postgresql"
+
+    @property
     def clock(self) -> sa.ColumnElement[int]:
-        """The database's own time in ms since 1970, as a part of a statement: the clocks of its clients may differ."""
-        if self.engine.dialect.name == "postgresql":
-            return sa.cast(sa.func.extract("epoch", sa.func.clock_timestamp()) * 1000, sa.BigInteger)
-        return sa.cast((sa.func.julianday("now") - 2440587.5) * 86_400_000, sa.BigInteger)
+        """The database's own time in ms since 1970, as a part of a statement."""
+        return clock_of(self.postgres)
 
     def moment(self) -> int:
         """Return the database's own time in ms since 1970."""

@@ -6,12 +6,13 @@ Only the alias decides which generation is live. :func:`follow_alias_in_ledger` 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 from typing import TYPE_CHECKING, Any, Literal
 
 import sqlalchemy as sa
 
 from tasks.crash_points import crash_point
-from tasks.ledger.database import now
+from tasks.ledger.database import clock_of, now
 from tasks.ledger.tables import GENERATIONS, OBJECTS, WRITERS
 from tasks.retries import patiently
 
@@ -106,7 +107,21 @@ class InStep:
 
 def record_sync(ledger: Database, collection: str, began: int) -> None:
     """Record that a sync ended well, which began to list the bucket at that time (ms since 1970)."""
-    _update(ledger, GENERATIONS.c.collection == collection, synced_at=began)
+    _update(ledger, GENERATIONS.c.collection == collection, synced_at=began, lost=0)
+
+
+def lost_since_listing(ledger: Database, collection: str) -> int:
+    """Return how many objects syncs of keys have deleted for good since the last whole listing."""
+    query = sa.select(GENERATIONS.c.lost).where(GENERATIONS.c.collection == collection)
+    with ledger.transaction() as connection:
+        return connection.execute(query).scalar() or 0
+
+
+def add_lost(ledger: Database, collection: str, number: int) -> None:
+    """Add objects that a sync of keys is about to delete for good."""
+    if number:
+        more = sa.func.coalesce(GENERATIONS.c.lost, 0) + number
+        _update(ledger, GENERATIONS.c.collection == collection, lost=more)
 
 
 def record_clean_audit(ledger: Database, collection: str, began: int) -> None:
@@ -187,25 +202,27 @@ def recorded_source(ledger: Database, collection: str) -> dict[str, Any] | None:
 class Recorded:
     """What a question has to know of a generation: its bucket, and the last write that it has to see.
 
-    ``written_ts`` is Milvus' time of that write, and ``changed_at`` the ledger's (ms since 1970).
+    ``written_ts`` is Milvus' time of that write. ``age_ms`` is how long ago it was recorded.
     """
 
     source: dict[str, Any] | None
-    changed_at: int | None
     written_ts: int | None
+    age_ms: int | None
 
 
 def recorded(ledger: Database, alias: str) -> dict[str, Recorded]:
     """Return what is recorded of each generation of an alias for its questions, by collection."""
     with ledger.connected() as connection:
-        rows = connection.execute(RECORDED, {"of_alias": alias}).tuples().all()
+        rows = connection.execute(_recorded(ledger.postgres), {"of_alias": alias}).tuples().all()
     return {collection: Recorded(*rest) for collection, *rest in rows}
 
 
-RECORDED = sa.select(
-    GENERATIONS.c.collection, GENERATIONS.c.source, GENERATIONS.c.changed_at, GENERATIONS.c.written_ts
-).where(GENERATIONS.c.alias == sa.bindparam("of_alias"))
-"""Made once, as each question runs it."""
+@cache
+def _recorded(postgres: bool) -> sa.Select[Any]:
+    # Made once, as each question runs it. The age is by the database's clock: those of its clients may differ.
+    age = clock_of(postgres) - GENERATIONS.c.changed_at
+    columns = (GENERATIONS.c.collection, GENERATIONS.c.source, GENERATIONS.c.written_ts, age)
+    return sa.select(*columns).where(GENERATIONS.c.alias == sa.bindparam("of_alias"))
 
 
 def record_write(ledger: Database, collection: str, written_ts: int) -> None:

@@ -41,6 +41,8 @@ GENERATIONS = sa.Table(
     # When a writer last recorded a change of what it answers, by the database's clock, and Milvus' own timestamp of it.
     sa.Column("changed_at", sa.BigInteger),
     sa.Column("written_ts", sa.BigInteger),
+    # Objects that syncs of keys deleted for good since the last whole listing. None is 0.
+    sa.Column("lost", sa.Integer),
 )
 
 OBJECTS = sa.Table(

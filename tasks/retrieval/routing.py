@@ -33,9 +33,9 @@ SEEN_AFTER_MS = 60_000
 goes wrong, makes nobody wait."""
 
 
-def to_see(generation: Recorded, at: int) -> int | None:
-    """Return Milvus' time of the last write that a question at ``at`` (ms since 1970) has to see, if it is recent."""
-    recent = generation.changed_at is not None and abs(at - generation.changed_at) < SEEN_AFTER_MS
+def to_see(generation: Recorded) -> int | None:
+    """Return Milvus' time of the last write that a question has to see, if it is recent."""
+    recent = generation.age_ms is not None and generation.age_ms < SEEN_AFTER_MS
     return generation.written_ts if recent else None
 
 
@@ -63,7 +63,7 @@ class Router:
         with suppress(LockstepError):
             known = recorded(self._ledger, self.alias)
             self.sources = {collection: one.source for collection, one in known.items()}
-            self.sees = {collection: to_see(one, now()) for collection, one in known.items()}
+            self.sees = {collection: to_see(one) for collection, one in known.items()}
             if canary := canary_of(self._ledger, self.alias):
                 generation = generation_of(self._ledger, self.alias, canary.collection)
                 self._search_params = generation.search_params if generation else None

@@ -34,7 +34,9 @@ from blocks.settings import Settings
 from flows.audit import audit
 from tasks.crash_points import CRASH_POINTS, listeners
 from tasks.errors import DeletionError, OutageError, SourceError, TransientError
+from tasks.ledger.changes import record_changes
 from tasks.ledger.database import Database
+from tasks.ledger.lease import watch_of, writing
 from tasks.ledger.objects import count_answering
 from tasks.milvus.store import Store
 from tests.faults.conftest import LITE
@@ -192,6 +194,33 @@ class Histories(RuleBasedStateMachine):
             if words := self.there.get(key):
                 assert held.get(key) == texts(words), key
                 self.good[key] = words
+
+    @rule(keys=st.lists(st.sampled_from(KEYS), min_size=1, unique=True), data=st.data())
+    def whole_sync_that_serves_keys_in_between(self, keys: list[str], data: st.DataObject) -> None:
+        """Somebody watches, and the bucket changes between two waves."""
+        with Database(self.pipeline.ledger) as ledger:
+
+            def change(reached: str) -> None:
+                if reached in ("batch recorded", "gone forgotten") and keys:
+                    key = keys.pop()
+                    if data.draw(st.booleans()):
+                        self.put(key, [data.draw(st.sampled_from(WORDS))])
+                    else:
+                        self.delete(key)
+                    record_changes(ledger, self.pipeline.alias, [key])
+
+            watch = writing(ledger, watch_of(self.pipeline.alias), "a watcher", 0, lambda _line: None)
+            listeners.append(change)
+            try:
+                with watch, engineless(self.pipeline, self.bucket.client):
+                    patient_sync()
+            finally:
+                listeners.remove(change)
+        self.uncertain = True
+        self.gone |= {*KEYS}
+        with engineless(self.pipeline, self.bucket.client):
+            patient_sync()
+        self.prove()
 
     @rule(keys=st.lists(st.sampled_from(KEYS), min_size=1, unique=True))
     def both_kinds_of_sync_at_once(self, keys: list[str]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 
 import pytest
 from prefect.client.orchestration import get_client
@@ -12,9 +13,9 @@ from blocks.settings import Settings
 from flows.audit import audit
 from flows.sync import sync
 from tasks.bucket.fetch import head
-from tasks.errors import FingerprintError, PartError, WithheldError
+from tasks.errors import DeletionError, FingerprintError, PartError, TransientError, WithheldError
 from tasks.ledger.canary import Canary, begin_canary
-from tasks.ledger.changes import record_changes, waiting_changes
+from tasks.ledger.changes import WHOLE_BUCKET, record_changes, waiting_changes
 from tasks.ledger.database import Database, now
 from tasks.ledger.lease import watch_of, writing
 from tasks.ledger.objects import object_rows
@@ -221,6 +222,120 @@ def test_a_long_sync_serves_waiting_keys_between_two_waves(
         assert waiting_changes(ledger, name, 10) == []
     assert seen == [True, True]
     assert audit(name).consistent
+
+
+def watched(ledger: Database, name: str) -> AbstractContextManager[object]:
+    return writing(ledger, watch_of(name), "a watcher", 0, lambda _line: None)
+
+
+def when(monkeypatch: pytest.MonkeyPatch, stage: str, wave: int, happens: Callable[[], None]) -> None:
+    """Have something happen in the middle of a whole sync: before this wave of this stage."""
+    from flows import work
+
+    run_wave = work.run_wave
+
+    def run(of_stage: str, number: int, work_of_wave: work.Wave) -> None:
+        if (of_stage, number) == (stage, wave):
+            happens()
+        run_wave(of_stage, number, work_of_wave)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(work, "run_wave", run)
+
+
+def one_by_one(name: str) -> Settings:
+    return Settings(**{**load_pipeline(name).settings.model_dump(), "batch_objects": 1, "wave_batches": 1})
+
+
+def test_what_came_back_and_was_served_in_between_is_not_deleted_with_what_was_read_before(
+    name: str, bucket: Bucket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    block = load_pipeline(name)
+    for topic in ("ash", "cedar", "oak"):
+        bucket.delete(f"{topic}.md")
+    with Database(block.ledger) as ledger, watched(ledger, name):
+
+        def back() -> None:
+            bucket.put("oak.md", guide("oak", " It came back."))
+            record_changes(ledger, name, ["oak.md"])
+
+        when(monkeypatch, "deleted", 1, back)
+        sync(name, one_by_one(name), allow_deletions=True)
+        assert waiting_changes(ledger, name, 10) == []
+    assert "came back" in held(name)["oak.md"]
+    assert audit(name).consistent
+
+
+def test_what_was_deleted_and_served_in_between_is_not_written_with_what_was_read_before(
+    name: str, bucket: Bucket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    block = load_pipeline(name)
+    for number in range(3):
+        bucket.put(f"{number}.md", guide(f"tree {number}"))
+    with Database(block.ledger) as ledger, watched(ledger, name):
+
+        def gone() -> None:
+            bucket.delete("2.md")
+            record_changes(ledger, name, ["2.md"])
+
+        when(monkeypatch, "written", 1, gone)
+        sync(name, one_by_one(name))
+    assert "2.md" not in held(name)
+    assert audit(name).consistent
+
+
+def test_what_goes_wrong_with_keys_in_between_stops_no_whole_sync(
+    name: str, bucket: Bucket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    block = load_pipeline(name)
+    for number in range(3):
+        bucket.put(f"{number}.md", guide(f"tree {number}"))
+    with Database(block.ledger) as ledger, watched(ledger, name):
+
+        def broken() -> None:
+            for number in range(6):
+                bucket.put(f"broken-{number}.md", b"\x00\x01\x02\x03" * 50)
+            record_changes(ledger, name, [f"broken-{number}.md" for number in range(6)])
+
+        when(monkeypatch, "written", 1, broken)
+        assert sync(name, one_by_one(name)).new == 3
+        assert len(waiting_changes(ledger, name, 10)) == 6, "they are left to the watcher"
+    assert {"0.md", "1.md", "2.md"} <= set(held(name))
+
+
+def test_the_wish_for_a_listing_is_no_key(name: str, bucket: Bucket) -> None:
+    block = load_pipeline(name)
+    bucket.put("yew.md", guide("yew"))
+    with Database(block.ledger) as ledger, watched(ledger, name):
+        record_changes(ledger, name, [WHOLE_BUCKET, "yew.md"])
+        sync(name)
+        assert [change.key for change in waiting_changes(ledger, name, 10)] == [WHOLE_BUCKET]
+    assert counts(sync(name, keys=[WHOLE_BUCKET])) == (0, 0, 0, 0)
+
+
+def test_a_bucket_that_empties_bit_by_bit_is_an_emptied_bucket(name: str, bucket: Bucket) -> None:
+    for topic in TOPICS:
+        bucket.delete(f"{topic}.md")
+        sync(name, keys=[f"{topic}.md"])
+    assert len(held(name)) == 3, "half of a few may go without consent"
+    with pytest.raises(DeletionError):
+        sync(name)
+    assert sync(name, allow_deletions=True).deleted == 3
+
+
+def test_a_key_that_the_server_cannot_answer_for_stops_no_other(
+    name: str, bucket: Bucket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def odd(client: object, source: object, key: str) -> ObjectRef:
+        if key == "ash.md":
+            raise TransientError("S3: bucket answered '500' (500)")
+        if key == "elm.md":
+            raise KeyError("ContentLength")
+        return head(client, source, key)  # type: ignore[arg-type]
+
+    monkeypatch.setattr("tasks.indexing.plan_keys.head", odd)
+    bucket.put("fir.md", guide("fir", " It is tall."))
+    assert counts(sync(name, keys=["ash.md", "elm.md", "fir.md"])) == (0, 1, 0, 0)
+    assert len(held(name)) == len(TOPICS)
 
 
 def test_a_whole_sync_forgets_what_was_named_long_before_it_listed(name: str) -> None:

@@ -82,9 +82,7 @@ def test_what_stays_gone_is_told(collections: tuple[str, ...]) -> None:
         ask(index(*collections), {"docs_g0001", "docs_g0002"})
 
 
-@pytest.mark.parametrize(
-    ("changed_at", "seen"), [(None, None), (1_000, 7), (-58_000, 7), (-62_000, None), (70_000, None)]
-)
-def test_a_question_asks_for_a_recent_write_alone(changed_at: int | None, seen: int | None) -> None:
-    """After a minute it can be seen anyway, and a clock that went wrong must make nobody wait."""
-    assert to_see(Recorded(None, changed_at, 7), 0) == seen
+@pytest.mark.parametrize(("age_ms", "seen"), [(None, None), (0, 7), (-5_000, 7), (58_000, 7), (62_000, None)])
+def test_a_question_asks_for_a_recent_write_alone(age_ms: int | None, seen: int | None) -> None:
+    """After a minute it can be seen anyway, and a Milvus whose clock went wrong must make nobody wait."""
+    assert to_see(Recorded(None, 7, age_ms)) == seen

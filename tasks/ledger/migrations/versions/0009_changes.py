@@ -1,4 +1,4 @@
-"""Keys that notifications named, since when work waits, and when a generation last changed."""
+"""Keys that notifications named, since when work waits, when a generation last changed, and what it lost since."""
 
 from __future__ import annotations
 
@@ -24,10 +24,12 @@ def upgrade() -> None:
     op.add_column("lockstep_objects", sa.Column("known_at", sa.BigInteger))
     op.add_column("lockstep_generations", sa.Column("changed_at", sa.BigInteger))
     op.add_column("lockstep_generations", sa.Column("written_ts", sa.BigInteger))
+    op.add_column("lockstep_generations", sa.Column("lost", sa.Integer))
 
 
 def downgrade() -> None:
     """Drop the table and the columns."""
+    op.drop_column("lockstep_generations", "lost")
     op.drop_column("lockstep_generations", "written_ts")
     op.drop_column("lockstep_generations", "changed_at")
     op.drop_column("lockstep_objects", "known_at")
