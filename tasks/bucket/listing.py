@@ -38,6 +38,11 @@ def selected(key: str, include: list[str], exclude: list[str]) -> bool:
     return not any(fnmatchcase(key, glob) for glob in exclude)
 
 
+def indexed_from(source: S3Source, key: str) -> bool:
+    """Return whether a key of the bucket is indexed: it has the source's prefix, and is selected."""
+    return key.startswith(source.prefix) and selected(key, source.include, source.exclude)
+
+
 def etag_of(said: str) -> str:
     """Return an ETag without its quotes. A weak ETag keeps its mark, as in ``W/e``."""
     weak = "W/" * said.startswith('W/"')

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from contextlib import closing
@@ -12,7 +11,7 @@ from typing import TYPE_CHECKING
 from prefect import task
 
 from tasks.bucket.errors import where
-from tasks.bucket.listing import pages
+from tasks.bucket.listing import indexed_from, pages
 from tasks.crash_points import crash_point
 from tasks.errors import DeletionError
 from tasks.generations.claims import keep_source
@@ -21,7 +20,7 @@ from tasks.indexing.compare import Action, compare
 from tasks.ledger.changes import LISTINGS_LAG_MS
 from tasks.ledger.database import now
 from tasks.ledger.missing_keys import KEYS_NAMED, missing_keys
-from tasks.ledger.objects import every_nth_key, not_arrived, object_rows, record_deletions, record_wanted
+from tasks.ledger.objects import ObjectRow, every_nth_key, not_arrived, object_rows, record_deletions, record_wanted
 from tasks.ledger.quarantine import retry_withheld
 from tasks.limits import LeftOut
 from tasks.models import Loss, ObjectRef
@@ -84,13 +83,13 @@ def make_plan(
     flow_run_id: str,
     say: Callable[[int], None] = lambda _listed: None,
     agree: Callable[[Loss], None] = lambda _loss: None,
-    doubted_from: float = math.inf,
+    doubted: Callable[[str, ObjectRow], bool] = lambda _key, _row: False,
 ) -> Plan:
     """Record in the ledger which objects to write and to delete, a page at a time. Return the numbers.
 
     Deletions are known, and recorded, only after the whole listing. Before that, ``agree`` is called with the
-    expected loss, and may raise. What was recorded after ``doubted_from`` (ms since 1970, by the ledger's clock) may be
-    newer than the listing: where they disagree, the key is doubtful.
+    expected loss, and may raise. ``doubted`` says whether a key's row may be newer than the listing: where they
+    disagree, the key is doubtful.
     """
     counts: Counter[Action] = Counter()
     doubtful: list[str] = []
@@ -102,7 +101,7 @@ def make_plan(
             todo: set[str] = set()
             for ref in refs:
                 row = rows.get(ref.key)
-                if row and row.etag != ref.etag and (row.known_at or 0) > doubted_from:
+                if row and row.etag != ref.etag and doubted(ref.key, row):
                     doubtful.append(ref.key)
                     continue
                 sure.append(ref)
@@ -116,7 +115,7 @@ def make_plan(
         agree(missing.loss())
         for keys in missing.pieces():
             known = object_rows(ledger, collection, keys)
-            young = {key for key, row in known.items() if (row.known_at or 0) > doubted_from}
+            young = {key for key, row in known.items() if doubted(key, row)}
             gone = [key for key in keys if key not in young]
             lose(ledger, collection, gone, flow_run_id)
             deleted += len(gone)
@@ -124,9 +123,11 @@ def make_plan(
     return Plan(counts["new"], counts["changed"], deleted, counts["unchanged"], doubtful=tuple(doubtful))
 
 
-def want(ledger: Database, collection: str, refs: Sequence[ObjectRef], flow_run_id: str) -> None:
-    """Record what is to be written."""
-    record_wanted(ledger, collection, refs, flow_run_id)
+def want(
+    ledger: Database, collection: str, refs: Sequence[ObjectRef], flow_run_id: str, *, asked: bool = False
+) -> None:
+    """Record what is to be written. ``asked`` says that the bucket was asked for each key."""
+    record_wanted(ledger, collection, refs, flow_run_id, asked=asked)
     crash_point("wanted recorded")
 
 
@@ -176,12 +177,14 @@ def plan(resources: Resources, collection: str, again: bool = True) -> Plan:
         keep_source(resources, collection)
 
     ledger, left_out, at_once = resources.ledger, LeftOut(), resources.settings.list_ranges
-    doubted_from = ledger.moment() - LISTINGS_LAG_MS
+    newer_than = ledger.moment() - LISTINGS_LAG_MS
+
+    def doubted(key: str, row: ObjectRow) -> bool:
+        return (row.asked_at or 0) > newer_than and indexed_from(resources.source, key)
+
     cuts = every_nth_key(ledger, collection, RANGE_KEYS) if at_once > 1 else []
     with closing(pages(resources.s3, resources.source, left_out, cuts, at_once)) as listing:
-        made = make_plan(
-            listing, ledger, collection, resources.flow_run_id, resources.progress.listed, agree, doubted_from
-        )
+        made = make_plan(listing, ledger, collection, resources.flow_run_id, resources.progress.listed, agree, doubted)
     new, changed = retry_withheld(resources.ledger, collection, now()) if again else (0, 0)
     return replace(
         made,

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from tasks.bucket.errors import MovedOnError, s3_errors, where
 from tasks.bucket.fetch import head
-from tasks.bucket.listing import readable, selected
+from tasks.bucket.listing import indexed_from, readable
 from tasks.errors import PartError, TransientError
 from tasks.generations.claims import keep_source
 from tasks.generations.deletion_limit import unasked
@@ -95,11 +95,7 @@ def plan_keys(resources: Resources, collection: str, keys: Sequence[str]) -> Pla
     listing, and deletions of more objects than ``max_deleted_share`` allows: the next whole listing decides.
     """
     source, ledger = resources.source, resources.ledger
-    asked = [
-        key
-        for key in dict.fromkeys(keys)
-        if key and key.startswith(source.prefix) and selected(key, source.include, source.exclude)
-    ]
+    asked = [key for key in dict.fromkeys(keys) if key and indexed_from(source, key)]
     if not asked:
         return Plan()
     looked, left_out = look(resources.s3, source, asked), LeftOut()
@@ -111,7 +107,7 @@ def plan_keys(resources: Resources, collection: str, keys: Sequence[str]) -> Pla
     gone = [key for key in looked.gone if key in rows]
     if todo or gone:
         patiently(keep_source)(resources, collection)
-    patiently(want)(ledger, collection, todo, resources.flow_run_id)
+    patiently(want)(ledger, collection, todo, resources.flow_run_id, asked=True)
     lost = lost_for_good(resources, collection, {key: rows[key] for key in gone}, todo)
     if too_many(resources, collection, lost):
         _say(f"{len(gone):,} objects are gone from {where(source)}, too many to delete without a listing", gone)

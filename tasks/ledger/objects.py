@@ -32,14 +32,16 @@ REASON_LENGTH = 1000
 
 
 class ObjectRow(NamedTuple):
-    """What a row says of an object: its state, the wanted version, the version that Milvus confirmed, and since when
-    that state was not settled for the last time (ms since 1970, by the database's clock)."""
+    """What a row says of an object: its state, the wanted version, and the version that Milvus confirmed.
+
+    ``asked_at`` is when a sync of keys recorded the wanted one (ms since 1970, by the database's clock).
+    """
 
     state: str
     etag: str
     size: int
     indexed_etag: str | None
-    known_at: int | None = None
+    asked_at: int | None = None
 
 
 ROW = [OBJECTS.c[name] for name in ObjectRow._fields]
@@ -73,14 +75,19 @@ def every_nth_key(ledger: Database, collection: str, number: int) -> list[str]:
     return cuts
 
 
-def record_wanted(ledger: Database, collection: str, refs: Sequence[ObjectRef], flow_run_id: str) -> None:
-    """Record that these versions are wanted. Call it before any of their chunks is written."""
+def record_wanted(
+    ledger: Database, collection: str, refs: Sequence[ObjectRef], flow_run_id: str, *, asked: bool = False
+) -> None:
+    """Record that these versions are wanted. Call it before any of their chunks is written.
+
+    ``asked`` says that the bucket was asked for each of the keys, so that no listing is newer.
+    """
     wanted = [
         {**asdict(ref), "collection": collection, "state": "pending", "chunks": 0, "attempts": 0,
          "updated_at": now(), "flow_run_id": flow_run_id}
         for ref in refs
     ]  # fmt: skip
-    insert = ledger.insert(OBJECTS).values(known_at=ledger.clock)
+    insert = ledger.insert(OBJECTS).values(known_at=ledger.clock, asked_at=ledger.clock if asked else None)
     kept = {name: insert.excluded[name] for name in (*REF[1:], "updated_at", "flow_run_id")}
     gone = sa.or_(OBJECTS.c.state == "deleting", OBJECTS.c.state == "returned")
     same = OBJECTS.c.etag == insert.excluded.etag
@@ -92,6 +99,7 @@ def record_wanted(ledger: Database, collection: str, refs: Sequence[ObjectRef], 
         "since": sa.case((same, OBJECTS.c.since), else_=None),
         "failed_at": sa.case((same, OBJECTS.c.failed_at), else_=None),
         "known_at": _known_since(insert.excluded.known_at),
+        "asked_at": insert.excluded.asked_at,
     }
     statement = insert.on_conflict_do_update(index_elements=["collection", "key"], set_=updated)
     with ledger.transaction() as connection:

@@ -68,6 +68,8 @@ OBJECTS = sa.Table(
     sa.Column("withheld", sa.Boolean),
     # Since when there is work for it that is not done, by the database's clock. None for work of earlier versions.
     sa.Column("known_at", sa.BigInteger),
+    # When a sync of keys recorded the wanted version, by the database's clock. A listing may be older.
+    sa.Column("asked_at", sa.BigInteger),
     sa.Column("updated_at", sa.BigInteger, nullable=False),
     sa.Column("flow_run_id", sa.String(64), nullable=False),
     sa.Index("ix_lockstep_objects_state", "collection", "state", "key"),

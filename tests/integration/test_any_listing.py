@@ -35,7 +35,7 @@ ROWS = st.builds(
     st.sampled_from([*ETAGS, ""]),
     SIZES,
     st.none() | SOME_ETAGS,
-    known_at=st.none(),
+    asked_at=st.none(),
 )
 REFS = st.builds(ObjectRef, SOME_KEYS, SOME_ETAGS, SIZES, st.just(5))
 UNSORTED = st.lists(REFS, max_size=14)
@@ -75,7 +75,7 @@ def rows_of(ledger: Database, collection: str) -> Rows:
     columns = [OBJECTS.c[name] for name in ("key", *ObjectRow._fields)]
     with ledger.transaction() as connection:
         found = connection.execute(sa.select(*columns).where(OBJECTS.c.collection == collection))
-        return {key: ObjectRow(*row)._replace(known_at=None) for key, *row in found}
+        return {key: ObjectRow(*row)._replace(asked_at=None) for key, *row in found}
 
 
 def expected_action(listed: ObjectRef, row: ObjectRow | None) -> str:
