@@ -210,7 +210,8 @@ def test_what_a_sync_of_keys_has_confirmed_is_seen_by_the_next_search(
     make_pipeline: Callable[..., str], bucket: Bucket
 ) -> None:
     """Also on a server whose searches may be some seconds behind."""
-    bucket.put("0.md", text(0))
+    for number in range(20):  # so many that five deletions need no listing
+        bucket.put(f"stays/{number}.md", text(100 + number))
     name = make_pipeline()
     sync(name)
     vector = np.ones(384, np.float32) / np.sqrt(384)
