@@ -114,7 +114,7 @@ def plan_keys(resources: Resources, collection: str, keys: Sequence[str]) -> Pla
         gone, lost = [], 0
     if looked.unknown:
         _say(f"{where(source)} does not say whether it has {len(looked.unknown):,} objects", looked.unknown)
-    patiently(add_lost)(ledger, collection, lost)
+    patiently(add_lost)(ledger, collection, lost - counts["new"])
     patiently(lose)(ledger, collection, gone, resources.flow_run_id)
     return Plan(counts["new"], counts["changed"], len(gone), counts["unchanged"], left_out.count, tuple(left_out.first))
 

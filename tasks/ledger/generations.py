@@ -118,10 +118,10 @@ def lost_since_listing(ledger: Database, collection: str) -> int:
 
 
 def add_lost(ledger: Database, collection: str, number: int) -> None:
-    """Add objects that a sync of keys is about to delete for good."""
+    """Add objects that a sync of keys is about to delete for good. Objects that came instead are a negative number."""
     if number:
         more = sa.func.coalesce(GENERATIONS.c.lost, 0) + number
-        _update(ledger, GENERATIONS.c.collection == collection, lost=more)
+        _update(ledger, GENERATIONS.c.collection == collection, lost=sa.case((more < 0, 0), else_=more))
 
 
 def record_clean_audit(ledger: Database, collection: str, began: int) -> None:

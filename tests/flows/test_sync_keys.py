@@ -322,6 +322,15 @@ def test_a_bucket_that_empties_bit_by_bit_is_an_emptied_bucket(name: str, bucket
     assert sync(name, allow_deletions=True).deleted == 3
 
 
+def test_what_comes_and_goes_is_no_loss(name: str, bucket: Bucket) -> None:
+    for number in range(5):
+        bucket.put("guest.md", guide(f"guest {number}"))
+        sync(name, keys=["guest.md"])
+        bucket.delete("guest.md")
+        sync(name, keys=["guest.md"])
+        assert "guest.md" not in held(name)
+
+
 def test_a_key_that_the_server_cannot_answer_for_stops_no_other(
     name: str, bucket: Bucket, monkeypatch: pytest.MonkeyPatch
 ) -> None:
