@@ -25,10 +25,10 @@ from flows.line import left, stand_in_line, unattended
 from flows.prefect_runs import rename_run
 from flows.progress import Progress
 from flows.sync_keys import sync_keys
-from flows.work import begin, catch_up, delete_all_the_same, judge
+from flows.work import begin, catch_up, delete_all_the_same, judge, summary
 from tasks.errors import DeletionError, FingerprintError, OutageError
 from tasks.generations.swap import nothing_answers, publish
-from tasks.indexing.finish import MANY, Totals, flush, totals
+from tasks.indexing.finish import MANY, flush, totals
 from tasks.indexing.outcome import Tally
 from tasks.indexing.plan import Plan, plan
 from tasks.indexing.plan_keys import plan_keys
@@ -111,7 +111,7 @@ def sync(
             publish(resources, collection)
         held = totals(resources, collection)
         canary = patiently(canary_of)(resources.ledger, block.alias) if into is None else None
-        report = summary(collection, todo, done, held, time.monotonic() - started)
+        report = summary(collection, todo, done, held.states.get("quarantined", 0), time.monotonic() - started)
         if first:
             add_cost(resources.ledger, collection, report.chunks_embedded, report.chunks_reused, report.seconds)
     create_markdown_artifact(
@@ -140,26 +140,6 @@ def planned(pipeline: str, resources: Resources, collection: str) -> Plan:
             description=f"Why this sync of {pipeline} stopped",
         )
         raise
-
-
-def summary(collection: str, todo: Plan, done: Tally, held: Totals, seconds: float) -> SyncReport:
-    """Return the report of a sync."""
-    return SyncReport(
-        collection=collection,
-        new=todo.new,
-        changed=todo.changed,
-        deleted=todo.deleted,
-        unchanged=todo.unchanged,
-        quarantined=held.states.get("quarantined", 0),
-        moved_on=done.moved_on,
-        left_out=todo.left_out,
-        left_out_named=todo.named,
-        chunks_embedded=done.chunks_embedded,
-        chunks_reused=done.chunks_reused,
-        chunks_deleted=done.chunks_deleted,
-        seconds=round(seconds, 3),
-        flow_run_id=flow_run.id or "",
-    )
 
 
 def show_failures(pipeline: str, resources: Resources, collection: str) -> None:

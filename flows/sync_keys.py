@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from prefect.runtime import flow_run
 
 from flows.prefect_runs import plainly, rename_run
-from flows.work import begin, catch_up, delete_all_the_same, judge
+from flows.work import begin, catch_up, delete_all_the_same, judge, summary
 from tasks.errors import BusyError, FingerprintError
 from tasks.generations.opening import generation
 from tasks.indexing.finish import MANY, flush, quarantine_failures
@@ -78,22 +78,7 @@ def _sync_into(
             plainly(flush)(resources, collection)
     for stage, key, chunks in done.changes[:CHANGES_SHOWN]:
         run_logger().info("%s: '%s'%s", stage, inert(key), f", {chunks:,} chunks" if chunks else "")
-    return SyncReport(
-        collection=collection,
-        new=todo.new,
-        changed=todo.changed,
-        deleted=todo.deleted,
-        unchanged=todo.unchanged,
-        quarantined=quarantined,
-        moved_on=done.moved_on,
-        left_out=todo.left_out,
-        left_out_named=todo.named,
-        chunks_embedded=done.chunks_embedded,
-        chunks_reused=done.chunks_reused,
-        chunks_deleted=done.chunks_deleted,
-        seconds=round(time.monotonic() - started, 3),
-        flow_run_id=flow_run.id or "",
-    )
+    return summary(collection, todo, done, quarantined, time.monotonic() - started)
 
 
 def _sync_canary(resources: Resources, name: str, keys: Sequence[str], live: str, described: str) -> None:

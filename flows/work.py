@@ -18,13 +18,14 @@ from tasks.generations.opening import generation
 from tasks.indexing.batches import Pace, Stage, batched, recorded, waves
 from tasks.indexing.finish import quarantine_failures
 from tasks.indexing.outcome import Tally
-from tasks.indexing.plan import check_moved, plan
+from tasks.indexing.plan import Plan, check_moved, plan
 from tasks.indexing.plan_keys import plan_keys
 from tasks.ledger.canary import canary_of
 from tasks.ledger.changes import WHOLE_BUCKET, forget_changes, waiting_changes
 from tasks.ledger.lease import watch_of, writer_of
 from tasks.ledger.quarantine import new_failures
 from tasks.listeners import Silent
+from tasks.models import SyncReport
 from tasks.pipelines import still_saved
 from tasks.retries import patiently
 from tasks.task_runs import run_logger
@@ -238,3 +239,23 @@ def judge(resources: Resources, pipeline: str, collection: str, judged: Callable
     quarantined = (judged or quarantine_failures)(resources, collection)
     emit_quarantined(pipeline, collection, *new)
     return quarantined
+
+
+def summary(collection: str, todo: Plan, done: Tally, quarantined: int, seconds: float) -> SyncReport:
+    """Return the report of a sync."""
+    return SyncReport(
+        collection=collection,
+        new=todo.new,
+        changed=todo.changed,
+        deleted=todo.deleted,
+        unchanged=todo.unchanged,
+        quarantined=quarantined,
+        moved_on=done.moved_on,
+        left_out=todo.left_out,
+        left_out_named=todo.named,
+        chunks_embedded=done.chunks_embedded,
+        chunks_reused=done.chunks_reused,
+        chunks_deleted=done.chunks_deleted,
+        seconds=round(seconds, 3),
+        flow_run_id=flow_run.id or "",
+    )
